@@ -1,0 +1,40 @@
+"""High availability for ansible-rulebook.
+
+The names below are the public API; they are imported when first used, so
+that a run without HA options pays nothing for them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .election import LeaderElection as LeaderElection
+    from .errors import HaError as HaError
+    from .errors import LeadershipLost as LeadershipLost
+    from .errors import OptionError as OptionError
+    from .errors import PromotionFailed as PromotionFailed
+    from .errors import ServerRefused as ServerRefused
+    from .lease import Timings as Timings
+    from .term import Term as Term
+
+_HOMES = {
+    "LeaderElection": "election",
+    "HaError": "errors",
+    "LeadershipLost": "errors",
+    "OptionError": "errors",
+    "PromotionFailed": "errors",
+    "ServerRefused": "errors",
+    "Timings": "lease",
+    "Term": "term",
+}
+
+__all__ = list(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

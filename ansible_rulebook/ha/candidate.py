@@ -1,0 +1,282 @@
+"""What a worker decides in the election, apart from doing it.
+
+A :class:`Candidate` is told what happened and when, and :meth:`decide` says
+what to do next. It has no clock, no socket and no task, so each transition,
+and each interrupted one, can be tested without sleeping::
+
+    OFFLINE --> CONTENDING --> PROMOTING --> LEADING
+       ^            |              |            |
+       |            v              v            v
+       +--------- (lost) <------- DEMOTING <----+
+
+The invariant is the order in which things end: trust in the lease first,
+then everything that the leader does, then the lock.
+"""
+
+from __future__ import annotations
+
+import enum
+import random
+from dataclasses import dataclass
+from typing import Callable
+
+from .lease import Timings
+
+FIRST_BACKOFF = 0.1  # seconds, upper bound of the second try's delay
+GIVE_UP_AFTER = 3  # promotions that failed in a row
+
+
+class Phase(enum.Enum):
+    """Where a candidate stands, and what may be assumed there."""
+
+    OFFLINE = "offline"
+    """No session. Somebody else may lead."""
+    CONTENDING = "contending"
+    """A session without the lock. Somebody else may lead."""
+    PROMOTING = "promoting"
+    """The lock is ours while the term is current; not announced yet."""
+    LEADING = "leading"
+    """As before, and announced."""
+    DEMOTING = "demoting"
+    """The term is over. The lock may or may not be gone."""
+    STOPPED = "stopped"
+    """No session, for ever."""
+
+
+class Do(enum.Enum):
+    """The kinds of steps."""
+
+    CONNECT = "open a session"
+    TRY = "take the lock if it is free"
+    WAIT = "queue for the lock"
+    PROMOTE = "begin the term"
+    RENEW = "prove that the lock is held"
+    DEMOTE = "end the term, then all that it started"
+    OVERDUE = "say that the demotion takes too long"
+    RELEASE = "give up the session and the lock in it"
+    REST = "wait until something happens"
+    STOP = "end"
+
+
+@dataclass(frozen=True)
+class Step:
+    """What to do next, for at most how many seconds, and why."""
+
+    do: Do
+    seconds: float | None = None
+    reason: str = ""
+
+
+class Backoff:
+    """Delays between tries: none at first, then growing and jittered.
+
+    "Full jitter" (M. Brooker, "Exponential Backoff And Jitter", AWS
+    Architecture Blog, 2015), so that workers do not come back in step.
+
+    :param limit: the longest delay in seconds.
+    :param jitter: gives a number in [0, 1).
+    """
+
+    def __init__(
+        self, limit: float, jitter: Callable[[], float] = random.random
+    ) -> None:
+        self._limit = limit
+        self._jitter = jitter
+        self._tries = 0
+
+    def next_at(self, now: float) -> float:
+        """When to try again after a failure at ``now``."""
+        if not self._tries:
+            self._tries = 1
+            return now
+        growth = 2.0 ** min(self._tries - 1, 30)
+        most = min(self._limit, FIRST_BACKOFF * growth)
+        self._tries += 1
+        return now + most * (0.1 + 0.9 * self._jitter())
+
+    def reset(self) -> None:
+        """The server answered: start over at the next failure."""
+        self._tries = 0
+
+
+class Candidate:
+    """One worker's part in the election.
+
+    :param timings: poll interval and lease duration.
+    :param jitter: see :class:`Backoff`.
+    """
+
+    def __init__(
+        self,
+        timings: Timings,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self.timings = timings
+        self.phase = Phase.OFFLINE
+        self.failed_promotions = 0
+        self._backoff = Backoff(timings.poll_interval, jitter)
+        self._retry_at = float("-inf")
+        self._stopping = False
+        self._end_term: str | None = None  # why it has to end
+        self._session = False
+        self._tried = False
+        self._sent_at = float("-inf")  # the last renewal that succeeded
+        self._demote_by = float("inf")
+        self._demoted = False
+
+    def __repr__(self) -> str:
+        return f"<Candidate {self.phase.value}>"
+
+    # -- what holds now --------------------------------------------------
+
+    @property
+    def trusted_until(self) -> float:
+        """Until when the lock is surely ours, if a term is current."""
+        return self._sent_at + self.timings.trust_for
+
+    @property
+    def gave_up(self) -> bool:
+        """Too many promotions failed in a row."""
+        return self.failed_promotions >= GIVE_UP_AFTER
+
+    # -- what happened ---------------------------------------------------
+
+    def connected(self, timings: Timings) -> None:
+        """A session is open; the server may have shortened the lease."""
+        self.timings = timings
+        self.phase = Phase.CONTENDING
+        self._session = True
+        self._tried = False
+
+    def unreachable(self, now: float) -> None:
+        """No session could be opened."""
+        self._retry_at = self._backoff.next_at(now)
+
+    def not_locked(self) -> None:
+        """The server answered that somebody else holds the lock."""
+        if self._tried:
+            # A session that ends after its first answer is no recovery.
+            self._backoff.reset()
+        self._tried = True
+
+    def proved(self, sent_at: float) -> None:
+        """The server confirmed the lock to a question sent at ``sent_at``."""
+        self._sent_at = sent_at
+        if self.phase is not Phase.CONTENDING:
+            self._backoff.reset()
+            return
+        # A stop may have crossed with the answer that gave us the lock.
+        self._end_term = "stopping" if self._stopping else None
+        self._demoted = False
+        self.phase = Phase.PROMOTING
+
+    def promoted(self) -> None:
+        """All that a leader needs is up."""
+        self.failed_promotions = 0
+        if self.phase is Phase.PROMOTING:
+            self.phase = Phase.LEADING
+
+    def promotion_failed(self, reason: str) -> None:
+        """Something that a leader needs did not come up."""
+        self.failed_promotions += 1
+        self._end_term = self._end_term or reason
+
+    def session_lost(self, now: float, reason: str) -> None:
+        """The session ended, or its last statement's outcome is unknown."""
+        self._session = False
+        if self.phase is Phase.CONTENDING:
+            self.phase = Phase.OFFLINE
+            self._retry_at = self._backoff.next_at(now)
+        elif self.phase in (Phase.PROMOTING, Phase.LEADING):
+            self._end_term = self._end_term or reason
+
+    def demoted(self) -> None:
+        """Everything that the term started has ended."""
+        self._demoted = True
+
+    def released(self, now: float) -> None:
+        """Session and lock are gone."""
+        planned = self._session  # others go first when we stand back
+        self._session = False
+        self.phase = Phase.OFFLINE
+        if planned:
+            self._retry_at = now + self.timings.poll_interval
+        else:
+            self._retry_at = self._backoff.next_at(now)
+
+    # -- what is wanted --------------------------------------------------
+
+    def step_down(self, reason: str) -> None:
+        """Let somebody else lead; without effect on who does not."""
+        if self.phase in (Phase.PROMOTING, Phase.LEADING):
+            self._end_term = self._end_term or reason
+
+    def stop(self) -> None:
+        """Leave the election for good."""
+        self._stopping = True
+        self.step_down("stopping")
+
+    # -- what to do ------------------------------------------------------
+
+    def decide(self, now: float, promoting: bool = False) -> Step:
+        """The next step.
+
+        :param now: seconds of the lease clock.
+        :param promoting: the promotion has been started already.
+        """
+        if self.phase is Phase.OFFLINE:
+            return self._decide_offline(now)
+        if self.phase is Phase.CONTENDING:
+            if self._stopping:
+                return Step(Do.RELEASE)
+            return Step(Do.WAIT if self._tried else Do.TRY)
+        if self.phase in (Phase.PROMOTING, Phase.LEADING):
+            return self._decide_holding(now, promoting)
+        if self.phase is Phase.DEMOTING:
+            return self._decide_demoting(now)
+        return Step(Do.STOP)
+
+    def _decide_offline(self, now: float) -> Step:
+        if self._stopping or self.gave_up:
+            self.phase = Phase.STOPPED
+            return Step(Do.STOP)
+        if now < self._retry_at:
+            return Step(Do.REST, self._retry_at - now)
+        return Step(Do.CONNECT)
+
+    def _decide_holding(self, now: float, promoting: bool) -> Step:
+        if self._end_term is None and now >= self.trusted_until:
+            silence = now - self._sent_at
+            self._session = False
+            self._end_term = f"lease expired: no answer for {silence:.1f} s"
+        if self._end_term is not None:
+            # A process that was paused gets its share of time from here.
+            self._demote_by = max(
+                self._sent_at + self.timings.lease_duration,
+                now + self.timings.demote_within,
+            )
+            self.phase = Phase.DEMOTING
+            return Step(Do.DEMOTE, self._demote_by - now, self._end_term)
+        if self.phase is Phase.PROMOTING and not promoting:
+            return Step(Do.PROMOTE)
+        renew_at = self._sent_at + self.timings.renew_every
+        if now >= renew_at:
+            return Step(Do.RENEW, self.trusted_until - now)
+        return Step(Do.REST, renew_at - now)
+
+    def _decide_demoting(self, now: float) -> Step:
+        if self._demoted:
+            return Step(Do.RELEASE)
+        if now >= self._demote_by:
+            self._demote_by = float("inf")
+            return Step(Do.OVERDUE)
+        # The lock stays ours until the last action has ended.
+        wake_at = self._demote_by
+        if self._session and now < self.trusted_until:
+            renew_at = self._sent_at + self.timings.renew_every
+            if now >= renew_at:
+                return Step(Do.RENEW, self.trusted_until - now)
+            wake_at = min(wake_at, renew_at)
+        if wake_at == float("inf"):
+            return Step(Do.REST)
+        return Step(Do.REST, wake_at - now)

@@ -1,0 +1,107 @@
+"""The connection string: parsed once, never printed with its secrets."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Iterable
+
+from psycopg import Error, conninfo
+
+from .errors import OptionError
+
+SECRETS = ("password", "sslpassword", "passphrase", "oauth_client_secret")
+
+_URI = re.compile(r"^\s*postgres(ql)?://", re.IGNORECASE)
+# What stands for a password in anything that looks like a connection string.
+_URI_PASSWORD = re.compile(r"(://[^:/@\s]*):[^\s]*@")
+_PAIR_PASSWORD = re.compile(
+    r"\b((?:ssl)?password)\s*=\s*('(?:[^'\\]|\\.)*'|\S+)", re.IGNORECASE
+)
+
+
+class Conninfo:
+    """Where the server is: anything that libpq accepts.
+
+    URI or ``key=value``, several hosts, ``service=``, ``PGPASSFILE`` and the
+    ``PG*`` variables: libpq itself resolves what is not in the string.
+
+    :raises OptionError: if libpq cannot parse it. The text quotes no part of
+        the string, since what was taken for a host may be half a password.
+    """
+
+    def __init__(self, dsn: str, origin: str = "DSN") -> None:
+        try:
+            self._params: dict[str, Any] = dict(
+                conninfo.conninfo_to_dict(dsn)
+            )
+        except Error:
+            raise OptionError(
+                f"{origin}: not a PostgreSQL connection string; give a URI "
+                "(postgresql://user@host:5432/database, special characters "
+                "percent-encoded) or key=value pairs"
+            ) from None
+        if not self._params:
+            raise OptionError(f"{origin}: the connection string is empty")
+        self._reject_torn_password(dsn, origin)
+
+    def _reject_torn_password(self, dsn: str, origin: str) -> None:
+        # A '@', ':' or '/' in an unquoted password moves the rest of it into
+        # host, port or database, from where error messages would show it.
+        hosts = str(self._params.get("host", "")).split(",")
+        ports = str(self._params.get("port", "")).split(",")
+        torn = any("@" in host[1:] for host in hosts)
+        torn |= any(port and not port.isdigit() for port in ports)
+        if _URI.match(dsn):
+            torn |= "@" in str(self._params.get("dbname", ""))
+        if torn:
+            raise OptionError(
+                f"{origin}: host, port or database is not valid; in a URI "
+                "percent-encode special characters of the password "
+                "(@ is %40, : is %3A, / is %2F)"
+            )
+
+    def get(self, name: str) -> str | None:
+        """The value of a libpq parameter that stands in the string."""
+        value = self._params.get(name)
+        return None if value is None else str(value)
+
+    @property
+    def hosts(self) -> int:
+        """How many hosts the string names (at least one)."""
+        named = self.get("host") or self.get("hostaddr") or ""
+        return named.count(",") + 1
+
+    def merged(self, **changes: Any) -> dict[str, Any]:
+        """The parameters for a connection, with ``changes`` on top."""
+        return {**self._params, **changes}
+
+    def redact(self, text: str) -> str:
+        """``text`` on one line, with every secret of the string masked."""
+        secrets = {str(self._params.get(name) or "") for name in SECRETS}
+        for secret in sorted(filter(None, secrets), key=len, reverse=True):
+            text = text.replace(secret, "***")
+        return one_line(text)
+
+    def __repr__(self) -> str:
+        shown = {
+            key: "***" if key in SECRETS else value
+            for key, value in self._params.items()
+        }
+        return f"<Conninfo {shown}>"
+
+
+def one_line(text: str) -> str:
+    """``text`` with all white space, line ends too, folded to spaces."""
+    return " ".join(text.split())
+
+
+def mask_password(word: str) -> str:
+    """``word`` of a command line, with the password of a DSN in it masked."""
+    word = _URI_PASSWORD.sub(r"\1:***@", word)
+    word = re.sub(r"(?i)([?&](?:ssl)?password=)[^&\s]*", r"\1***", word)
+    return _PAIR_PASSWORD.sub(r"\1=***", word)
+
+
+def mask_command_line(words: Iterable[str]) -> list[str]:
+    """A command line as it may be shown: see :func:`mask_password`."""
+    return [mask_password(word) for word in words]

@@ -1,0 +1,485 @@
+"""Leader election on a PostgreSQL advisory lock, in plain asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import os
+import socket
+import uuid
+from contextlib import suppress
+from types import TracebackType
+from typing import Any, Awaitable, Callable, TypeVar, Union
+
+from . import clock as lease_clock
+from .candidate import Candidate, Do, Phase, Step
+from .conninfo import Conninfo
+from .errors import (
+    HaError,
+    PromotionFailed,
+    ServerRefused,
+    ServerUnavailable,
+    SessionLost,
+)
+from .lease import POLL_INTERVAL, Timings
+from .lock import AdvisoryLock, LockSession
+from .log import WorkerLog
+from .term import Term
+
+T = TypeVar("T")
+OnPromotion = Callable[[Term], Union[None, Awaitable[None]]]
+OnDemotion = Callable[[str], Union[None, Awaitable[None]]]
+
+logger = logging.getLogger(__name__)
+
+
+class LeaderElection:
+    """Elects one leader among all who use the same server and UUID.
+
+    An asynchronous context manager::
+
+        async with LeaderElection(dsn, ha_uuid, worker_id="one") as election:
+            while not election.shutdown_event.is_set():
+                await election.leader_event.wait()
+                if election.is_leader():
+                    await one_piece_of_work()
+
+    Everything belongs to the event loop that it was started in, but
+    :meth:`is_leader` may be asked from any thread. A callback that blocks
+    the loop blocks the renewal of the lease, too.
+
+    :param dsn: connection string, as libpq takes it.
+    :param ha_uuid: names the cluster.
+    :param worker_id: names this worker in logs and in ``pg_stat_activity``;
+        default ``<hostname>-<pid>``.
+    :param poll_interval: seconds.
+    :param lease_duration: seconds until a silent leader is replaced; default
+        three poll intervals.
+    :param on_promotion: called, and awaited, with the :class:`Term` once the
+        lock is held and before ``leader_event`` is set. If it raises, the
+        lock is given up; after three failures in a row the election ends.
+    :param on_demotion: called, and awaited, with the reason after
+        ``leader_event`` was cleared and before the lock is given up, if the
+        server has not taken it already. Whatever the term started has to
+        have ended when it returns.
+    :param on_renewal: called each time that the server confirmed the lock,
+        at the begin of a term, too.
+    :param on_overdue: called if the demotion takes so long that somebody
+        else may lead by now. Default: log it.
+    :param session_pooler: a connection pooler stands in between, and it
+        keeps one server session for each client connection.
+    :param clock: seconds that never step back, for tests.
+    :raises OptionError: if the connection string does not parse.
+    :raises ValueError: if UUID or timings cannot be used.
+    """
+
+    def __init__(
+        self,
+        dsn: str,
+        ha_uuid: str | uuid.UUID,
+        *,
+        worker_id: str | None = None,
+        poll_interval: float = POLL_INTERVAL,
+        lease_duration: float | None = None,
+        on_promotion: OnPromotion | None = None,
+        on_demotion: OnDemotion | None = None,
+        on_renewal: Callable[[Term], None] | None = None,
+        on_overdue: Callable[[], None] | None = None,
+        session_pooler: bool = False,
+        clock: Callable[[], float] = lease_clock.now,
+    ) -> None:
+        self.ha_uuid = uuid.UUID(str(ha_uuid))
+        self.worker_id = worker_id or default_worker_id()
+        self.leader_event = asyncio.Event()
+        self.follower_event = asyncio.Event()
+        self.follower_event.set()
+        self.shutdown_event = asyncio.Event()
+        timings = Timings.of(poll_interval, lease_duration)
+        self._lock = AdvisoryLock(
+            Conninfo(dsn),
+            self.ha_uuid,
+            self.worker_id,
+            timings,
+            session_pooler,
+        )
+        self._candidate = Candidate(timings)
+        self._on_promotion = on_promotion
+        self._on_demotion = on_demotion
+        self._on_renewal = on_renewal
+        self._on_overdue = on_overdue
+        self._clock = clock
+        self._log = WorkerLog(logger, self.worker_id, self.ha_uuid)
+        self._term: Term | None = None
+        self._terms = 0
+        self._announced = False
+        self._session: LockSession | None = None
+        self._promotion: asyncio.Task[None] | None = None
+        self._demotion: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._wake = asyncio.Event()
+        self._settled = asyncio.Event()  # no term, and none being ended
+        self._settled.set()
+        self._in_outage = False
+
+    def __repr__(self) -> str:
+        phase = self._candidate.phase.value
+        return f"<LeaderElection {self.worker_id!r} {phase}>"
+
+    # -- for users -------------------------------------------------------
+
+    def is_leader(self) -> bool:
+        """Whether this worker leads at this very instant.
+
+        Ask before each thing that only a leader may do. ``leader_event``
+        tells the same to those who wait, but a process that was paused sees
+        it a moment late; this compares the clock with the lease.
+        """
+        term = self._term
+        return term is not None and self._announced and term.is_current()
+
+    @property
+    def term(self) -> Term | None:
+        """The term that this worker is in, promotion included."""
+        return self._term
+
+    @property
+    def timings(self) -> Timings:
+        """Poll interval and lease, as the server allows them."""
+        return self._candidate.timings
+
+    async def step_down(self) -> None:
+        """Let another worker lead (a switchover), and wait until then.
+
+        The others go first for one poll interval. Without effect on a
+        follower.
+        """
+        self._candidate.step_down("stepped down")
+        self._wake.set()
+        await self._settled.wait()
+
+    async def check_server(self) -> None:
+        """Connect once, to find out early what no retry can mend.
+
+        A server that cannot be reached is not an error.
+
+        :raises ServerRefused: wrong password, unknown database or role,
+            transaction pooler.
+        """
+        try:
+            session = await self._lock.open()
+        except ServerUnavailable as error:
+            self._say_outage(error)
+        else:
+            await session.close()
+
+    async def start(self) -> None:
+        """Check the server and begin to contend.
+
+        :raises ServerRefused: see :meth:`check_server`.
+        """
+        await self.check_server()
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin to contend, without a first check of the server."""
+        self._task = asyncio.ensure_future(self._run())
+        self._task.add_done_callback(lambda _: self.shutdown_event.set())
+
+    async def stop(self) -> None:
+        """Demote if leading, give up the lock, disconnect. Idempotent.
+
+        :raises HaError: what ended the election before it was stopped.
+        """
+        self.shutdown_event.set()
+        self._candidate.stop()
+        self._wake.set()
+        if self._task is not None:
+            await asyncio.shield(self._task)
+
+    async def __aenter__(self) -> LeaderElection:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if exc is None:
+            await self.stop()
+            return
+        with suppress(HaError):
+            await self.stop()
+
+    # -- the loop --------------------------------------------------------
+
+    async def _run(self) -> None:
+        try:
+            while True:
+                step = self._candidate.decide(
+                    self._clock(), self._promotion is not None
+                )
+                if step.do is Do.STOP:
+                    break
+                await self._perform(step)
+        except asyncio.CancelledError:
+            raise
+        except BaseException:
+            self._log.critical("The election has failed", exc_info=True)
+            raise
+        finally:
+            await self._clean_up()
+        self._log.info("Stopped")
+        if self._candidate.gave_up:
+            raise PromotionFailed(
+                f"promotion failed {self._candidate.failed_promotions} "
+                "times in a row"
+            )
+
+    async def _perform(self, step: Step) -> None:
+        if step.do is Do.CONNECT:
+            await self._connect()
+        elif step.do is Do.TRY:
+            await self._try_lock()
+        elif step.do is Do.WAIT:
+            await self._wait_lock()
+        elif step.do is Do.PROMOTE:
+            self._promote()
+        elif step.do is Do.RENEW:
+            await self._prove(step.seconds)
+        elif step.do is Do.DEMOTE:
+            self._demote(step.reason)
+        elif step.do is Do.OVERDUE:
+            self._overdue()
+        elif step.do is Do.RELEASE:
+            await self._release()
+        else:
+            await self._rest(step.seconds)
+
+    async def _connect(self) -> None:
+        opening = asyncio.ensure_future(self._lock.open())
+        try:
+            if await self._stopped_before(opening):
+                return
+            self._session = opening.result()
+        except (ServerRefused, ServerUnavailable) as error:
+            self._say_outage(error)
+            self._candidate.unreachable(self._clock())
+            return
+        finally:
+            opening.cancel()
+        self._candidate.connected(self._session.timings)
+
+    async def _try_lock(self) -> None:
+        session = self._open_session()
+        try:
+            if await session.try_acquire():
+                await self._prove(None)
+                return
+            leader = await session.holder()
+        except SessionLost as error:
+            await self._lose_session(error)
+            return
+        self._candidate.not_locked()
+        self._say_reachable()
+        self._log.info("Following", leader=leader)
+
+    async def _wait_lock(self) -> None:
+        session = self._open_session()
+        waiting = asyncio.ensure_future(session.wait_acquire())
+        try:
+            if await self._stopped_before(waiting):
+                # Leave the queue, too: nobody shall wait for our socket.
+                await session.cancel()
+                session.abort()
+            acquired = await waiting
+        except SessionLost as error:
+            await self._lose_session(error)
+            return
+        finally:
+            waiting.cancel()
+        if acquired:
+            await self._prove(None)
+        else:
+            self._candidate.not_locked()
+
+    async def _prove(self, timeout: float | None) -> None:
+        session = self._open_session()
+        sent_at = self._clock()  # before it is sent: the server counts later
+        try:
+            if not await session.prove(timeout):
+                raise SessionLost("the server does not confirm the lock")
+        except SessionLost as error:
+            await self._lose_session(error)
+            return
+        self._candidate.proved(sent_at)
+        if self._term is not None:
+            self._term.renewed(self._candidate.trusted_until)
+            self._tell_renewal(self._term)
+
+    def _promote(self) -> None:
+        self._say_reachable()
+        self._terms += 1
+        self._term = Term(
+            self._terms,
+            self._candidate.trusted_until,
+            self._open_session().is_over,
+            self._clock,
+        )
+        self._settled.clear()
+        self._tell_renewal(self._term)
+        self._promotion = asyncio.ensure_future(self._promotion_of(self._term))
+        self._promotion.add_done_callback(lambda _: self._wake.set())
+
+    def _tell_renewal(self, term: Term) -> None:
+        if self._on_renewal is not None:
+            self._on_renewal(term)
+
+    async def _promotion_of(self, term: Term) -> None:
+        try:
+            await _call(self._on_promotion, term)
+        except Exception as error:
+            self._log.exception("Promotion failed")
+            self._candidate.promotion_failed(f"promotion failed: {error}")
+            return
+        if self._candidate.phase is Phase.PROMOTING and term.is_current():
+            self._candidate.promoted()
+            self._announced = True
+            self.follower_event.clear()
+            self.leader_event.set()
+            self._log.info(
+                "Successfully acquired leadership", term=term.number
+            )
+
+    def _demote(self, reason: str) -> None:
+        led = self._announced
+        self._announced = False
+        if self._term is not None:
+            self._term.end()
+        self.leader_event.clear()
+        self.follower_event.set()
+        if led:
+            self._log.info("Lost leadership", reason)
+        else:
+            self._log.info("Not promoted", reason)
+        self._demotion = asyncio.ensure_future(self._demotion_for(reason))
+        self._demotion.add_done_callback(lambda _: self._wake.set())
+
+    async def _demotion_for(self, reason: str) -> None:
+        try:
+            if self._promotion is not None:
+                self._promotion.cancel()
+                await asyncio.wait({self._promotion})
+            await _call(self._on_demotion, reason)
+        except Exception:
+            self._log.exception("Demotion failed")
+        self._candidate.demoted()
+
+    def _overdue(self) -> None:
+        self._log.critical("Demotion takes too long, another may lead now")
+        if self._on_overdue is not None:
+            self._on_overdue()
+
+    async def _release(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            if self._term is not None:
+                with suppress(SessionLost):
+                    await session.release()
+            await session.close()
+        self._term = self._promotion = self._demotion = None
+        self._candidate.released(self._clock())
+        self._settled.set()
+
+    async def _rest(self, seconds: float | None) -> None:
+        loop = asyncio.get_running_loop()
+        session = self._session
+        socket_fd = -1
+        if session is not None:
+            socket_fd = session.fileno()
+            loop.add_reader(socket_fd, self._wake.set)
+        try:
+            await asyncio.wait_for(self._wake.wait(), seconds)
+        except asyncio.TimeoutError:
+            pass
+        finally:
+            if session is not None:
+                loop.remove_reader(socket_fd)
+        self._wake.clear()
+        if session is not None:
+            try:
+                session.drain()
+            except SessionLost as error:
+                await self._lose_session(error)
+
+    # -- parts of it -----------------------------------------------------
+
+    def _open_session(self) -> LockSession:
+        if self._session is None:
+            raise HaError("no session is open")
+        return self._session
+
+    async def _lose_session(self, error: SessionLost) -> None:
+        session, self._session = self._session, None
+        self._candidate.session_lost(
+            self._clock(), f"session ended: {error}"
+        )
+        if self._candidate.phase is Phase.OFFLINE:
+            self._say_outage(error)
+        if session is not None:
+            # The term asks it from other threads: over before it is closed.
+            await session.close()
+
+    async def _stopped_before(self, task: asyncio.Task[Any]) -> bool:
+        """Wait for ``task``; true if the election is stopped before."""
+        stop = asyncio.ensure_future(self.shutdown_event.wait())
+        try:
+            await asyncio.wait(
+                {task, stop}, return_when=asyncio.FIRST_COMPLETED
+            )
+            return not task.done()
+        finally:
+            stop.cancel()
+
+    async def _clean_up(self) -> None:
+        """End what a crash or a cancellation of the loop left over."""
+        if self._term is not None:
+            self._demote("the election has failed")
+            if self._demotion is not None:
+                await asyncio.wait({self._demotion})
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+        self._term = None
+        self._settled.set()
+
+    def _say_outage(self, error: Exception) -> None:
+        """Once per outage; each further try only for who debugs."""
+        stopping = self.shutdown_event.is_set()
+        if self._in_outage or stopping:
+            self._log.debug("Still no session", str(error))
+            return
+        self._in_outage = True
+        self._log.warning(
+            "No session with PostgreSQL, following and retrying", str(error)
+        )
+
+    def _say_reachable(self) -> None:
+        if self._in_outage:
+            self._in_outage = False
+            self._log.info("Reconnected to PostgreSQL")
+
+
+def default_worker_id() -> str:
+    """``<hostname>-<pid>``."""
+    return f"{socket.gethostname()}-{os.getpid()}"
+
+
+async def _call(
+    callback: Callable[[T], Union[None, Awaitable[None]]] | None, value: T
+) -> None:
+    result = callback(value) if callback is not None else None
+    if inspect.isawaitable(result):
+        await result

@@ -1,0 +1,490 @@
+"""The advisory lock and the one PostgreSQL session that holds it."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import math
+import os
+import re
+import socket
+import uuid
+from contextlib import suppress
+from typing import Any, Awaitable, Iterable, TypeVar
+
+import psycopg
+from psycopg import AsyncConnection
+from psycopg.conninfo import make_conninfo
+
+from . import sql
+from .conninfo import Conninfo, one_line
+from .errors import ServerRefused, ServerUnavailable, SessionLost
+from .lease import SHORTEST_LEASE, Timings
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+APPLICATION = "eda-ha"
+NAME_BYTES = 63  # of application_name, PostgreSQL's NAMEDATALEN - 1
+CHUNK_WHEN_LOGGED = 60.0  # seconds, longest wait with log_lock_waits = on
+CANCEL_TIMEOUT = 1.0  # seconds
+RELEASE_TIMEOUT = 2.0  # seconds; closing the session frees the lock, too
+ANSWER_SLACK = 5.0  # seconds for an answer on top of the wait asked for
+
+# Errors that no retry mends (SQLSTATE, PostgreSQL's appendix A).
+REFUSALS = {
+    "28P01",  # invalid_password
+    "28000",  # invalid_authorization_specification
+    "3D000",  # invalid_catalog_name
+    "42501",  # insufficient_privilege
+}
+# libpq tells no SQLSTATE of an error that came before the session was up, so
+# the server's words have to do. A server that speaks another language is
+# then taken for unavailable: its message is logged and the worker retries.
+_REFUSED = re.compile(
+    r"password authentication failed|no password supplied"
+    r"|(?:role|database) \".*\" does not exist|no pg_hba\.conf entry"
+    r"|authentication failed for user|permission denied for database"
+    r"|is not permitted to log in"
+)
+
+
+def lock_key(ha_uuid: uuid.UUID) -> int:
+    """The advisory lock's key for a cluster: a signed 64-bit integer.
+
+    The first 8 bytes of a namespaced SHA-256 of the canonical UUID, so that
+    it collides neither with another cluster's nor with locks that other
+    programs number by hand.
+    """
+    text = f"ansible-rulebook-ha:leader:{ha_uuid}"
+    digest = hashlib.sha256(text.encode()).digest()
+    return int.from_bytes(digest[:8], "big", signed=True)
+
+
+def application_name(key: int, worker_id: str) -> str:
+    """How the session shows in ``pg_stat_activity``."""
+    worker = re.sub(r"[^A-Za-z0-9._-]", "_", worker_id)
+    name = f"{APPLICATION}:{key % 2**64:016x}:{worker}"
+    return name[:NAME_BYTES]
+
+
+class AdvisoryLock:
+    """Finds the server and opens sessions that contend for one lock.
+
+    :param conninfo: where the server is.
+    :param ha_uuid: the cluster; the lock's key is made from it.
+    :param worker_id: shown in ``application_name``.
+    :param timings: what the session's time limits are made from.
+    :param session_pooler: the operator vouches that the pooler in between
+        keeps one server session for one client connection.
+    """
+
+    def __init__(
+        self,
+        conninfo: Conninfo,
+        ha_uuid: uuid.UUID,
+        worker_id: str,
+        timings: Timings,
+        session_pooler: bool = False,
+    ) -> None:
+        self.conninfo = conninfo
+        self.key = lock_key(ha_uuid)
+        self.name = application_name(self.key, worker_id)
+        self.timings = timings
+        self.session_pooler = session_pooler
+
+    async def open(self) -> LockSession:
+        """Open a session to the primary, set up and not yet locked.
+
+        :raises ServerRefused: if an operator has to act.
+        :raises ServerUnavailable: if trying again may help.
+        """
+        timeout = self._connect_timeout()
+        options = self._client_options(timeout)
+        try:
+            connection = await asyncio.wait_for(
+                AsyncConnection.connect(
+                    make_conninfo("", **self.conninfo.merged(**options)),
+                    autocommit=True,
+                    prepare_threshold=None,
+                ),
+                timeout * self.conninfo.hosts + ANSWER_SLACK,
+            )
+        except asyncio.TimeoutError:
+            raise ServerUnavailable("connecting timed out") from None
+        except (psycopg.Error, OSError, ValueError) as error:
+            raise self._classified(error) from None
+        session = LockSession(connection, self)
+        try:
+            await session.set_up()
+        except SessionLost as error:
+            await session.close()
+            raise ServerUnavailable(str(error)) from None
+        except BaseException:
+            await session.close()
+            raise
+        return session
+
+    def _connect_timeout(self) -> int:
+        ours = min(max(math.ceil(self.timings.lease_duration / 3), 2), 10)
+        return _stricter(ours, self.conninfo.get("connect_timeout"))
+
+    def _client_options(self, connect_timeout: int) -> dict[str, Any]:
+        lease = self.timings.lease_duration
+        limits = {
+            "keepalives_idle": max(1, int(lease / 3)),
+            "keepalives_interval": max(1, int(lease / 9)),
+            "keepalives_count": 3,
+            "tcp_user_timeout": int(self.timings.trust_for * 1000),
+        }
+        options: dict[str, Any] = {
+            name: _stricter(value, self.conninfo.get(name))
+            for name, value in limits.items()
+        }
+        options["keepalives"] = 1
+        options["connect_timeout"] = connect_timeout
+        options["application_name"] = self.name
+        if self.conninfo.get("target_session_attrs") is None:
+            options["target_session_attrs"] = os.environ.get(
+                "PGTARGETSESSIONATTRS", "read-write"
+            )
+        return options
+
+    def _classified(self, error: Exception) -> Exception:
+        text = self.conninfo.redact(str(error))
+        sqlstate = getattr(error, "sqlstate", None)
+        # Several hosts: one may refuse while another is only down for now.
+        if sqlstate in REFUSALS or (
+            _REFUSED.search(text) and self.conninfo.hosts == 1
+        ):
+            return ServerRefused(text)
+        return ServerUnavailable(text)
+
+
+def _stricter(ours: int, theirs: str | None) -> int:
+    """The smaller of two limits, where 0 and nothing stand for no limit."""
+    try:
+        return min(ours, int(theirs or 0) or ours)
+    except ValueError:
+        return ours
+
+
+class LockSession:
+    """One server session, and with it one chance to hold the lock.
+
+    Nothing else ever runs on it. A statement that failed, timed out or was
+    cancelled leaves the outcome unknown, so the session is over with it:
+    close it and open another. Never lock twice in one session: the lock
+    counts, and one unlock would leave it held.
+    """
+
+    def __init__(
+        self, connection: AsyncConnection[Any], lock: AdvisoryLock
+    ) -> None:
+        self._connection = connection
+        self._lock = lock
+        self._key = lock.key
+        # A descriptor of our own: it can be asked by another thread without
+        # the risk that its number means another file by then.
+        self._socket = socket.socket(fileno=os.dup(connection.fileno()))
+        self._plain = not connection.pgconn.ssl_in_use
+        self._busy = False
+        self._backend = 0
+        self._ended = False
+        self._notices: list[str] = []
+        connection.add_notice_handler(self._noticed)
+        self.timings = lock.timings
+        self.wait_chunk = lock.timings.poll_interval
+
+    # -- set-up ----------------------------------------------------------
+
+    async def set_up(self) -> None:
+        """Check the server and turn the session into a lease.
+
+        :raises ServerRefused: if a transaction pooler is in between.
+        :raises ServerUnavailable: if it is a standby (it may be promoted).
+        :raises SessionLost: if the session ends meanwhile.
+        """
+        backend, in_recovery = (await self._statement(sql.HELLO))[0]
+        self._backend = backend
+        pooled = backend != self._connection.info.backend_pid
+        if pooled and not self._lock.session_pooler:
+            raise ServerRefused(
+                "the connection goes through a connection pooler, which may "
+                "hand the lock's session to somebody else: connect to "
+                "PostgreSQL itself, or give --ha-session-pooler if it pools "
+                "whole sessions"
+            )
+        if in_recovery:
+            raise ServerUnavailable("the server is a standby, not a primary")
+        await self._limit_times()
+
+    async def _limit_times(self) -> None:
+        wanted = _server_settings(self.timings)
+        present = dict(
+            await self._statement(
+                sql.READ_SETTINGS,
+                ([*wanted, *UNLIMITED, "lock_timeout", "log_lock_waits"],),
+            )
+        )
+        # With log_lock_waits each wait of over a second writes a line.
+        if present.get("log_lock_waits") == "on":
+            self.wait_chunk = max(self.wait_chunk, CHUNK_WHEN_LOGGED)
+        changes = {name: "0" for name in UNLIMITED if name in present}
+        for name, value in wanted.items():
+            if name in present:
+                changes[name] = str(_stricter(value, present[name]))
+        for name in LEASE_LIMITS:
+            if name in changes:
+                changes[name] = str(max(int(changes[name]), SHORTEST_MS))
+        changes["lock_timeout"] = str(max(int(self.wait_chunk * 1000), 1))
+        changes["client_min_messages"] = "notice"
+        if "idle_session_timeout" not in present:
+            logger.warning(
+                "PostgreSQL before 14 has no idle_session_timeout: a leader "
+                "that is paused but not dead will not be replaced"
+            )
+        await self._write_settings(changes)
+        # A limit below ours frees the lock earlier: trust it for less.
+        for name in LEASE_LIMITS:
+            if name in changes:
+                limit = int(changes[name]) / 1000
+                self.timings = self.timings.shortened(limit)
+
+    async def _write_settings(self, changes: dict[str, str]) -> None:
+        try:
+            await self._rows(
+                sql.WRITE_SETTINGS, (list(changes), list(changes.values()))
+            )
+            return
+        except psycopg.Error as error:
+            if self._connection.closed:
+                raise SessionLost(self._words(error)) from None
+        # Managed servers refuse some: find out which, and keep the rest.
+        for name, value in changes.items():
+            try:
+                await self._rows(sql.WRITE_SETTING, (name, value))
+            except psycopg.Error as error:
+                if self._connection.closed:
+                    raise SessionLost(self._words(error)) from None
+                logger.warning(
+                    "The server does not let us set %s: %s",
+                    name,
+                    one_line(str(error)),
+                )
+
+    # -- the lock --------------------------------------------------------
+
+    async def try_acquire(self) -> bool:
+        """Take the lock if it is free. One round trip.
+
+        :raises SessionLost: outcome unknown.
+        """
+        rows = await self._statement(sql.TRY_LOCK, (self._key,))
+        return bool(rows[0][0])
+
+    async def wait_acquire(self) -> bool:
+        """Queue for the lock for up to ``wait_chunk`` seconds.
+
+        :returns: whether it is ours; the caller must still prove it.
+        :raises SessionLost: outcome unknown.
+        """
+        self._notices.clear()
+        await self._statement(
+            sql.WAIT_LOCK.format(key=self._key),
+            timeout=self.wait_chunk + ANSWER_SLACK,
+        )
+        if sql.ACQUIRED in self._notices:
+            return True
+        if sql.NOT_ACQUIRED in self._notices:
+            return False
+        return await self.prove()  # something in between eats notices
+
+    async def prove(self, timeout: float | None = None) -> bool:
+        """Ask the server whether this very session holds the lock.
+
+        It also counts as a sign of life: the server's timeout starts anew.
+
+        :param timeout: seconds to wait for the answer.
+        :returns: same backend, primary, lock granted to it.
+        :raises SessionLost: if there is no answer.
+        """
+        rows = await self._statement(sql.PROVE, self._halves(), timeout)
+        backend, in_recovery, granted = rows[0]
+        return backend == self._backend and granted and not in_recovery
+
+    async def holder(self) -> str | None:
+        """The worker id of who holds the lock now, cut to what fits."""
+        rows = await self._statement(sql.HOLDER, self._halves())
+        if not rows:
+            return None
+        name = str(rows[0][0] or "")
+        prefix = f"{APPLICATION}:{self._key % 2**64:016x}:"
+        return name[len(prefix) :] if name.startswith(prefix) else name
+
+    async def release(self) -> None:
+        """Unlock. The session can contend again.
+
+        :raises SessionLost: outcome unknown.
+        """
+        await self._statement(sql.UNLOCK, (self._key,), RELEASE_TIMEOUT)
+
+    def _halves(self) -> tuple[int, int]:
+        key = self._key % 2**64
+        return key >> 32, key & 0xFFFFFFFF
+
+    # -- the wire --------------------------------------------------------
+
+    def is_over(self) -> bool:
+        """Whether the server has ended the session, from any thread.
+
+        Asks the socket without waiting. PostgreSQL sends its last error
+        *before* it frees the locks of a session that it terminates, so a
+        leader that asks here knows no later than the next one.
+        """
+        if self._ended:
+            return True
+        try:
+            first = self._socket.recv(
+                1, socket.MSG_PEEK | socket.MSG_DONTWAIT
+            )
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError:
+            return True
+        # Unasked for, an ErrorResponse can only be the last word. What TLS
+        # wraps cannot be told apart; then the end of the stream has to do.
+        return not first or (
+            first == b"E" and self._plain and not self._busy
+        )
+
+    def fileno(self) -> int:
+        """For ``loop.add_reader`` while no statement is under way."""
+        return self._socket.fileno()
+
+    def drain(self) -> None:
+        """Read what the server said unasked: a notice, or its last error.
+
+        :raises SessionLost: if the session is over.
+        """
+        if self._busy:
+            return
+        # Once read, the last error is no longer there to be peeked at.
+        self._ended = self.is_over()
+        self._notices.clear()
+        with suppress(psycopg.Error):
+            self._connection.pgconn.consume_input()
+            self._connection.pgconn.is_busy()  # parses what was read
+        if self._ended:
+            words = " ".join(self._notices) or "the connection was closed"
+            raise SessionLost(self._lock.conninfo.redact(words))
+
+    def _noticed(self, notice: psycopg.errors.Diagnostic) -> None:
+        self._notices.append(notice.message_primary or "")
+        if notice.severity_nonlocalized in ("FATAL", "PANIC"):
+            self._ended = True
+
+    async def close(self) -> None:
+        """End the session at once; a statement under way fails."""
+        self.abort()
+        with suppress(psycopg.Error, OSError):
+            await self._connection.close()
+
+    async def cancel(self) -> None:
+        """Ask the server to drop a wait, so that it leaves the queue."""
+        with suppress(psycopg.Error, OSError, asyncio.TimeoutError):
+            await asyncio.wait_for(
+                self._connection.cancel_safe(timeout=CANCEL_TIMEOUT),
+                CANCEL_TIMEOUT * 2,
+            )
+
+    def abort(self) -> None:
+        """Shut the socket down, so that whoever waits on it wakes up.
+
+        Cancelling the coroutine instead would make psycopg wait for the
+        server, which may not answer any more.
+        """
+        self._ended = True
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+
+    async def _statement(
+        self,
+        statement: str,
+        params: Iterable[Any] | None = None,
+        timeout: float | None = None,
+    ) -> list[tuple[Any, ...]]:
+        try:
+            return await self._rows(statement, params, timeout)
+        except psycopg.Error as error:
+            raise SessionLost(self._words(error)) from None
+
+    async def _rows(
+        self,
+        statement: str,
+        params: Iterable[Any] | None = None,
+        timeout: float | None = None,
+    ) -> list[tuple[Any, ...]]:
+        if timeout is None:
+            timeout = max(self.timings.trust_for, 1.0)
+        self._busy = True
+        try:
+            return await self._bounded(
+                self._execute(statement, params), timeout
+            )
+        finally:
+            self._busy = False
+
+    async def _execute(
+        self, statement: str, params: Iterable[Any] | None
+    ) -> list[tuple[Any, ...]]:
+        values = None if params is None else tuple(params)
+        cursor = await self._connection.execute(statement, values)
+        return await cursor.fetchall() if cursor.description else []
+
+    async def _bounded(self, work: Awaitable[T], timeout: float) -> T:
+        task = asyncio.ensure_future(work)
+        try:
+            done, _ = await asyncio.wait({task}, timeout=timeout)
+            if done:
+                return task.result()
+            raise SessionLost(f"no answer within {timeout:.1f} s")
+        finally:
+            if not task.done():
+                self.abort()
+                with suppress(psycopg.Error, OSError):
+                    await task
+
+    def _words(self, error: Exception) -> str:
+        return self._lock.conninfo.redact(str(error))
+
+
+# Limits of a role that would end a wait or a busy leader without need.
+UNLIMITED = ("statement_timeout", "transaction_timeout")
+# Each of these frees the lock of a silent leader.
+LEASE_LIMITS = ("idle_session_timeout", "tcp_user_timeout")
+SHORTEST_MS = int(SHORTEST_LEASE * 1000)
+
+
+def _server_settings(timings: Timings) -> dict[str, int]:
+    """What makes the server notice, within the lease, that we are gone.
+
+    Milliseconds, but seconds for the two keepalive times. Each closes
+    another gap (measured on PostgreSQL 15): ``idle_session_timeout`` a paused
+    process, keepalives an idle and ``tcp_user_timeout`` a talking session
+    behind a dead network, ``client_connection_check_interval`` a waiter
+    that was killed. None may free the lock while the leader trusts it.
+    """
+    lease = timings.lease_duration
+    check = min(max(timings.poll_interval / 5, 0.1), 1.0)
+    return {
+        "idle_session_timeout": int(lease * 1000),
+        "tcp_user_timeout": int(lease * 1000),
+        "tcp_keepalives_idle": max(1, int(lease / 3)),
+        "tcp_keepalives_interval": max(1, int(lease / 9)),
+        "tcp_keepalives_count": 9,
+        "client_connection_check_interval": int(check * 1000),
+    }

@@ -1,0 +1,61 @@
+"""Every statement that the election sends."""
+
+from __future__ import annotations
+
+from typing import Final
+
+HELLO: Final = """
+SELECT pg_catalog.pg_backend_pid(), pg_catalog.pg_is_in_recovery()
+"""
+
+READ_SETTINGS: Final = """
+SELECT name, setting FROM pg_catalog.pg_settings WHERE name = ANY(%s)
+"""
+
+WRITE_SETTINGS: Final = """
+SELECT pg_catalog.set_config(name, value, false)
+  FROM ROWS FROM (
+       pg_catalog.unnest(%s::text[]), pg_catalog.unnest(%s::text[])
+  ) AS wanted (name, value)
+"""
+
+WRITE_SETTING: Final = "SELECT pg_catalog.set_config(%s, %s, false)"
+
+TRY_LOCK: Final = "SELECT pg_catalog.pg_try_advisory_lock(%s)"
+
+# A caught lock_not_available leaves nothing in the server's log, and the
+# block ends its snapshot with each wait. What happened comes as a notice:
+# a query for it would be a second statement in each interval.
+ACQUIRED: Final = "eda-ha lock acquired"
+NOT_ACQUIRED: Final = "eda-ha lock not acquired"
+WAIT_LOCK: Final = f"""
+DO $$ BEGIN
+  PERFORM pg_catalog.pg_advisory_lock({{key}});
+  RAISE NOTICE '{ACQUIRED}';
+EXCEPTION WHEN lock_not_available THEN
+  RAISE NOTICE '{NOT_ACQUIRED}';
+END $$
+"""
+
+# The server's own word on all that a leader relies on. An advisory lock with
+# a 64-bit key shows its halves as classid and objid, and objsubid 1.
+PROVE: Final = """
+SELECT pg_catalog.pg_backend_pid(), pg_catalog.pg_is_in_recovery(),
+       EXISTS (
+         SELECT FROM pg_catalog.pg_locks
+          WHERE locktype = 'advisory' AND granted AND objsubid = 1
+            AND pid = pg_catalog.pg_backend_pid()
+            AND classid = %s::oid AND objid = %s::oid)
+"""
+
+UNLOCK: Final = "SELECT pg_catalog.pg_advisory_unlock(%s)"
+
+# Who leads and who waits, for log lines and for people with psql.
+HOLDER: Final = """
+SELECT activity.application_name
+  FROM pg_catalog.pg_locks AS lock
+  JOIN pg_catalog.pg_stat_activity AS activity USING (pid)
+ WHERE lock.locktype = 'advisory' AND lock.granted AND lock.objsubid = 1
+   AND lock.database = activity.datid
+   AND lock.classid = %s::oid AND lock.objid = %s::oid
+"""

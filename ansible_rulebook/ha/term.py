@@ -1,0 +1,56 @@
+"""One worker's time as leader."""
+
+from __future__ import annotations
+
+from typing import Callable
+
+
+class Term:
+    """One worker's time as leader, from winning the lock to losing it.
+
+    Safe to ask from any thread. Once over, it never becomes current again:
+    a worker that leads again does so in a new term.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        trusted_until: float,
+        session_is_over: Callable[[], bool],
+        clock: Callable[[], float],
+    ) -> None:
+        self.number = number
+        """Counts this worker's terms, from 1."""
+        self._trusted_until = trusted_until
+        self._session_is_over = session_is_over
+        self._clock = clock
+        self._over = False
+
+    def is_current(self) -> bool:
+        """Whether the lock is surely ours at this instant.
+
+        Not a cached flag: it compares the clock with the lease and asks the
+        socket, so a process that was paused knows before it acts.
+        """
+        return (
+            not self._over
+            and self._clock() < self._trusted_until
+            and not self._session_is_over()
+        )
+
+    @property
+    def trusted_until(self) -> float:
+        """When trust in the lease ends unless renewed (lease clock)."""
+        return self._trusted_until
+
+    def renewed(self, trusted_until: float) -> None:
+        """The server confirmed the lock once more."""
+        self._trusted_until = trusted_until
+
+    def end(self) -> None:
+        """From here on the term is over."""
+        self._over = True
+
+    def __repr__(self) -> str:
+        state = "current" if self.is_current() else "over"
+        return f"<Term {self.number} {state}>"
