@@ -1,0 +1,170 @@
+"""The election on an event loop of its own, in a thread of its own.
+
+Upstream's loop stops now and then: it calls the JVM, waits for databases,
+joins threads, runs plugins. The lease has to be renewed all the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import faulthandler
+import logging
+import os
+import sys
+import threading
+from typing import Any, Callable, Coroutine
+
+from .election import LeaderElection
+from .term import Term
+
+logger = logging.getLogger(__name__)
+
+EXIT_FENCED = 75  # EX_TEMPFAIL of sysexits.h: start it again
+PING_EVERY = 1.0  # seconds
+DEAD_LOOP_AFTER = 60.0  # seconds, or the lease if that is longer
+LAST_WORDS = 2.0  # seconds for log and stack traces
+
+
+class ElectionThread:
+    """Runs a :class:`LeaderElection` and takes its news to the main loop.
+
+    :param make_election: makes the election, in the thread's loop, with the
+        callbacks that it is given.
+    :param promote: called in the main loop, as ``on_promotion``.
+    :param demote: called in the main loop, as ``on_demotion``.
+    :param renewed: called in the thread with the time at which the lease
+        ends unless it is renewed again.
+    :param kill_actions: kills what the worker has started; any thread.
+    :param ended: called in the main loop with what ended the election, or
+        None after a clean stop.
+    """
+
+    def __init__(
+        self,
+        make_election: Callable[..., LeaderElection],
+        promote: Callable[[Term], Coroutine[Any, Any, None]],
+        demote: Callable[[str], Coroutine[Any, Any, None]],
+        renewed: Callable[[float], None],
+        kill_actions: Callable[[], object],
+        ended: Callable[[BaseException | None], None],
+    ) -> None:
+        self._make_election = make_election
+        self._promote = promote
+        self._demote = demote
+        self._renewed = renewed
+        self._kill_actions = kill_actions
+        self._ended = ended
+        self._main_loop = asyncio.get_running_loop()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._election: LeaderElection | None = None
+        self._thread = threading.Thread(
+            target=self._run, name="ha-election", daemon=True
+        )
+        self._stopping = threading.Event()
+        self._done = asyncio.Event()
+        self._unanswered = 0
+
+    def start(self) -> None:
+        """Begin to contend."""
+        self._thread.start()
+
+    async def stop(self) -> None:
+        """Demote if leading, give up the lock, end the thread."""
+        if not self._thread.is_alive():
+            return
+        self._stopping.set()
+        self._ask_to_stop()
+        await self._done.wait()
+        self._thread.join()
+
+    # -- in the thread ---------------------------------------------------
+
+    def _run(self) -> None:
+        error: BaseException | None = None
+        try:
+            asyncio.run(self._elect())
+        except BaseException as caught:
+            error = caught
+        self._tell_main(self._done.set)
+        self._tell_main(self._ended, error)
+
+    async def _elect(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._election = self._make_election(
+            on_promotion=self._on_promotion,
+            on_demotion=self._on_demotion,
+            on_renewal=self._on_renewal,
+            on_overdue=self._on_overdue,
+        )
+        self._election.begin()
+        watch = asyncio.ensure_future(self._watch_main_loop())
+        try:
+            if self._stopping.is_set():
+                self._ask_to_stop()
+            await self._election.shutdown_event.wait()
+            await self._election.stop()
+        finally:
+            watch.cancel()
+
+    def _ask_to_stop(self) -> None:
+        loop, election = self._loop, self._election
+        if loop is not None and election is not None:
+            loop.call_soon_threadsafe(election.shutdown_event.set)
+
+    async def _on_promotion(self, term: Term) -> None:
+        await self._in_main_loop(self._promote(term))
+
+    async def _on_demotion(self, reason: str) -> None:
+        await self._in_main_loop(self._demote(reason))
+
+    async def _in_main_loop(self, work: Coroutine[Any, Any, None]) -> None:
+        future = asyncio.run_coroutine_threadsafe(work, self._main_loop)
+        await asyncio.wrap_future(future)
+
+    def _on_renewal(self, term: Term) -> None:
+        if self._election is not None:
+            margin = self._election.timings.demote_within
+            self._renewed(term.trusted_until + margin)
+
+    def _on_overdue(self) -> None:
+        self._fence_off("demotion takes longer than the lease")
+
+    async def _watch_main_loop(self) -> None:
+        """A worker whose main loop is dead must not lead for ever."""
+        election = self._election
+        assert election is not None
+        while True:
+            await asyncio.sleep(PING_EVERY)
+            if election.term is None:
+                self._unanswered = 0
+                continue
+            # Counted in pings, not by the clock: while this process is
+            # paused, no ping goes out that could stay without an answer.
+            self._unanswered += 1
+            self._tell_main(self._answer)
+            limit = max(DEAD_LOOP_AFTER, election.timings.lease_duration)
+            if self._unanswered * PING_EVERY > limit:
+                self._fence_off(f"no life in the main loop for {limit:.0f} s")
+
+    def _answer(self) -> None:
+        self._unanswered = 0
+
+    def _tell_main(self, what: Callable[..., object], *args: object) -> None:
+        try:
+            self._main_loop.call_soon_threadsafe(what, *args)
+        except RuntimeError:  # it is closed: nobody is left to be told
+            pass
+
+    def _fence_off(self, why: str) -> None:
+        """End the process: the one thing that surely ends its actions."""
+        self._kill_actions()
+        # The dead loop may hold a lock that logging needs.
+        last_resort = threading.Timer(LAST_WORDS, os._exit, (EXIT_FENCED,))
+        last_resort.daemon = True
+        last_resort.start()
+        logger.critical(
+            "Ending this worker with exit code %d: %s", EXIT_FENCED, why
+        )
+        if sys.__stderr__ is not None:
+            faulthandler.dump_traceback(sys.__stderr__, all_threads=True)
+        os._exit(EXIT_FENCED)

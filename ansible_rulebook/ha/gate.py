@@ -1,0 +1,197 @@
+"""The gate that events pass on their way from sources to the engine."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from typing import TYPE_CHECKING, Any, Callable, Deque
+
+from .errors import LeadershipLost
+from .term import Term
+
+if TYPE_CHECKING:
+    from .office import Office
+
+logger = logging.getLogger(__name__)
+
+
+class EventGate:
+    """Both ends of one ruleset's event queue, open only to the leader.
+
+    Sources put and the engine gets while this worker leads. An event that
+    was between the two when leadership ended is held for this worker's next
+    term, or dropped where its source will send it again. Either is counted.
+
+    :param queue: the ruleset's queue.
+    :param office: who knows the term.
+    :param is_control: tells a message to the engine (a shutdown) from an
+        event; messages always pass.
+    :param will_be_sent_again: tells events that a source repeats until it
+        got feedback for them.
+    """
+
+    def __init__(
+        self,
+        queue: asyncio.Queue[Any],
+        office: Office,
+        is_control: Callable[[Any], bool],
+        will_be_sent_again: Callable[[Any], bool] = lambda event: False,
+    ) -> None:
+        self.queue = queue
+        self.will_be_sent_again = will_be_sent_again
+        self.held_total = 0
+        self.dropped_total = 0
+        self._office = office
+        self._is_control = is_control
+        self._held: Deque[Any] = deque()
+        self._putters: Deque[asyncio.Future[None]] = deque()
+
+    # -- the sources' end ------------------------------------------------
+
+    async def put(self, event: Any, term: Term | None) -> None:
+        """Put an event when the queue has room for it.
+
+        :param term: the term that the source was started for; None for a
+            source that runs on followers too: then it waits to lead.
+        :raises LeadershipLost: if that term is over.
+        """
+        while True:
+            if term is not None and not term.is_current():
+                raise LeadershipLost("this worker does not lead any more")
+            if term is None and not self._office.leads():
+                await self._office.next_term()
+            elif self.queue.full():
+                await self._room()
+            else:
+                self.queue.put_nowait(event)
+                return
+
+    def put_nowait(self, event: Any, term: Term | None) -> None:
+        """Put an event at once.
+
+        :raises asyncio.QueueFull: if it would have to wait.
+        :raises LeadershipLost: as :meth:`put`.
+        """
+        if term is not None and not term.is_current():
+            raise LeadershipLost("this worker does not lead any more")
+        if not self._office.leads():
+            raise asyncio.QueueFull
+        self.queue.put_nowait(event)
+
+    async def _room(self) -> None:
+        # asyncio.Queue would keep a blocked putter beyond its term.
+        turn = asyncio.get_running_loop().create_future()
+        self._putters.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self._wake_one()  # it was our turn: pass it on
+            raise
+        finally:
+            if turn in self._putters:
+                self._putters.remove(turn)
+
+    def _wake_one(self) -> None:
+        while self._putters:
+            turn = self._putters.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+
+    def wake_all(self) -> None:
+        """Let every blocked put look again whether its term is over."""
+        while self._putters:
+            self._wake_one()
+
+    # -- the engine's end ------------------------------------------------
+
+    async def get(self) -> Any:
+        """The next event, while leading; a message to the engine always."""
+        while True:
+            if self._held and self._office.leads():
+                return self._held.popleft()
+            item = await self._next()
+            if item is _NOTHING:
+                continue
+            if self._is_control(item) or (
+                not self._held and self._office.leads()
+            ):
+                return item
+            self._keep(item)
+
+    async def _next(self) -> Any:
+        if not self._held:
+            item = await self.queue.get()
+            self._wake_one()
+            return item
+        # Events wait for a term, and a shutdown must not wait behind them.
+        getting = asyncio.ensure_future(self.queue.get())
+        leading = asyncio.ensure_future(self._office.next_term())
+        try:
+            await asyncio.wait(
+                {getting, leading}, return_when=asyncio.FIRST_COMPLETED
+            )
+            if getting.done():
+                self._wake_one()
+                return getting.result()
+            return _NOTHING
+        finally:
+            getting.cancel()
+            leading.cancel()
+
+    def _keep(self, event: Any) -> None:
+        if self.will_be_sent_again(event):
+            self.dropped_total += 1
+            logger.info(
+                "An event came as leadership ended: dropped, since its "
+                "source sends it again"
+            )
+            return
+        self.held_total += 1
+        logger.info(
+            "An event came as leadership ended: held for the next term"
+        )
+        self._held.append(event)
+
+    @property
+    def held(self) -> int:
+        """How many events are held now."""
+        return len(self._held)
+
+
+_NOTHING = object()
+
+
+class GatedQueue:
+    """The queue at the end of one source's filters.
+
+    :param gate: the ruleset's gate.
+    :param term: see :meth:`EventGate.put`.
+    """
+
+    def __init__(self, gate: EventGate, term: Term | None) -> None:
+        self._gate = gate
+        self._term = term
+        self.maxsize = gate.queue.maxsize
+
+    async def put(self, event: Any) -> None:
+        """See :meth:`EventGate.put`."""
+        await self._gate.put(event, self._term)
+
+    def put_nowait(self, event: Any) -> None:
+        """See :meth:`EventGate.put_nowait`."""
+        self._gate.put_nowait(event, self._term)
+
+    def full(self) -> bool:
+        """As of :class:`asyncio.Queue`."""
+        return self._gate.queue.full()
+
+    def empty(self) -> bool:
+        """As of :class:`asyncio.Queue`."""
+        return self._gate.queue.empty()
+
+    def qsize(self) -> int:
+        """As of :class:`asyncio.Queue`."""
+        return self._gate.queue.qsize()

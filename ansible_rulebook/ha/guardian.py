@@ -1,0 +1,171 @@
+"""Sees to it that no playbook outlives the leadership it was started under.
+
+A playbook is a process group of its own. It goes on when its worker is killed
+or paused, beside the new leader's run of it. So each worker has a guardian:
+a small process that knows when the worker's lease ends, and kills the
+worker's playbooks when the worker is gone or did not renew it in time.
+
+This file is both: run as a script it is the guardian, and it must then do
+without the rest of the package. Processes are found by a variable in their
+environment, as the Jenkins ProcessTreeKiller does: children of children
+inherit it, wherever they moved in the process tree. That takes Linux's
+``/proc``; elsewhere there is no guardian, and orphans stay.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+
+VARIABLE = "EDA_HA_ACTION"
+FAREWELL = b"bye"
+UNWATCHED = b"none"
+MOST_SWEEPS = 20
+PAUSE = 0.05  # seconds between two sweeps
+
+
+def is_supported() -> bool:
+    """Whether this system lets us look at environments of processes."""
+    return os.path.isdir("/proc/self") and hasattr(time, "CLOCK_BOOTTIME")
+
+
+def find_children(token: str) -> list[int]:
+    """PIDs of processes that carry the token in their environment."""
+    mark = f"{VARIABLE}={token}".encode()
+    found = []
+    for entry in os.listdir("/proc"):
+        if not entry.isdigit():
+            continue
+        try:
+            with open(f"/proc/{entry}/environ", "rb") as environ:
+                if mark in environ.read().split(b"\0"):
+                    found.append(int(entry))
+        except OSError:
+            continue  # it ended, or is not ours to look at
+    return found
+
+
+def kill_children(token: str) -> int:
+    """Kill every process that carries the token; returns how many.
+
+    Looks again until none is left: a child may be forking at the moment.
+    """
+    killed = set()
+    for _ in range(MOST_SWEEPS):
+        pids = find_children(token)
+        if not pids:
+            break
+        for pid in pids:
+            try:
+                os.kill(pid, signal.SIGKILL)
+                killed.add(pid)
+            except OSError:
+                pass
+        time.sleep(PAUSE)
+    return len(killed)
+
+
+class Guardian:
+    """The worker's end: starts the guardian and tells it about the lease.
+
+    :param token: what this worker's actions carry in :data:`VARIABLE`.
+    """
+
+    def __init__(self, token: str) -> None:
+        self.token = token
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start the process, where the system supports it."""
+        if not is_supported():
+            return
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", "-S", os.path.abspath(__file__)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C is for the worker
+            cwd="/",
+        )
+        stdin = self._process.stdin
+        assert stdin is not None
+        os.set_blocking(stdin.fileno(), False)
+        self._tell(self.token.encode())
+
+    @property
+    def pid(self) -> int | None:
+        """Of the guardian's process, if it runs."""
+        process = self._process
+        return None if process is None else process.pid
+
+    def watch(self, lease_ends_at: float) -> None:
+        """Kill the actions at that time (lease clock) unless told anew."""
+        self._tell(repr(lease_ends_at).encode())
+
+    def unwatch(self) -> None:
+        """The term is over and its actions have ended."""
+        self._tell(UNWATCHED)
+
+    def dismiss(self) -> None:
+        """End the process; the actions have ended."""
+        process, self._process = self._process, None
+        if process is None or process.stdin is None:
+            return
+        try:
+            process.stdin.write(FAREWELL + b"\n")
+            process.stdin.close()
+        except OSError:
+            pass
+        process.wait()
+
+    def _tell(self, line: bytes) -> None:
+        process = self._process
+        if process is None or process.stdin is None:
+            return
+        try:
+            os.write(process.stdin.fileno(), line + b"\n")
+        except BlockingIOError:
+            pass  # it is paused: what it knows is an earlier deadline
+        except OSError:
+            # It was killed. A new one is better than none.
+            process.stdin.close()
+            process.wait()
+            self.start()
+
+
+def main() -> None:
+    """Be the guardian: read lines, act at the deadline and at the end."""
+    pending = b""
+    token = ""
+    deadline: float | None = None
+    while True:
+        timeout = None
+        if deadline is not None:
+            timeout = deadline - time.clock_gettime(time.CLOCK_BOOTTIME)
+            if timeout <= 0:
+                kill_children(token)
+                deadline = None
+                continue
+        if not select.select([0], [], [], timeout)[0]:
+            continue
+        data = os.read(0, 65536)
+        if not data:
+            kill_children(token)
+            return
+        *lines, pending = (pending + data).split(b"\n")
+        for line in lines:
+            if not token:
+                token = line.decode()
+            elif line == FAREWELL:
+                return
+            elif line == UNWATCHED:
+                deadline = None
+            else:
+                deadline = float(line)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+"""The office of the leader, as the rulebook's event loop sees it."""
+
+from __future__ import annotations
+
+import asyncio
+
+from .term import Term
+
+
+class Office:
+    """Whether this worker is in office, and the events that tell of it.
+
+    Exactly one of ``leader_event`` and ``follower_event`` is set. The events
+    and the waiting belong to one loop; :meth:`leads` asks the term's clock
+    and socket each time, since an event can lag behind a paused process.
+    """
+
+    def __init__(self) -> None:
+        self.leader_event = asyncio.Event()
+        self.follower_event = asyncio.Event()
+        self.follower_event.set()
+        self.shutdown_event = asyncio.Event()
+        self.term: Term | None = None
+        """The term that may act: the engine's actions, then the sources."""
+        self._next = asyncio.Event()
+
+    def may_act(self) -> Term | None:
+        """The term in which actions may start now, promotion included."""
+        term = self.term
+        return term if term is not None and term.is_current() else None
+
+    def leads(self) -> bool:
+        """Whether events may enter the engine at this instant."""
+        return self.leader_event.is_set() and self.may_act() is not None
+
+    async def next_term(self) -> Term:
+        """The current term, or the next one once it has been announced.
+
+        Never returns a term that is over already.
+        """
+        while True:
+            term = self.may_act()
+            if term is not None and self.leader_event.is_set():
+                return term
+            await self._next.wait()
+
+    def enter(self, term: Term) -> None:
+        """Allow actions, since promotion may fire some."""
+        self.term = term
+
+    def announce(self) -> None:
+        """Everything that a leader needs is up."""
+        self.follower_event.clear()
+        self.leader_event.set()
+        # One event per term: who waits now must not see a later end of it.
+        waiting, self._next = self._next, asyncio.Event()
+        waiting.set()
+
+    def leave(self) -> None:
+        """The term is over."""
+        self.term = None
+        self.leader_event.clear()
+        self.follower_event.set()

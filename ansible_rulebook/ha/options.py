@@ -1,0 +1,214 @@
+"""The ``--ha-*`` options: flags, environment, validation.
+
+Imported by every run of the command, so nothing here is heavy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import uuid
+from dataclasses import dataclass, field
+from typing import Mapping
+
+from .errors import OptionError
+from .lease import LEASES_PER_POLL, POLL_INTERVAL, SHORTEST_LEASE
+from .lease import check_seconds as check
+
+LONGEST_WORKER_ID = 200  # characters
+TRUE = {"1", "true", "yes", "on"}
+FALSE = {"", "0", "false", "no", "off"}
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option: its flag, its variable, and its place in the namespace."""
+
+    flag: str
+    variable: str
+
+    @property
+    def dest(self) -> str:
+        """The attribute of argparse's namespace."""
+        return self.flag.lstrip("-").replace("-", "_")
+
+    @property
+    def origin(self) -> str:
+        """How errors name the option."""
+        return f"{self.flag} ({self.variable})"
+
+    def read(
+        self, args: argparse.Namespace, environ: Mapping[str, str]
+    ) -> str | None:
+        """The flag's value, else the variable's unless that is empty."""
+        given = getattr(args, self.dest, None)
+        if given is not None:
+            return str(given)
+        return environ.get(self.variable) or None
+
+
+DSN = Option("--ha-postgres-dsn", "EDA_HA_POSTGRES_DSN")
+UUID = Option("--ha-uuid", "EDA_HA_UUID")
+POLL = Option("--ha-poll-interval", "EDA_HA_POLL_INTERVAL")
+LEASE = Option("--ha-lease-duration", "EDA_HA_LEASE_DURATION")
+WORKER = Option("--ha-worker-id", "EDA_HA_WORKER_ID")
+POOLER = Option("--ha-session-pooler", "EDA_HA_SESSION_POOLER")
+NEEDING_DSN = (UUID, POLL, LEASE, WORKER, POOLER)
+
+
+@dataclass(frozen=True)
+class HaOptions:
+    """What the operator asked for, checked."""
+
+    dsn: str = field(repr=False)
+    ha_uuid: uuid.UUID
+    poll_interval: float = POLL_INTERVAL  # seconds
+    lease_duration: float | None = None  # seconds; None: three polls
+    worker_id: str | None = None  # None: <hostname>-<pid>
+    session_pooler: bool = False
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the argument group. Defaults stay out of it: ``--help`` would
+    show the variables' values, a password among them."""
+    group = parser.add_argument_group(
+        "high availability",
+        "Start the same command on several machines with the same DSN and\n"
+        "UUID: one of them leads, the others take over when it fails.",
+    )
+
+    def add(option: Option, help_text: str, metavar: str) -> None:
+        group.add_argument(
+            option.flag,
+            metavar=metavar,
+            help=f"{help_text}\nCan also be passed via {option.variable}.",
+        )
+
+    add(
+        DSN,
+        "PostgreSQL connection string, anything that libpq takes\n"
+        "(better passed by variable, service or PGPASSFILE if it\n"
+        "contains a password). Turns high availability on.",
+        "DSN",
+    )
+    add(UUID, "UUID that names the cluster, the same for all workers.", "UUID")
+    add(
+        POLL,
+        "Seconds from one look at the lock to the next, "
+        f"default {POLL_INTERVAL:g}.",
+        "SECONDS",
+    )
+    add(
+        LEASE,
+        "Seconds after which a silent leader is replaced, default\n"
+        f"{LEASES_PER_POLL:g} poll intervals, at least "
+        f"{SHORTEST_LEASE:g}.",
+        "SECONDS",
+    )
+    add(
+        WORKER,
+        "Name of this worker in logs and in pg_stat_activity,\n"
+        "default <hostname>-<pid>.",
+        "NAME",
+    )
+    group.add_argument(
+        POOLER.flag,
+        action="store_const",
+        const="true",
+        help="The DSN leads to a connection pooler, and that one pools whole\n"
+        f"sessions. Can also be passed via {POOLER.variable}.",
+    )
+
+
+def read_options(
+    args: argparse.Namespace, environ: Mapping[str, str]
+) -> HaOptions | None:
+    """The HA options of a run, or None if HA is off.
+
+    :raises OptionError: one line that names the option and says what to do.
+    """
+    dsn = DSN.read(args, environ)
+    if dsn is None:
+        for option in NEEDING_DSN:
+            if option is not POOLER and option.read(args, environ):
+                raise OptionError(
+                    f"{option.origin} is given without {DSN.origin}: give "
+                    "both to turn high availability on, or neither"
+                )
+        return None
+    ha_uuid = UUID.read(args, environ)
+    if ha_uuid is None:
+        raise OptionError(
+            f"{UUID.origin} is required with {DSN.origin}: give the same "
+            "UUID to all workers of a cluster (uuidgen makes one)"
+        )
+    from .conninfo import Conninfo  # psycopg: only now that HA is on
+
+    Conninfo(dsn, DSN.origin)
+    poll_interval = _seconds(POLL, args, environ, 0.0)
+    return HaOptions(
+        dsn=dsn,
+        ha_uuid=_uuid(ha_uuid),
+        poll_interval=poll_interval or POLL_INTERVAL,
+        lease_duration=_seconds(LEASE, args, environ, SHORTEST_LEASE),
+        worker_id=_worker_id(WORKER.read(args, environ)),
+        session_pooler=_flag(POOLER, args, environ),
+    )
+
+
+def _uuid(text: str) -> uuid.UUID:
+    try:
+        return uuid.UUID(text)
+    except ValueError:
+        raise OptionError(
+            f"{UUID.origin}: {text!r} is not a UUID; it looks like "
+            "01234567-89ab-cdef-0123-456789abcdef"
+        ) from None
+
+
+def _seconds(
+    option: Option,
+    args: argparse.Namespace,
+    environ: Mapping[str, str],
+    least: float,
+) -> float | None:
+    text = option.read(args, environ)
+    if text is None:
+        return None
+    try:
+        seconds = float(text)
+        check("it", seconds, least)
+    except ValueError as error:
+        reason = str(error) if str(error).startswith("it ") else (
+            "it must be a number of seconds"
+        )
+        raise OptionError(
+            f"{option.origin}: {text!r} cannot be used, {reason}"
+        ) from None
+    return seconds
+
+
+def _worker_id(text: str | None) -> str | None:
+    if text is None:
+        return None
+    if not text.strip() or not text.isprintable():
+        raise OptionError(
+            f"{WORKER.origin}: {text!r} cannot be used, give a name of "
+            "printable characters"
+        )
+    if len(text) > LONGEST_WORKER_ID:
+        raise OptionError(
+            f"{WORKER.origin}: the name is longer than "
+            f"{LONGEST_WORKER_ID} characters, give a shorter one"
+        )
+    return text
+
+
+def _flag(
+    option: Option, args: argparse.Namespace, environ: Mapping[str, str]
+) -> bool:
+    text = (option.read(args, environ) or "").lower()
+    if text not in TRUE | FALSE:
+        raise OptionError(
+            f"{option.origin}: {text!r} cannot be used, give true or false"
+        )
+    return text in TRUE

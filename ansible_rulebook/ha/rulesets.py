@@ -1,0 +1,98 @@
+"""The rulesets that run in this worker's engine."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Protocol
+
+from .actions import Actions
+
+logger = logging.getLogger(__name__)
+
+
+class Ruleset(Protocol):
+    """What the worker needs of one running ruleset."""
+
+    name: str
+    actions: Actions
+
+    def is_running(self) -> bool:
+        """Whether its engine session exists."""
+
+    def ended_unasked(self) -> bool:
+        """Whether its engine is gone though no shutdown was requested."""
+
+    def prime(self) -> None:
+        """Give the gathered facts to the engine; rules may match."""
+
+    def drop_matches(self) -> int:
+        """Drop matches whose actions have not started; returns how many."""
+
+    def reset(self) -> None:
+        """Begin an empty engine session in place of the present one."""
+
+    def hurry(self) -> None:
+        """End a graceful shutdown that waits for something."""
+
+
+class Rulesets:
+    """All rulesets of this worker, from one load of the rulebook."""
+
+    def __init__(self) -> None:
+        self._all: list[Ruleset] = []
+        self._expected = 0
+        self.up = asyncio.Event()
+        """Set while the engine runs and all rulesets wait for events."""
+
+    def expect_one_more(self) -> None:
+        """A ruleset has been built and is about to start."""
+        self._expected += 1
+
+    def started(self, ruleset: Ruleset) -> None:
+        """A ruleset waits for events."""
+        self._all.append(ruleset)
+        if len(self._all) == self._expected:
+            self.up.set()
+
+    def clear(self) -> None:
+        """The rulebook is being loaded anew."""
+        self._all.clear()
+        self._expected = 0
+        self.up.clear()
+
+    def ended_unasked(self) -> list[Ruleset]:
+        """Those whose engine has died."""
+        return [each for each in self._all if each.ended_unasked()]
+
+    def prime(self) -> None:
+        """See :meth:`Ruleset.prime`."""
+        for ruleset in self._all:
+            ruleset.prime()
+
+    async def end_actions(self) -> None:
+        """Cancel running actions, drop queued ones, wait for the end."""
+        for ruleset in self._all:
+            dropped = ruleset.drop_matches()
+            cancelled = await ruleset.actions.cancel_all()
+            # An action that ended in between may have let matches in.
+            dropped += ruleset.drop_matches()
+            if dropped or cancelled:
+                logger.warning(
+                    "Ruleset %s: %d running actions cancelled and %d "
+                    "matches dropped at the end of the term",
+                    ruleset.name,
+                    cancelled,
+                    dropped,
+                )
+
+    def reset(self) -> None:
+        """Forget what the engine knows: it belongs to another term."""
+        for ruleset in self._all:
+            if ruleset.is_running():
+                ruleset.reset()
+
+    def hurry(self) -> None:
+        """See :meth:`Ruleset.hurry`."""
+        for ruleset in self._all:
+            ruleset.hurry()

@@ -1,0 +1,435 @@
+"""The only module that knows upstream's names.
+
+Upstream (``ansible_rulebook`` 1.1 to 1.3) is extended by replacing a few of
+its module-level names, and only in a run that has HA options. Each is
+checked first: a version that lacks one is refused with the name of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import importlib
+import inspect
+import json
+import logging
+import os
+import runpy
+import sys
+import tokenize
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Callable
+
+from .errors import OptionError, RulesetDied, UpstreamChanged
+from .options import DSN, HaOptions, add_arguments, read_options
+
+logger = logging.getLogger(__name__)
+
+DISTRIBUTION = "ansible-rulebook-ha"
+UPSTREAM = "ansible-rulebook"
+EXIT_USAGE = 2
+EXIT_ERROR = 1
+PEXPECT_TIMEOUT = 0.2  # seconds; a cancelled playbook blocks the loop so long
+
+# Where each seam is, and the parameters that we rely on.
+SEAMS: dict[str, tuple[str, ...]] = {
+    "ansible_rulebook.app.run": ("parsed_args",),
+    "ansible_rulebook.app.run_rulesets": ("event_log", "ruleset_queues"),
+    "ansible_rulebook.engine.runpy": (),
+    "ansible_rulebook.engine.RuleSetRunner.__init__": (
+        "self",
+        "event_log",
+        "ruleset_queue_plan",
+        "hosts_facts",
+    ),
+    "ansible_rulebook.engine.RuleSetRunner.run_ruleset": ("self",),
+    "ansible_rulebook.engine.RuleSetRunner._run_action": (
+        "self",
+        "action",
+        "action_item",
+        "rule_run_at",
+    ),
+    "ansible_rulebook.engine.RuleSetRunner._run_multiple_actions": (
+        "self",
+        "action_item",
+        "rule_run_at",
+    ),
+    "ansible_rulebook.engine.handle_async_messages": ("reader", "writer"),
+    "ansible_rulebook.engine.broadcast": ("shutdown",),
+    "ansible_rulebook.engine.all_source_queues": (),
+    "ansible_rulebook.engine.FilteredQueue": ("filters", "queue"),
+    "ansible_rulebook.messages.Shutdown": ("message", "delay"),
+    "ansible_rulebook.rule_set_runner.ACTION_CLASSES": (),
+    "ansible_rulebook.rule_set_runner.prime_facts": ("name", "hosts_facts"),
+    "ansible_rulebook.action.run_playbook.RunPlaybook._runner_args": (
+        "self",
+    ),
+    "drools.ruleset.Ruleset.start_session": ("self",),
+    "drools.ruleset.Ruleset.end_session": ("self",),
+    "drools.ruleset.RulesetCollection.shutdown": (),
+    "drools.dispatch.Dispatch": ("session_id", "serialized_result"),
+}
+
+
+# -- every run of the command ----------------------------------------------
+
+
+def graft_cli(cli: Any) -> None:
+    """Give ``ansible_rulebook.cli`` the HA options.
+
+    Called by the start-up module when the command has been imported.
+    """
+    upstream_parser = cli.get_parser
+    upstream_validate = cli.validate_args
+
+    def get_parser() -> argparse.ArgumentParser:
+        parser: argparse.ArgumentParser = upstream_parser()
+        add_arguments(parser)
+        _show_version(parser)
+        return parser
+
+    def validate_args(args: argparse.Namespace) -> None:
+        upstream_validate(args)
+        try:
+            options = read_options(args, os.environ)
+        except OptionError as error:
+            _exit(EXIT_USAGE, str(error))
+        if options is not None:
+            _hide_password(options, args)
+            try:
+                install(options)
+            except UpstreamChanged as error:
+                _exit(EXIT_ERROR, str(error))
+
+    cli.get_parser = get_parser
+    cli.validate_args = validate_args
+
+
+def _exit(code: int, message: str) -> None:
+    print(f"ansible-rulebook: error: {message}", file=sys.stderr)
+    raise SystemExit(code)
+
+
+def _show_version(parser: argparse.ArgumentParser) -> None:
+    for action in parser._actions:
+        if isinstance(action, argparse._VersionAction):
+            action.version = f"{action.version}\n{DISTRIBUTION} [{_own()}]"
+
+
+def _own() -> str:
+    try:
+        return version(DISTRIBUTION)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _hide_password(options: HaOptions, args: argparse.Namespace) -> None:
+    """Take the DSN from where other processes, or logs, could see it."""
+    setattr(args, DSN.dest, None)
+    os.environ.pop(DSN.variable, None)
+    words = list(getattr(sys, "orig_argv", [sys.executable, *sys.argv]))
+    if not any(options.dsn in word for word in words):
+        return
+    from setproctitle import setproctitle
+
+    from .conninfo import Conninfo
+
+    shown = repr(Conninfo(options.dsn))
+    setproctitle(" ".join(word.replace(options.dsn, shown) for word in words))
+
+
+# -- a run with HA options ---------------------------------------------------
+
+
+def install(options: HaOptions) -> None:
+    """Replace upstream's names, so that its next run is a cluster's worker.
+
+    :raises UpstreamChanged: naming the seam and upstream's version.
+    """
+    for path, parameters in SEAMS.items():
+        _check(path, parameters)
+    from ansible_rulebook import app, engine, rule_set_runner
+
+    upstream = _Upstream(options)
+    app.run = upstream.wrap_run(app.run)
+    app.run_rulesets = upstream.wrap_run_rulesets(app.run_rulesets)
+    engine.runpy = upstream
+    engine.RuleSetRunner = upstream.fence_runner(engine.RuleSetRunner)
+    engine.handle_async_messages = handle_async_messages
+    for name in ("run_playbook", "run_module"):
+        rule_set_runner.ACTION_CLASSES[name] = upstream.guard_playbook(
+            rule_set_runner.ACTION_CLASSES[name]
+        )
+
+
+def _check(path: str, parameters: tuple[str, ...]) -> None:
+    module, *names = _split(path)
+    found: Any = module
+    for name in names:
+        found = getattr(found, name, None)
+    problem = ""
+    if found is None:
+        problem = "is missing"
+    elif parameters:
+        present = list(inspect.signature(found).parameters)
+        lacking = [name for name in parameters if name not in present]
+        if lacking:
+            problem = f"has no parameter {', '.join(lacking)}"
+    if problem:
+        raise UpstreamChanged(
+            f"{path} {problem} in {UPSTREAM} {version(UPSTREAM)}, which "
+            f"{DISTRIBUTION} {_own()} cannot extend: install versions of "
+            "both that fit, or run without --ha-postgres-dsn"
+        )
+
+
+def _split(path: str) -> list[Any]:
+    parts = path.split(".")
+    for count in range(len(parts), 0, -1):
+        try:
+            module = importlib.import_module(".".join(parts[:count]))
+        except ImportError:
+            continue
+        return [module, *parts[count:]]
+    return [None, *parts]
+
+
+class _Upstream:
+    """What we put in place of upstream's names. One per run."""
+
+    def __init__(self, options: HaOptions) -> None:
+        self._options = options
+        self._worker: Any = None
+
+    # -- app ---------------------------------------------------------------
+
+    def wrap_run(self, run: Callable[..., Any]) -> Callable[..., Any]:
+        """``app.run`` inside the worker's life; it calls itself on reload."""
+
+        async def run_as_worker(parsed_args: argparse.Namespace) -> None:
+            from ansible_rulebook import engine
+
+            if self._worker is not None:
+                # The old queues have no reader: a message would stay there.
+                engine.all_source_queues.clear()
+                self._worker.reload()
+                await run(parsed_args)
+                return
+            from .worker import Worker
+
+            _speak_up()
+            self._worker = Worker(
+                self._options,
+                parsed_args.shutdown_delay,
+                _make_gate,
+                _broadcast,
+            )
+            await self._worker.run(lambda: run(parsed_args))
+
+        return run_as_worker
+
+    def wrap_run_rulesets(
+        self, run_rulesets: Callable[..., Any]
+    ) -> Callable[..., Any]:
+        """``app.run_rulesets``: an engine that died is an error."""
+
+        async def run_watched(*args: Any, **kwargs: Any) -> Any:
+            reload = await run_rulesets(*args, **kwargs)
+            died = [
+                ruleset.name
+                for ruleset in self._worker.rulesets.ended_unasked()
+            ]
+            if died and not reload and not self._worker.is_leaving:
+                raise RulesetDied(
+                    f"the engine of {', '.join(died)} ended unasked"
+                )
+            return reload
+
+        return run_watched
+
+    # -- engine ------------------------------------------------------------
+
+    def run_path(self, path: str, *args: Any, **kwargs: Any) -> Any:
+        """``runpy.run_path``; a source's main comes under our rules."""
+        from .sources import is_ha_aware
+
+        module = runpy.run_path(path, *args, **kwargs)
+        main = module.get("main")
+        if not asyncio.iscoroutinefunction(main):
+            return module  # a filter, or a plugin that upstream refuses
+        with tokenize.open(path) as source:
+            aware = is_ha_aware(source.read())
+        name = os.path.splitext(os.path.basename(path))[0]
+        module["main"] = self._worker.sources.wrap(main, name, aware)
+        return module
+
+    def fence_runner(self, base: Any) -> Any:
+        """``engine.RuleSetRunner`` whose queue and actions are fenced."""
+        from ansible_rulebook.rule_set_runner import prime_facts
+
+        from .actions import Actions
+
+        upstream = self
+
+        class FencedRuleSetRunner(base):  # type: ignore[misc]
+            """A ruleset of a worker; see :class:`.rulesets.Ruleset`."""
+
+            def __init__(self, *args: Any, **kwargs: Any) -> None:
+                super().__init__(*args, **kwargs)
+                self._worker = worker = upstream._worker
+                worker.install_signal_handlers()  # JVM and facts are up now
+                worker.rulesets.expect_one_more()
+                self.actions = Actions(worker.office)
+                self._facts, self.hosts_facts = self.hosts_facts, []
+                self._over = False
+                plan = self.ruleset_queue_plan
+                gate = worker.gate_of(plan.source_queue)
+                gate.will_be_sent_again = self._is_with_feedback
+                self.ruleset_queue_plan = plan._replace(source_queue=gate)
+
+            def _is_with_feedback(self, event: Any) -> bool:
+                queues = getattr(
+                    self.ruleset_queue_plan, "source_feedback_queues", {}
+                )
+                try:
+                    return event["meta"]["source"]["name"] in queues
+                except (KeyError, TypeError):
+                    return False
+
+            async def run_ruleset(self) -> None:
+                self._worker.ruleset_started(self)
+                try:
+                    await super().run_ruleset()
+                finally:
+                    self._over = True
+                if self.ended_unasked() and not self._worker.is_leaving:
+                    raise RulesetDied(f"the engine of {self.name} ended")
+
+            def _run_action(
+                self, action: Any, action_item: Any, *args: Any, **kwargs: Any
+            ) -> asyncio.Task[None]:
+                begin = super()._run_action
+                if self.actions.may_start():
+                    return self.actions.start(
+                        lambda: begin(action, action_item, *args, **kwargs)
+                    )
+                self.actions.drop(f"{action.action} of {action_item.rule}")
+                dropped = asyncio.ensure_future(_nothing())
+                self.active_actions.add(dropped)
+                dropped.add_done_callback(self._handle_action_completion)
+                return dropped
+
+            async def _run_multiple_actions(self, *args: Any) -> None:
+                self.actions.pin_term()
+                await super()._run_multiple_actions(*args)
+
+            # -- see rulesets.Ruleset ---------------------------------------
+
+            def is_running(self) -> bool:
+                return not self._over
+
+            def ended_unasked(self) -> bool:
+                return self._over and self.shutdown is None
+
+            def prime(self) -> None:
+                prime_facts(self.name, self._facts)
+
+            def drop_matches(self) -> int:
+                queue = self.ruleset_queue_plan.plan.queue
+                count = 0
+                while not queue.empty():
+                    queue.get_nowait()
+                    count += 1
+                return count
+
+            def reset(self) -> None:
+                session = self.ruleset_queue_plan.ruleset
+                session.end_session()
+                session._session_id = None
+                session.start_session()
+
+            def hurry(self) -> None:
+                for action in list(self.active_actions):
+                    action.cancel()
+                loop = self.action_loop_task
+                if loop is not None and not loop.done():
+                    loop.cancel()
+
+        return FencedRuleSetRunner
+
+    def guard_playbook(self, base: Any) -> Any:
+        """An action that its guardian can find, and that ends quickly."""
+        from .guardian import VARIABLE
+
+        upstream = self
+
+        class GuardedPlaybook(base):  # type: ignore[misc]
+            """Runs as upstream's does."""
+
+            def _runner_args(self) -> dict[str, Any]:
+                args: dict[str, Any] = super()._runner_args()
+                token = upstream._worker.guardian.token
+                return {
+                    **args,
+                    "envvars": {**args.get("envvars", {}), VARIABLE: token},
+                    "settings": {
+                        **args.get("settings", {}),
+                        "pexpect_timeout": PEXPECT_TIMEOUT,
+                    },
+                }
+
+        GuardedPlaybook.__name__ = base.__name__  # upstream prints it
+        return GuardedPlaybook
+
+
+def _speak_up() -> None:
+    """Show transitions without -v, too: they are why somebody reads logs."""
+    ours = logging.getLogger("ansible_rulebook.ha")
+    if ours.getEffectiveLevel() > logging.INFO:
+        ours.setLevel(logging.INFO)
+
+
+def _make_gate(queue: Any, office: Any) -> Any:
+    from ansible_rulebook.messages import Shutdown
+
+    from .gate import EventGate
+
+    return EventGate(queue, office, lambda item: isinstance(item, Shutdown))
+
+
+async def _broadcast(message: str, delay: float) -> None:
+    from ansible_rulebook import engine
+    from ansible_rulebook.messages import Shutdown
+
+    await engine.broadcast(Shutdown(message=message, delay=delay))
+
+
+async def _nothing() -> None:
+    pass
+
+
+async def handle_async_messages(reader: Any, writer: Any) -> None:
+    """Read the engine's timed matches until the rulebook ends.
+
+    Upstream's reader takes a short read for a message and ends with the
+    first match that it cannot deliver. Here a match of a session that was
+    reset meanwhile, at the end of a term, is skipped.
+    """
+    from drools.dispatch import Dispatch
+    from drools.ruleset import RulesetCollection
+
+    try:
+        while True:
+            size = int.from_bytes(await reader.readexactly(4), "big")
+            message = json.loads(await reader.readexactly(size))
+            for result in message["result"]:
+                try:
+                    Dispatch(message["session_id"], result).run()
+                except Exception as error:
+                    logger.warning("A timed match was skipped: %s", error)
+    except asyncio.IncompleteReadError:
+        logger.debug("The engine has closed its channel")
+    except asyncio.CancelledError:
+        RulesetCollection.shutdown()
+    finally:
+        writer.close()

@@ -1,0 +1,184 @@
+"""Event sources: which run on followers, which are held, started, ended."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import copy
+import logging
+from typing import Any, Awaitable, Callable
+
+from .errors import LeadershipLost
+from .gate import EventGate, GatedQueue
+from .office import Office
+from .term import Term
+
+logger = logging.getLogger(__name__)
+
+Main = Callable[[Any, "dict[str, Any]"], Awaitable[None]]
+MARK = "leader_event"
+ASK_AGAIN_AFTER = 1.0  # seconds until a source is cancelled once more
+GRACE = 5.0  # seconds for a source to end by itself at shutdown
+
+
+def is_ha_aware(source_code: str) -> bool:
+    """Whether a plugin's code, not only its documentation, uses the events.
+
+    It does if a string that is exactly ``leader_event`` stands in it as a
+    value: an index, an argument, a comparison. Text that contains the word
+    (``DOCUMENTATION``, comments) does not count, nor does a lone string.
+    """
+    tree = ast.parse(source_code)
+    lone = {
+        id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)
+    }
+    return any(
+        isinstance(node, ast.Constant)
+        and node.value == MARK
+        and id(node) not in lone
+        for node in ast.walk(tree)
+    )
+
+
+def fresh(args: dict[str, Any]) -> dict[str, Any]:
+    """A copy of a plugin's arguments that it may change as it likes.
+
+    Only what YAML makes is copied deeply: queues and events are shared.
+    """
+    return {
+        key: copy.deepcopy(value) if isinstance(value, (dict, list)) else value
+        for key, value in args.items()
+    }
+
+
+class Sources:
+    """The mains of all sources of this worker.
+
+    :param office: who knows the term.
+    :param gate_of: finds the gate that a plugin's queue leads to.
+    """
+
+    def __init__(
+        self, office: Office, gate_of: Callable[[Any], EventGate]
+    ) -> None:
+        self._office = office
+        self._gate_of = gate_of
+        self._running: dict[asyncio.Task[None], Term | None] = {}
+
+    def wrap(self, main: Main, name: str, aware: bool) -> Main:
+        """A main that does the same, but under the rules of leadership."""
+
+        async def wrapped(queue: Any, args: dict[str, Any]) -> None:
+            if aware:
+                await self._run_always(main, name, queue, args)
+            else:
+                await self._run_in_terms(main, name, queue, args)
+
+        return wrapped
+
+    async def _run_always(
+        self, main: Main, name: str, queue: Any, args: dict[str, Any]
+    ) -> None:
+        task = self._start(main, name, queue, args, None)
+        try:
+            await asyncio.wait({task})
+        finally:
+            await self._end([task])
+        if self._office.shutdown_event.is_set():
+            await _until_cancelled()
+        task.result()
+
+    async def _run_in_terms(
+        self, main: Main, name: str, queue: Any, args: dict[str, Any]
+    ) -> None:
+        while True:
+            term = await self._office.next_term()
+            if self._office.shutdown_event.is_set():
+                await _until_cancelled()
+            task = self._start(main, name, queue, args, term)
+            try:
+                await asyncio.wait({task})
+            finally:
+                await self._end([task])
+            if self._office.shutdown_event.is_set():
+                await _until_cancelled()
+            if self._office.may_act() is term:
+                task.result()  # it ended by itself: so does the rulebook
+                return
+            self._log_late_error(task, name)
+
+    def _start(
+        self,
+        main: Main,
+        name: str,
+        queue: Any,
+        args: dict[str, Any],
+        term: Term | None,
+    ) -> asyncio.Task[None]:
+        gated = copy.copy(queue)
+        gated.queue = GatedQueue(self._gate_of(queue.queue), term)
+        arguments = fresh(args)
+        arguments["leader_event"] = self._office.leader_event
+        arguments["follower_event"] = self._office.follower_event
+        arguments["shutdown_event"] = self._office.shutdown_event
+
+        async def run() -> None:
+            await main(gated, arguments)
+
+        task = asyncio.ensure_future(run())
+        task.set_name(f"source::{name}")
+        self._running[task] = term
+        task.add_done_callback(self._running.pop)
+        logger.debug("Source %s started, term %s", name, term)
+        return task
+
+    async def end_term(self) -> None:
+        """End what was started for a term that is over, and wait for it."""
+        await self._end(
+            [task for task, term in self._running.items() if term is not None]
+        )
+
+    async def end_all(self, grace: float) -> None:
+        """End everything; who listens to ``shutdown_event`` gets time.
+
+        :param grace: seconds.
+        """
+        await self.end_term()
+        if self._running:
+            await asyncio.wait(set(self._running), timeout=grace)
+        await self._end(list(self._running))
+
+    async def _end(self, tasks: list[asyncio.Task[None]]) -> None:
+        pending = {task for task in tasks if not task.done()}
+        tries = 0
+        while pending:
+            for task in pending:
+                task.cancel()
+            # Some swallow a cancellation that comes at the wrong moment.
+            _, pending = await asyncio.wait(pending, timeout=ASK_AGAIN_AFTER)
+            tries += 1
+            if pending:
+                logger.warning(
+                    "Still waiting for %s to end (%d s)",
+                    ", ".join(sorted(task.get_name() for task in pending)),
+                    tries * ASK_AGAIN_AFTER,
+                )
+
+    @staticmethod
+    def _log_late_error(task: asyncio.Task[None], name: str) -> None:
+        if task.cancelled() or task.exception() is None:
+            return
+        level = logging.WARNING
+        if isinstance(task.exception(), LeadershipLost):
+            level = logging.DEBUG
+        logger.log(
+            level,
+            "Source %s failed as leadership ended: %s",
+            name,
+            task.exception(),
+        )
+
+
+async def _until_cancelled() -> None:
+    # Returning would tell upstream that the source ended the rulebook.
+    await asyncio.get_running_loop().create_future()

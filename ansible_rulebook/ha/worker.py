@@ -1,0 +1,257 @@
+"""The worker's life: what election, sources, actions and engine do when.
+
+::
+
+    STARTING -> FOLLOWER <-> (PROMOTING -> LEADER -> DEMOTING)
+                   |                          |
+                   +-------> DRAINING <-------+ -> STOPPED
+
+The order in :meth:`Worker.demote` and at the end of :meth:`Worker.run` is
+what keeps two workers from acting at the same time: no new event, no running
+source, no running action, an empty engine, and only then the lock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import uuid
+from typing import Any, Awaitable, Callable, Coroutine
+
+from .election import LeaderElection, default_worker_id
+from .election_thread import ElectionThread
+from .errors import HaError
+from .gate import EventGate
+from .guardian import Guardian, kill_children
+from .log import WorkerLog
+from .office import Office
+from .options import HaOptions
+from .rulesets import Ruleset, Rulesets
+from .sources import GRACE, Sources
+from .term import Term
+
+logger = logging.getLogger(__name__)
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+DRAIN_SLACK = 5.0  # seconds on top of upstream's own bound
+
+MakeGate = Callable[[Any, Office], EventGate]
+Broadcast = Callable[[str, float], Coroutine[Any, Any, None]]
+
+
+class Worker:
+    """One ``ansible-rulebook`` process in a cluster.
+
+    Lives on upstream's event loop; make it there.
+
+    :param options: what the operator asked for.
+    :param shutdown_delay: seconds that running actions get at the end.
+    :param make_gate: makes the gate for a ruleset's queue.
+    :param broadcast: tells all rulesets to end: message, delay in seconds.
+    """
+
+    def __init__(
+        self,
+        options: HaOptions,
+        shutdown_delay: float,
+        make_gate: MakeGate,
+        broadcast: Broadcast,
+    ) -> None:
+        self.options = options
+        self.worker_id = options.worker_id or default_worker_id()
+        self.office = Office()
+        self.rulesets = Rulesets()
+        self.sources = Sources(self.office, self.gate_of)
+        self.guardian = Guardian(uuid.uuid4().hex)
+        self._shutdown_delay = shutdown_delay
+        self._make_gate = make_gate
+        self._broadcast = broadcast
+        self._gates: dict[int, EventGate] = {}
+        self._log = WorkerLog(logger, self.worker_id, options.ha_uuid)
+        self._loop = asyncio.get_running_loop()
+        self._transition = asyncio.Lock()
+        self._election: ElectionThread | None = None
+        self._failure: BaseException | None = None
+        self._main: asyncio.Task[None] | None = None
+        self._drain: asyncio.Task[None] | None = None
+
+    # -- from start to end -----------------------------------------------
+
+    async def run(self, upstream: Callable[[], Awaitable[None]]) -> None:
+        """Run upstream's rulebook as a member of the cluster.
+
+        Returns when the rulebook has ended or was asked to, and the lock is
+        free.
+
+        :raises ServerRefused: before anything is started.
+        :raises PromotionFailed: see :class:`LeaderElection`.
+        :raises Exception: what upstream's run ends with.
+        """
+        self.install_signal_handlers()
+        await self._make_election().check_server()
+        self._election = ElectionThread(
+            self._make_election,
+            self.promote,
+            self.demote,
+            self.guardian.watch,
+            self._kill_actions,
+            self._election_ended,
+        )
+        self.guardian.start()
+        contend = asyncio.ensure_future(self._contend_when_up())
+        self._main = asyncio.ensure_future(upstream())
+        try:
+            await asyncio.wait({self._main})
+        finally:
+            contend.cancel()
+            await self._finish()
+        if self._failure is not None:
+            raise self._failure
+        if not self._main.cancelled():
+            self._main.result()
+
+    async def _contend_when_up(self) -> None:
+        # A worker that is still building rulesets must not keep the lock
+        # from one that is ready.
+        await self.rulesets.up.wait()
+        if self._election is not None:
+            self._election.start()
+
+    async def _finish(self) -> None:
+        """End what upstream left over, and give up the lock last."""
+        self.office.shutdown_event.set()
+        if self._drain is not None:
+            self._drain.cancel()
+        if self._main is not None and not self._main.done():
+            self._main.cancel()
+            await asyncio.wait({self._main})
+        await self.sources.end_all(0)
+        await self.rulesets.end_actions()
+        self.rulesets.clear()
+        if self._election is not None:
+            await self._election.stop()
+        self.guardian.dismiss()
+
+    def _make_election(self, **callbacks: Any) -> LeaderElection:
+        return LeaderElection(
+            self.options.dsn,
+            self.options.ha_uuid,
+            worker_id=self.worker_id,
+            poll_interval=self.options.poll_interval,
+            lease_duration=self.options.lease_duration,
+            session_pooler=self.options.session_pooler,
+            **callbacks,
+        )
+
+    def _election_ended(self, error: BaseException | None) -> None:
+        if error is None or self._main is None or self._main.done():
+            return
+        self._failure = error
+        self._main.cancel()
+
+    def _kill_actions(self) -> None:
+        kill_children(self.guardian.token)
+
+    # -- transitions, told by the election -------------------------------
+
+    async def promote(self, term: Term) -> None:
+        """Begin to act.
+
+        :raises HaError: if the worker is leaving.
+        """
+        await self.rulesets.up.wait()
+        async with self._transition:
+            if self.office.shutdown_event.is_set():
+                raise HaError("this worker is leaving")
+            self.office.enter(term)
+            self.rulesets.prime()
+            self.office.announce()
+
+    async def demote(self, reason: str) -> None:
+        """End everything that the term has started."""
+        async with self._transition:
+            self.office.leave()
+            for gate in self._gates.values():
+                gate.wake_all()
+            await self.sources.end_term()
+            await self.rulesets.end_actions()
+            self.rulesets.reset()
+            self.guardian.unwatch()
+
+    # -- the engine's life -----------------------------------------------
+
+    def gate_of(self, queue: Any) -> EventGate:
+        """The gate of a ruleset's queue, the same for both of its ends."""
+        gate = self._gates.get(id(queue))
+        if gate is None:
+            gate = self._gates[id(queue)] = self._make_gate(queue, self.office)
+        return gate
+
+    def reload(self) -> None:
+        """The rulebook is being loaded anew; the election goes on."""
+        self.rulesets.clear()
+        self._gates.clear()
+
+    def ruleset_started(self, ruleset: Ruleset) -> None:
+        """A ruleset waits for events, perhaps after a reload."""
+        if self.office.may_act() is not None:
+            ruleset.prime()
+        self.rulesets.started(ruleset)
+
+    @property
+    def is_leaving(self) -> bool:
+        """The end was asked for."""
+        return self.office.shutdown_event.is_set()
+
+    # -- the end ---------------------------------------------------------
+
+    def install_signal_handlers(self) -> None:
+        """Take SIGTERM and SIGINT (again).
+
+        The JVM and ansible-runner put handlers of their own in place when
+        they start, so this is called after each of them.
+        """
+        for signum in SIGNALS:
+            self._loop.add_signal_handler(
+                signum, self.leave, signal.Signals(signum).name
+            )
+
+    def leave(self, why: str) -> None:
+        """Drain and end; asked a second time, hurry."""
+        if self._main is None:
+            raise SystemExit(0)
+        if self._drain is None:
+            self._log.info("Draining", why)
+            self._drain = asyncio.ensure_future(self._drain_rulebook(why))
+            return
+        self._log.info("Hurrying", why)
+        self._hurry()
+
+    async def _drain_rulebook(self, why: str) -> None:
+        assert self._main is not None
+        self.office.shutdown_event.set()
+        await self.sources.end_all(min(GRACE, self._shutdown_delay))
+        if not self.rulesets.up.is_set():
+            self._main.cancel()
+            return
+        telling = asyncio.ensure_future(
+            self._broadcast(f"Worker {self.worker_id}: {why}", self._delay)
+        )
+        try:
+            # Upstream waits for the queue, then for the last action.
+            await asyncio.wait(
+                {self._main}, timeout=2 * self._delay + DRAIN_SLACK
+            )
+            self._hurry()
+        finally:
+            telling.cancel()
+
+    @property
+    def _delay(self) -> float:
+        return max(self._shutdown_delay, 0.0)
+
+    def _hurry(self) -> None:
+        self.rulesets.hurry()
+        if not self.rulesets.up.is_set() and self._main is not None:
+            self._main.cancel()
