@@ -31,9 +31,7 @@ class Conninfo:
 
     def __init__(self, dsn: str, origin: str = "DSN") -> None:
         try:
-            self._params: dict[str, Any] = dict(
-                conninfo.conninfo_to_dict(dsn)
-            )
+            self._params: dict[str, Any] = dict(conninfo.conninfo_to_dict(dsn))
         except Error:
             raise OptionError(
                 f"{origin}: not a PostgreSQL connection string; give a URI "

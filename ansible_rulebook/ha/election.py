@@ -423,9 +423,7 @@ class LeaderElection:
 
     async def _lose_session(self, error: SessionLost) -> None:
         session, self._session = self._session, None
-        self._candidate.session_lost(
-            self._clock(), f"session ended: {error}"
-        )
+        self._candidate.session_lost(self._clock(), f"session ended: {error}")
         if self._candidate.phase is Phase.OFFLINE:
             self._say_outage(error)
         if session is not None:
@@ -478,7 +476,7 @@ def default_worker_id() -> str:
 
 
 async def _call(
-    callback: Callable[[T], Union[None, Awaitable[None]]] | None, value: T
+    callback: Callable[[T], Union[Awaitable[None], None]] | None, value: T
 ) -> None:
     result = callback(value) if callback is not None else None
     if inspect.isawaitable(result):

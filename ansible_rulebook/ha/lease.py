@@ -49,9 +49,7 @@ class Timings:
         """The same with a lease that is at most ``lease_duration``."""
         if lease_duration >= self.lease_duration:
             return self
-        return Timings(
-            self.poll_interval, max(lease_duration, SHORTEST_LEASE)
-        )
+        return Timings(self.poll_interval, max(lease_duration, SHORTEST_LEASE))
 
     @property
     def renew_every(self) -> float:

@@ -347,18 +347,14 @@ class LockSession:
         if self._ended:
             return True
         try:
-            first = self._socket.recv(
-                1, socket.MSG_PEEK | socket.MSG_DONTWAIT
-            )
+            first = self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
         except (BlockingIOError, InterruptedError):
             return False
         except OSError:
             return True
         # Unasked for, an ErrorResponse can only be the last word. What TLS
         # wraps cannot be told apart; then the end of the stream has to do.
-        return not first or (
-            first == b"E" and self._plain and not self._busy
-        )
+        return not first or (first == b"E" and self._plain and not self._busy)
 
     def fileno(self) -> int:
         """For ``loop.add_reader`` while no statement is under way."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import uuid
+from typing import Mapping
+
 
 class WorkerLog:
     """Writes ``Worker <id>: <what> (<why>, ha_uuid=<uuid>, key=value)``.
@@ -24,7 +26,7 @@ class WorkerLog:
         what: str,
         why: str = "",
         exc_info: bool = False,
-        **fields: object,
+        fields: Mapping[str, object] = {},
     ) -> None:
         """One line at ``level``; ``fields`` are shown as ``key=value``."""
         if not self._logger.isEnabledFor(level):
@@ -43,20 +45,22 @@ class WorkerLog:
 
     def debug(self, what: str, why: str = "", **fields: object) -> None:
         """For who debugs the extension."""
-        self.write(logging.DEBUG, what, why, **fields)
+        self.write(logging.DEBUG, what, why, fields=fields)
 
     def info(self, what: str, why: str = "", **fields: object) -> None:
         """A transition."""
-        self.write(logging.INFO, what, why, **fields)
+        self.write(logging.INFO, what, why, fields=fields)
 
     def warning(self, what: str, why: str = "", **fields: object) -> None:
         """Something an operator may have to look at."""
-        self.write(logging.WARNING, what, why, **fields)
+        self.write(logging.WARNING, what, why, fields=fields)
 
     def exception(self, what: str, why: str = "") -> None:
         """An error, with the traceback of the current exception."""
         self.write(logging.ERROR, what, why, exc_info=True)
 
-    def critical(self, what: str, why: str = "", exc_info: bool = False) -> None:
+    def critical(
+        self, what: str, why: str = "", exc_info: bool = False
+    ) -> None:
         """The worker cannot go on."""
         self.write(logging.CRITICAL, what, why, exc_info=exc_info)

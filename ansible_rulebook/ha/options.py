@@ -178,8 +178,10 @@ def _seconds(
         seconds = float(text)
         check("it", seconds, least)
     except ValueError as error:
-        reason = str(error) if str(error).startswith("it ") else (
-            "it must be a number of seconds"
+        reason = (
+            str(error)
+            if str(error).startswith("it ")
+            else ("it must be a number of seconds")
         )
         raise OptionError(
             f"{option.origin}: {text!r} cannot be used, {reason}"

@@ -61,9 +61,7 @@ SEAMS: dict[str, tuple[str, ...]] = {
     "ansible_rulebook.messages.Shutdown": ("message", "delay"),
     "ansible_rulebook.rule_set_runner.ACTION_CLASSES": (),
     "ansible_rulebook.rule_set_runner.prime_facts": ("name", "hosts_facts"),
-    "ansible_rulebook.action.run_playbook.RunPlaybook._runner_args": (
-        "self",
-    ),
+    "ansible_rulebook.action.run_playbook.RunPlaybook._runner_args": ("self",),
     "drools.ruleset.Ruleset.start_session": ("self",),
     "drools.ruleset.Ruleset.end_session": ("self",),
     "drools.ruleset.RulesetCollection.shutdown": (),
@@ -148,8 +146,8 @@ def install(options: HaOptions) -> None:
     """
     for path, parameters in SEAMS.items():
         _check(path, parameters)
-    from ansible_rulebook import app, engine, rule_set_runner
-
+    app, engine = _upstream("app"), _upstream("engine")
+    rule_set_runner = _upstream("rule_set_runner")
     upstream = _Upstream(options)
     app.run = upstream.wrap_run(app.run)
     app.run_rulesets = upstream.wrap_run_rulesets(app.run_rulesets)
@@ -194,6 +192,10 @@ def _split(path: str) -> list[Any]:
     return [None, *parts]
 
 
+def _upstream(module: str) -> Any:
+    return importlib.import_module(f"ansible_rulebook.{module}")
+
+
 class _Upstream:
     """What we put in place of upstream's names. One per run."""
 
@@ -207,11 +209,9 @@ class _Upstream:
         """``app.run`` inside the worker's life; it calls itself on reload."""
 
         async def run_as_worker(parsed_args: argparse.Namespace) -> None:
-            from ansible_rulebook import engine
-
             if self._worker is not None:
                 # The old queues have no reader: a message would stay there.
-                engine.all_source_queues.clear()
+                _upstream("engine").all_source_queues.clear()
                 self._worker.reload()
                 await run(parsed_args)
                 return
@@ -265,11 +265,10 @@ class _Upstream:
 
     def fence_runner(self, base: Any) -> Any:
         """``engine.RuleSetRunner`` whose queue and actions are fenced."""
-        from ansible_rulebook.rule_set_runner import prime_facts
-
         from .actions import Actions
 
         upstream = self
+        prime_facts = _upstream("rule_set_runner").prime_facts
 
         class FencedRuleSetRunner(base):  # type: ignore[misc]
             """A ruleset of a worker; see :class:`.rulesets.Ruleset`."""
@@ -280,12 +279,13 @@ class _Upstream:
                 worker.install_signal_handlers()  # JVM and facts are up now
                 worker.rulesets.expect_one_more()
                 self.actions = Actions(worker.office)
-                self._facts, self.hosts_facts = self.hosts_facts, []
+                self._facts: list[Any] = self.hosts_facts
+                self.hosts_facts: list[Any] = []  # not before promotion
                 self._over = False
-                plan = self.ruleset_queue_plan
+                plan: Any = self.ruleset_queue_plan
                 gate = worker.gate_of(plan.source_queue)
                 gate.will_be_sent_again = self._is_with_feedback
-                self.ruleset_queue_plan = plan._replace(source_queue=gate)
+                self.ruleset_queue_plan: Any = plan._replace(source_queue=gate)
 
             def _is_with_feedback(self, event: Any) -> bool:
                 queues = getattr(
@@ -390,18 +390,15 @@ def _speak_up() -> None:
 
 
 def _make_gate(queue: Any, office: Any) -> Any:
-    from ansible_rulebook.messages import Shutdown
-
     from .gate import EventGate
 
-    return EventGate(queue, office, lambda item: isinstance(item, Shutdown))
+    shutdown = _upstream("messages").Shutdown
+    return EventGate(queue, office, lambda item: isinstance(item, shutdown))
 
 
 async def _broadcast(message: str, delay: float) -> None:
-    from ansible_rulebook import engine
-    from ansible_rulebook.messages import Shutdown
-
-    await engine.broadcast(Shutdown(message=message, delay=delay))
+    shutdown = _upstream("messages").Shutdown(message=message, delay=delay)
+    await _upstream("engine").broadcast(shutdown)
 
 
 async def _nothing() -> None:
