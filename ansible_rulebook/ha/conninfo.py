@@ -12,10 +12,15 @@ from .errors import OptionError
 SECRETS = ("password", "sslpassword", "passphrase", "oauth_client_secret")
 
 _URI = re.compile(r"^\s*postgres(ql)?://", re.IGNORECASE)
-# What stands for a password in anything that looks like a connection string.
-_URI_PASSWORD = re.compile(r"(://[^:/@\s]*):[^\s]*@")
+# What stands for a password in anything that looks like a connection string,
+# also in one that libpq would not take: hide too much rather than too little.
+_SECRET = r"(?:ssl)?password|oauth_client_secret"
+_URI_PASSWORD = re.compile(r"(://[^:/@\s]*):.*@", re.DOTALL)
+_QUERY_PASSWORD = re.compile(rf"([?&](?:{_SECRET})=)[^&\s]*", re.IGNORECASE)
 _PAIR_PASSWORD = re.compile(
-    r"\b((?:ssl)?password)\s*=\s*('(?:[^'\\]|\\.)*'|\S+)", re.IGNORECASE
+    rf"(?<![?&])\b({_SECRET})\s*=\s*"
+    r"('(?:[^'\\]|\\.)*(?:'|$)|(?:\\.|\S)+)",
+    re.IGNORECASE | re.DOTALL,
 )
 
 
@@ -38,7 +43,7 @@ class Conninfo:
                 "(postgresql://user@host:5432/database, special characters "
                 "percent-encoded) or key=value pairs"
             ) from None
-        if not self._params:
+        if not dsn.strip():
             raise OptionError(f"{origin}: the connection string is empty")
         self._reject_torn_password(dsn, origin)
 
@@ -49,8 +54,10 @@ class Conninfo:
         ports = str(self._params.get("port", "")).split(",")
         torn = any("@" in host[1:] for host in hosts)
         torn |= any(port and not port.isdigit() for port in ports)
+        database = str(self._params.get("dbname", ""))
+        torn |= "://" in database  # a URI that nobody would look into
         if _URI.match(dsn):
-            torn |= "@" in str(self._params.get("dbname", ""))
+            torn |= "@" in database
         if torn:
             raise OptionError(
                 f"{origin}: host, port or database is not valid; in a URI "
@@ -96,7 +103,7 @@ def one_line(text: str) -> str:
 def mask_password(word: str) -> str:
     """``word`` of a command line, with the password of a DSN in it masked."""
     word = _URI_PASSWORD.sub(r"\1:***@", word)
-    word = re.sub(r"(?i)([?&](?:ssl)?password=)[^&\s]*", r"\1***", word)
+    word = _QUERY_PASSWORD.sub(r"\1***", word)
     return _PAIR_PASSWORD.sub(r"\1=***", word)
 
 

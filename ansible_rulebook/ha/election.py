@@ -28,8 +28,8 @@ from .log import WorkerLog
 from .term import Term
 
 T = TypeVar("T")
-OnPromotion = Callable[[Term], Union[None, Awaitable[None]]]
-OnDemotion = Callable[[str], Union[None, Awaitable[None]]]
+OnPromotion = Callable[[Term], Union[Awaitable[None], None]]
+OnDemotion = Callable[[str], Union[Awaitable[None], None]]
 
 logger = logging.getLogger(__name__)
 
@@ -167,11 +167,9 @@ class LeaderElection:
             transaction pooler.
         """
         try:
-            session = await self._lock.open()
+            await self._lock.check()
         except ServerUnavailable as error:
             self._say_outage(error)
-        else:
-            await session.close()
 
     async def start(self) -> None:
         """Check the server and begin to contend.
@@ -344,14 +342,22 @@ class LeaderElection:
             self._log.exception("Promotion failed")
             self._candidate.promotion_failed(f"promotion failed: {error}")
             return
-        if self._candidate.phase is Phase.PROMOTING and term.is_current():
-            self._candidate.promoted()
-            self._announced = True
-            self.follower_event.clear()
-            self.leader_event.set()
-            self._log.info(
-                "Successfully acquired leadership", term=term.number
-            )
+        except asyncio.CancelledError:
+            # Not by a demotion, which would have changed the phase before.
+            if self._candidate.phase is Phase.PROMOTING:
+                self._candidate.promotion_failed("promotion was cancelled")
+            raise
+        if self._candidate.phase is not Phase.PROMOTING:
+            return
+        if not term.is_current():
+            # Should a late renewal succeed, nobody would announce the term.
+            self._candidate.step_down("the lease ended during promotion")
+            return
+        self._candidate.promoted()
+        self._announced = True
+        self.follower_event.clear()
+        self.leader_event.set()
+        self._log.info("Successfully acquired leadership", term=term.number)
 
     def _demote(self, reason: str) -> None:
         led = self._announced
@@ -375,7 +381,9 @@ class LeaderElection:
             await _call(self._on_demotion, reason)
         except Exception:
             self._log.exception("Demotion failed")
-        self._candidate.demoted()
+        finally:
+            # Cancelled, too: no candidate may be stuck with the lock.
+            self._candidate.demoted()
 
     def _overdue(self) -> None:
         self._log.critical("Demotion takes too long, another may lead now")
@@ -443,10 +451,10 @@ class LeaderElection:
 
     async def _clean_up(self) -> None:
         """End what a crash or a cancellation of the loop left over."""
-        if self._term is not None:
+        if self._term is not None and self._demotion is None:
             self._demote("the election has failed")
-            if self._demotion is not None:
-                await asyncio.wait({self._demotion})
+        if self._demotion is not None:
+            await asyncio.wait({self._demotion})
         if self._session is not None:
             await self._session.close()
             self._session = None

@@ -12,6 +12,7 @@ import logging
 import os
 import sys
 import threading
+from contextlib import suppress
 from typing import Any, Callable, Coroutine
 
 from .election import LeaderElection
@@ -150,10 +151,8 @@ class ElectionThread:
         self._unanswered = 0
 
     def _tell_main(self, what: Callable[..., object], *args: object) -> None:
-        try:
+        with suppress(RuntimeError):  # closed: nobody is left to be told
             self._main_loop.call_soon_threadsafe(what, *args)
-        except RuntimeError:  # it is closed: nobody is left to be told
-            pass
 
     def _fence_off(self, why: str) -> None:
         """End the process: the one thing that surely ends its actions."""

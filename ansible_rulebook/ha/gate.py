@@ -115,11 +115,14 @@ class EventGate:
             item = await self._next()
             if item is _NOTHING:
                 continue
-            if self._is_control(item) or (
-                not self._held and self._office.leads()
-            ):
+            if self._is_control(item):
                 return item
-            self._keep(item)
+            if not self._office.leads():
+                self._keep(item)
+            elif self._held:
+                self._held.append(item)  # it came after those
+            else:
+                return item
 
     async def _next(self) -> Any:
         if not self._held:

@@ -8,10 +8,11 @@ import logging
 import math
 import os
 import re
+import select
 import socket
 import uuid
 from contextlib import suppress
-from typing import Any, Awaitable, Iterable, TypeVar
+from typing import Any, Awaitable, Callable, Iterable, TypeVar
 
 import psycopg
 from psycopg import AsyncConnection
@@ -32,6 +33,9 @@ CHUNK_WHEN_LOGGED = 60.0  # seconds, longest wait with log_lock_waits = on
 CANCEL_TIMEOUT = 1.0  # seconds
 RELEASE_TIMEOUT = 2.0  # seconds; closing the session frees the lock, too
 ANSWER_SLACK = 5.0  # seconds for an answer on top of the wait asked for
+
+# Linux tells the end of a stream even while unread bytes stand before it.
+_HUNG_UP: int = getattr(select, "POLLRDHUP", 0)
 
 # Errors that no retry mends (SQLSTATE, PostgreSQL's appendix A).
 REFUSALS = {
@@ -94,6 +98,7 @@ class AdvisoryLock:
         self.name = application_name(self.key, worker_id)
         self.timings = timings
         self.session_pooler = session_pooler
+        self._warned: set[str] = set()
 
     async def open(self) -> LockSession:
         """Open a session to the primary, set up and not yet locked.
@@ -101,6 +106,26 @@ class AdvisoryLock:
         :raises ServerRefused: if an operator has to act.
         :raises ServerUnavailable: if trying again may help.
         """
+        return await self._open(LockSession.set_up)
+
+    async def check(self) -> None:
+        """Open a session, look whether it would do, and close it.
+
+        :raises ServerRefused: if an operator has to act.
+        :raises ServerUnavailable: if trying again may help.
+        """
+        session = await self._open(LockSession.check)
+        await session.close()
+
+    def warn_once(self, what: str, *details: object) -> None:
+        """Log something about the server the first time it is seen."""
+        if what not in self._warned:
+            self._warned.add(what)
+            logger.warning(what, *details)
+
+    async def _open(
+        self, prepare: Callable[[LockSession], Awaitable[None]]
+    ) -> LockSession:
         timeout = self._connect_timeout()
         options = self._client_options(timeout)
         try:
@@ -118,7 +143,7 @@ class AdvisoryLock:
             raise self._classified(error) from None
         session = LockSession(connection, self)
         try:
-            await session.set_up()
+            await prepare(session)
         except SessionLost as error:
             await session.close()
             raise ServerUnavailable(str(error)) from None
@@ -189,6 +214,8 @@ class LockSession:
         # A descriptor of our own: it can be asked by another thread without
         # the risk that its number means another file by then.
         self._socket = socket.socket(fileno=os.dup(connection.fileno()))
+        # Whatever socket.setdefaulttimeout() says, is_over() may not wait.
+        self._socket.setblocking(False)
         self._plain = not connection.pgconn.ssl_in_use
         self._busy = False
         self._backend = 0
@@ -202,6 +229,16 @@ class LockSession:
 
     async def set_up(self) -> None:
         """Check the server and turn the session into a lease.
+
+        :raises ServerRefused: see :meth:`check`.
+        :raises ServerUnavailable: see :meth:`check`.
+        :raises SessionLost: if the session ends meanwhile.
+        """
+        await self.check()
+        await self._limit_times()
+
+    async def check(self) -> None:
+        """Find out whether a lock in this session can be relied on.
 
         :raises ServerRefused: if a transaction pooler is in between.
         :raises ServerUnavailable: if it is a standby (it may be promoted).
@@ -219,7 +256,6 @@ class LockSession:
             )
         if in_recovery:
             raise ServerUnavailable("the server is a standby, not a primary")
-        await self._limit_times()
 
     async def _limit_times(self) -> None:
         wanted = _server_settings(self.timings)
@@ -242,7 +278,7 @@ class LockSession:
         changes["lock_timeout"] = str(max(int(self.wait_chunk * 1000), 1))
         changes["client_min_messages"] = "notice"
         if "idle_session_timeout" not in present:
-            logger.warning(
+            self._lock.warn_once(
                 "PostgreSQL before 14 has no idle_session_timeout: a leader "
                 "that is paused but not dead will not be replaced"
             )
@@ -269,9 +305,8 @@ class LockSession:
             except psycopg.Error as error:
                 if self._connection.closed:
                     raise SessionLost(self._words(error)) from None
-                logger.warning(
-                    "The server does not let us set %s: %s",
-                    name,
+                self._lock.warn_once(
+                    f"The server does not let us set {name}: %s",
                     one_line(str(error)),
                 )
 
@@ -354,7 +389,20 @@ class LockSession:
             return True
         # Unasked for, an ErrorResponse can only be the last word. What TLS
         # wraps cannot be told apart; then the end of the stream has to do.
-        return not first or (first == b"E" and self._plain and not self._busy)
+        if not first or (first == b"E" and self._plain and not self._busy):
+            return True
+        return self._hung_up()
+
+    def _hung_up(self) -> bool:
+        # A server that crashes sends a notice first, and TLS an alert.
+        if not _HUNG_UP:
+            return False
+        try:
+            poll = select.poll()
+            poll.register(self._socket, _HUNG_UP)
+            return bool(poll.poll(0))
+        except (OSError, ValueError):
+            return True
 
     def fileno(self) -> int:
         """For ``loop.add_reader`` while no statement is under way."""

@@ -141,6 +141,12 @@ def read_options(
             f"{UUID.origin} is required with {DSN.origin}: give the same "
             "UUID to all workers of a cluster (uuidgen makes one)"
         )
+    if getattr(args, "persistence_id", None):
+        raise OptionError(
+            f"--persistence-id cannot be used with {DSN.origin}: every "
+            "worker would write to the engine's tables as if it led; leave "
+            "out one of the two"
+        )
     from .conninfo import Conninfo  # psycopg: only now that HA is on
 
     Conninfo(dsn, DSN.origin)

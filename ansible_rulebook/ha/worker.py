@@ -127,6 +127,7 @@ class Worker:
             self._main.cancel()
             await asyncio.wait({self._main})
         await self.sources.end_all(0)
+        self.office.leave()  # what upstream left running starts no action
         await self.rulesets.end_actions()
         self.rulesets.clear()
         if self._election is not None:
@@ -231,6 +232,8 @@ class Worker:
     async def _drain_rulebook(self, why: str) -> None:
         assert self._main is not None
         self.office.shutdown_event.set()
+        if self.office.term is None and self._election is not None:
+            await self._election.stop()  # no use in being promoted now
         await self.sources.end_all(min(GRACE, self._shutdown_delay))
         if not self.rulesets.up.is_set():
             self._main.cancel()
