@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import faulthandler
-import logging
 import os
 import sys
 import threading
@@ -16,9 +15,8 @@ from contextlib import suppress
 from typing import Any, Callable, Coroutine
 
 from .election import LeaderElection
+from .log import WorkerLog
 from .term import Term
-
-logger = logging.getLogger(__name__)
 
 EXIT_FENCED = 75  # EX_TEMPFAIL of sysexits.h: start it again
 PING_EVERY = 1.0  # seconds
@@ -38,6 +36,7 @@ class ElectionThread:
     :param kill_actions: kills what the worker has started; any thread.
     :param ended: called in the main loop with what ended the election, or
         None after a clean stop.
+    :param log: for the last words.
     """
 
     def __init__(
@@ -48,6 +47,7 @@ class ElectionThread:
         renewed: Callable[[float], None],
         kill_actions: Callable[[], object],
         ended: Callable[[BaseException | None], None],
+        log: WorkerLog,
     ) -> None:
         self._make_election = make_election
         self._promote = promote
@@ -55,6 +55,7 @@ class ElectionThread:
         self._renewed = renewed
         self._kill_actions = kill_actions
         self._ended = ended
+        self._log = log
         self._main_loop = asyncio.get_running_loop()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._election: LeaderElection | None = None
@@ -64,9 +65,11 @@ class ElectionThread:
         self._stopping = threading.Event()
         self._done = asyncio.Event()
         self._unanswered = 0
+        self._in_outage = False
 
-    def start(self) -> None:
-        """Begin to contend."""
+    def start(self, in_outage: bool = False) -> None:
+        """Begin to contend; see :meth:`LeaderElection.begin`."""
+        self._in_outage = in_outage
         self._thread.start()
 
     async def stop(self) -> None:
@@ -97,7 +100,7 @@ class ElectionThread:
             on_renewal=self._on_renewal,
             on_overdue=self._on_overdue,
         )
-        self._election.begin()
+        self._election.begin(self._in_outage)
         watch = asyncio.ensure_future(self._watch_main_loop())
         try:
             if self._stopping.is_set():
@@ -161,8 +164,8 @@ class ElectionThread:
         last_resort = threading.Timer(LAST_WORDS, os._exit, (EXIT_FENCED,))
         last_resort.daemon = True
         last_resort.start()
-        logger.critical(
-            "Ending this worker with exit code %d: %s", EXIT_FENCED, why
+        self._log.critical(
+            f"Ending this worker with exit code {EXIT_FENCED}", why
         )
         if sys.__stderr__ is not None:
             faulthandler.dump_traceback(sys.__stderr__, all_threads=True)

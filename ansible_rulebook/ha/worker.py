@@ -89,7 +89,7 @@ class Worker:
         :raises Exception: what upstream's run ends with.
         """
         self.install_signal_handlers()
-        await self._make_election().check_server()
+        reached = await self._make_election().check_server()
         self._election = ElectionThread(
             self._make_election,
             self.promote,
@@ -97,9 +97,12 @@ class Worker:
             self.guardian.watch,
             self._kill_actions,
             self._election_ended,
+            self._log,
         )
         self.guardian.start()
-        contend = asyncio.ensure_future(self._contend_when_up())
+        contend = asyncio.ensure_future(
+            self._contend_when_up(in_outage=not reached)
+        )
         self._main = asyncio.ensure_future(upstream())
         try:
             await asyncio.wait({self._main})
@@ -111,12 +114,12 @@ class Worker:
         if not self._main.cancelled():
             self._main.result()
 
-    async def _contend_when_up(self) -> None:
+    async def _contend_when_up(self, in_outage: bool) -> None:
         # A worker that is still building rulesets must not keep the lock
         # from one that is ready.
         await self.rulesets.up.wait()
         if self._election is not None:
-            self._election.start()
+            self._election.start(in_outage)
 
     async def _finish(self) -> None:
         """End what upstream left over, and give up the lock last."""

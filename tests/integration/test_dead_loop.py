@@ -1,0 +1,70 @@
+"""The election thread ends a worker whose main loop is dead."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+# With short limits, since nobody wants to wait for a minute.
+SCRIPT = """
+import asyncio, logging, sys, time, uuid
+from ansible_rulebook.ha import LeaderElection, election_thread
+from ansible_rulebook.ha.log import WorkerLog
+
+election_thread.DEAD_LOOP_AFTER = 1.5
+election_thread.PING_EVERY = 0.1
+dsn, ha_uuid, block = sys.argv[1], sys.argv[2], float(sys.argv[3])
+
+def make_election(**callbacks):
+    return LeaderElection(
+        dsn, ha_uuid, poll_interval=0.5, lease_duration=1, **callbacks
+    )
+
+async def main():
+    led = asyncio.Event()
+    async def promote(term):
+        led.set()
+    async def demote(reason):
+        print("demoted", flush=True)
+    thread = election_thread.ElectionThread(
+        make_election, promote, demote, lambda ends_at: None,
+        lambda: print("killed actions", flush=True), lambda error: None,
+        WorkerLog(logging.getLogger(), "one", uuid.UUID(ha_uuid)),
+    )
+    thread.start()
+    await led.wait()
+    time.sleep(block)
+    await asyncio.sleep(0.5)
+    await thread.stop()
+    print("stopped", flush=True)
+
+asyncio.run(main())
+"""
+
+
+def run(
+    dsn: str, ha_uuid: str, block: float
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", SCRIPT, dsn, ha_uuid, str(block)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_a_loop_that_never_answers_ends_the_worker(
+    dsn: str, ha_uuid: str
+) -> None:
+    ended = run(dsn, ha_uuid, block=50)
+    assert ended.returncode == 75, ended
+    assert ended.stdout == "killed actions\n"
+    assert "Worker one: " in ended.stderr
+    assert "no life in the main loop" in ended.stderr
+    assert "time.sleep" in ended.stderr or "in main" in ended.stderr
+
+
+def test_a_loop_that_answers_late_goes_on(dsn: str, ha_uuid: str) -> None:
+    ended = run(dsn, ha_uuid, block=0.5)
+    assert ended.returncode == 0, ended
+    assert ended.stdout == "demoted\nstopped\n"
