@@ -1,0 +1,42 @@
+# Needs Python 3.9 or newer with venv, and make. Everything is in .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench venv clean
+# Two extras are not to be installed into one environment at a time.
+.NOTPARALLEL:
+
+help: ## show this
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /	/'
+
+demo: $(VENV)/.demo ## two workers, a killed leader, the takeover
+	$(BIN)/python tools/demo.py $(DEMO_ARGS)
+
+test: $(VENV)/.test ## all tests (PYTEST_ARGS="-k name" for some)
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.test $(VENV)/.lint ## ruff and mypy --strict
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.test ## takeover times, statements, events per second
+	$(BIN)/python tools/bench.py $(BENCH_ARGS)
+
+venv: $(VENV)/.demo ## only install what the demo and the workers need
+
+clean: ## remove the environment and what tools left
+	rm -rf $(VENV) $(VENV).lock .tox build dist .hypothesis
+	rm -rf .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+# pyproject.toml says what is needed, so a newer one installs again.
+$(VENV)/.%: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	    --editable '.[$*]'
+	@touch $@
