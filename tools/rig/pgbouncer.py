@@ -1,0 +1,185 @@
+"""A pgbouncer before a server, if this machine has one installed."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+HOST = "127.0.0.1"
+ACCOUNT = "nobody"  # pgbouncer refuses to run as root
+START_TIMEOUT = 10.0  # seconds
+STOP_TIMEOUT = 5.0  # seconds
+# Not always on a user's PATH.
+PLACES = ("/usr/sbin", "/usr/local/sbin", "/opt/homebrew/bin")
+
+
+class PgBouncerMissing(RuntimeError):
+    """There is no pgbouncer on this machine."""
+
+
+def find_binary() -> str:
+    path = os.pathsep.join((os.environ.get("PATH", ""), *PLACES))
+    found = shutil.which("pgbouncer", path=path)
+    if found is None:
+        raise PgBouncerMissing(
+            "pgbouncer is not installed (Debian: apt-get install pgbouncer)"
+        )
+    return found
+
+
+class PgBouncer:
+    """Pools connections to the server of `dsn`, on a free loopback port.
+
+    `pool_mode` is "transaction" (each transaction may meet another server
+    session), "session" or "statement". Clients need no password; the
+    pooler logs on as the role of `dsn`.
+    """
+
+    def __init__(
+        self, dsn: str, pool_mode: str = "transaction", *, pool_size: int = 20
+    ) -> None:
+        self.pool_mode = pool_mode
+        self.port = free_port()
+        self._binary = find_binary()
+        self._server = dict(conninfo_to_dict(dsn))
+        self._pool_size = pool_size
+        self._popen: subprocess.Popen[bytes] | None = None
+        self._folder: Path | None = None
+
+    @property
+    def dsn(self) -> str:
+        """The DSN of the server, led through the pooler."""
+        return make_conninfo(
+            host=HOST,
+            port=self.port,
+            user=self._server.get("user"),
+            dbname=self._server.get("dbname"),
+        )
+
+    @property
+    def pid(self) -> int | None:
+        return None if self._popen is None else self._popen.pid
+
+    @property
+    def log(self) -> str:
+        if self._folder is None:
+            return ""
+        path = self._folder / "pgbouncer.log"
+        return path.read_text("utf-8", errors="replace")
+
+    def start(self) -> PgBouncer:
+        if self._popen is not None:
+            raise RuntimeError("this pgbouncer was started before")
+        # Not pytest's tmp_path: that one is closed to the other account.
+        self._folder = Path(tempfile.mkdtemp(prefix="rig-pgbouncer-"))
+        conf = self._folder / "pgbouncer.ini"
+        conf.write_text(self._conf(), "utf-8")
+        conf.chmod(0o600)
+        uid = gid = None
+        if os.geteuid() == 0:
+            account = pwd.getpwnam(ACCOUNT)
+            uid, gid = account.pw_uid, account.pw_gid
+            for path in (self._folder, conf):
+                os.chown(path, uid, gid)
+        with (self._folder / "pgbouncer.log").open("wb") as log:
+            self._popen = subprocess.Popen(
+                [self._binary, str(conf)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=self._folder,
+                user=uid,
+                group=gid,
+                extra_groups=None if uid is None else [],
+                start_new_session=True,
+            )
+        try:
+            self._wait_ready()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def close(self) -> None:
+        if self._popen is not None and self._popen.poll() is None:
+            self._popen.terminate()  # at once, clients or not
+            try:
+                self._popen.wait(STOP_TIMEOUT)
+            except subprocess.TimeoutExpired:
+                self._popen.kill()
+                self._popen.wait()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
+
+    def __enter__(self) -> PgBouncer:
+        return self if self._popen is not None else self.start()
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _conf(self) -> str:
+        target = " ".join(
+            f"{key}={quoted(str(self._server[key]))}"
+            for key in ("user", "password", "dbname")
+            if self._server.get(key)
+        )
+        host = self._server.get("host") or HOST
+        port = self._server.get("port") or 5432
+        return (
+            "[databases]\n"
+            f"* = host={host} port={port} {target}\n"
+            "[pgbouncer]\n"
+            f"listen_addr = {HOST}\n"
+            f"listen_port = {self.port}\n"
+            "unix_socket_dir =\n"
+            "auth_type = any\n"
+            f"pool_mode = {self.pool_mode}\n"
+            f"default_pool_size = {self._pool_size}\n"
+            # Clients start as they would with the server itself.
+            "ignore_startup_parameters = extra_float_digits,options\n"
+        )
+
+    def _wait_ready(self) -> None:
+        assert self._popen is not None
+        deadline = time.monotonic() + START_TIMEOUT
+        while True:
+            try:
+                psycopg.connect(self.dsn, connect_timeout=2).close()
+                return
+            except psycopg.OperationalError as exc:
+                code = self._popen.poll()
+                if code is None and time.monotonic() < deadline:
+                    time.sleep(0.02)
+                    continue
+                raise RuntimeError(
+                    f"pgbouncer is not ready (exit code {code}): {exc}\n"
+                    f"{self.log}"
+                ) from exc
+
+
+def quoted(value: str) -> str:
+    """A value in pgbouncer's connection strings."""
+    return "'" + value.replace("'", "''") + "'"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        port: int = probe.getsockname()[1]
+        return port
