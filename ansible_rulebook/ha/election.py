@@ -158,11 +158,12 @@ class LeaderElection:
         self._wake.set()
         await self._settled.wait()
 
-    async def check_server(self) -> None:
+    async def check_server(self) -> bool:
         """Connect once, to find out early what no retry can mend.
 
         A server that cannot be reached is not an error.
 
+        :returns: whether it was reached; if not, that has been logged.
         :raises ServerRefused: wrong password, unknown database or role,
             transaction pooler.
         """
@@ -170,6 +171,8 @@ class LeaderElection:
             await self._lock.check()
         except ServerUnavailable as error:
             self._say_outage(error)
+            return False
+        return True
 
     async def start(self) -> None:
         """Check the server and begin to contend.
@@ -179,8 +182,12 @@ class LeaderElection:
         await self.check_server()
         self.begin()
 
-    def begin(self) -> None:
-        """Begin to contend, without a first check of the server."""
+    def begin(self, in_outage: bool = False) -> None:
+        """Begin to contend, without a first check of the server.
+
+        :param in_outage: it cannot be reached, and that has been logged.
+        """
+        self._in_outage = self._in_outage or in_outage
         self._task = asyncio.ensure_future(self._run())
         self._task.add_done_callback(lambda _: self.shutdown_event.set())
 
@@ -216,6 +223,8 @@ class LeaderElection:
     async def _run(self) -> None:
         try:
             while True:
+                if self.shutdown_event.is_set():
+                    self._candidate.stop()  # whoever has set it
                 step = self._candidate.decide(
                     self._clock(), self._promotion is not None
                 )

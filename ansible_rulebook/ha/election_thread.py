@@ -31,8 +31,9 @@ class ElectionThread:
         callbacks that it is given.
     :param promote: called in the main loop, as ``on_promotion``.
     :param demote: called in the main loop, as ``on_demotion``.
-    :param renewed: called in the thread with the time at which the lease
-        ends unless it is renewed again.
+    :param allow_actions: called in the thread with the time (lease clock)
+        until which the worker's actions may run; at the end of a term with
+        a time that is past.
     :param kill_actions: kills what the worker has started; any thread.
     :param ended: called in the main loop with what ended the election, or
         None after a clean stop.
@@ -44,7 +45,7 @@ class ElectionThread:
         make_election: Callable[..., LeaderElection],
         promote: Callable[[Term], Coroutine[Any, Any, None]],
         demote: Callable[[str], Coroutine[Any, Any, None]],
-        renewed: Callable[[float], None],
+        allow_actions: Callable[[float], None],
         kill_actions: Callable[[], object],
         ended: Callable[[BaseException | None], None],
         log: WorkerLog,
@@ -52,7 +53,7 @@ class ElectionThread:
         self._make_election = make_election
         self._promote = promote
         self._demote = demote
-        self._renewed = renewed
+        self._allow_actions = allow_actions
         self._kill_actions = kill_actions
         self._ended = ended
         self._log = log
@@ -119,6 +120,8 @@ class ElectionThread:
         await self._in_main_loop(self._promote(term))
 
     async def _on_demotion(self, reason: str) -> None:
+        # Another may lead by now: do not wait for the main loop's turn.
+        self._allow_actions(0.0)
         await self._in_main_loop(self._demote(reason))
 
     async def _in_main_loop(self, work: Coroutine[Any, Any, None]) -> None:
@@ -128,7 +131,7 @@ class ElectionThread:
     def _on_renewal(self, term: Term) -> None:
         if self._election is not None:
             margin = self._election.timings.demote_within
-            self._renewed(term.trusted_until + margin)
+            self._allow_actions(term.trusted_until + margin)
 
     def _on_overdue(self) -> None:
         self._fence_off("demotion takes longer than the lease")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from typing import TYPE_CHECKING, Any, Callable, Deque
+from typing import TYPE_CHECKING, Any, Callable, Coroutine, Deque
 
 from .errors import LeadershipLost
 from .term import Term
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from .office import Office
 
 logger = logging.getLogger(__name__)
+
+NOT_LEADING = "this worker does not lead any more"
 
 
 class EventGate:
@@ -57,15 +59,18 @@ class EventGate:
         :raises LeadershipLost: if that term is over.
         """
         while True:
-            if term is not None and not term.is_current():
-                raise LeadershipLost("this worker does not lead any more")
-            if term is None and not self._office.leads():
-                await self._office.next_term()
-            elif self.queue.full():
+            if self.queue.full():
+                # Whether the lease still holds is asked when there is room.
+                if term is not None and term.has_ended:
+                    raise LeadershipLost(NOT_LEADING)
                 await self._room()
-            else:
+            elif term is None and not self._office.leads():
+                await self._office.next_term()
+            elif term is None or term.is_current():
                 self.queue.put_nowait(event)
                 return
+            else:
+                raise LeadershipLost(NOT_LEADING)
 
     def put_nowait(self, event: Any, term: Term | None) -> None:
         """Put an event at once.
@@ -74,7 +79,7 @@ class EventGate:
         :raises LeadershipLost: as :meth:`put`.
         """
         if term is not None and not term.is_current():
-            raise LeadershipLost("this worker does not lead any more")
+            raise LeadershipLost(NOT_LEADING)
         if not self._office.leads():
             raise asyncio.QueueFull
         self.queue.put_nowait(event)
@@ -88,10 +93,9 @@ class EventGate:
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
                 self._wake_one()  # it was our turn: pass it on
-            raise
-        finally:
-            if turn in self._putters:
+            elif turn in self._putters:
                 self._putters.remove(turn)
+            raise
 
     def _wake_one(self) -> None:
         while self._putters:
@@ -112,7 +116,11 @@ class EventGate:
         while True:
             if self._held and self._office.leads():
                 return self._held.popleft()
-            item = await self._next()
+            if self._held:
+                item = await self._next()
+            else:
+                item = await self.queue.get()
+                self._wake_one()
             if item is _NOTHING:
                 continue
             if self._is_control(item):
@@ -125,10 +133,6 @@ class EventGate:
                 return item
 
     async def _next(self) -> Any:
-        if not self._held:
-            item = await self.queue.get()
-            self._wake_one()
-            return item
         # Events wait for a term, and a shutdown must not wait behind them.
         getting = asyncio.ensure_future(self.queue.get())
         leading = asyncio.ensure_future(self._office.next_term())
@@ -179,9 +183,9 @@ class GatedQueue:
         self._term = term
         self.maxsize = gate.queue.maxsize
 
-    async def put(self, event: Any) -> None:
+    def put(self, event: Any) -> Coroutine[Any, Any, None]:
         """See :meth:`EventGate.put`."""
-        await self._gate.put(event, self._term)
+        return self._gate.put(event, self._term)
 
     def put_nowait(self, event: Any) -> None:
         """See :meth:`EventGate.put_nowait`."""

@@ -34,7 +34,10 @@ def is_supported() -> bool:
 
 
 def find_children(token: str) -> list[int]:
-    """PIDs of processes that carry the token in their environment."""
+    """PIDs of processes that carry the token in their environment.
+
+    :param token: of a worker, which begins the tokens of its actions.
+    """
     mark = f"{VARIABLE}={token}".encode()
     found = []
     for entry in os.listdir("/proc"):
@@ -42,8 +45,9 @@ def find_children(token: str) -> list[int]:
             continue
         try:
             with open(f"/proc/{entry}/environ", "rb") as environ:
-                if mark in environ.read().split(b"\0"):
-                    found.append(int(entry))
+                variables = environ.read().split(b"\0")
+            if any(variable.startswith(mark) for variable in variables):
+                found.append(int(entry))
         except OSError:
             continue  # it ended, or is not ours to look at
     return found
@@ -72,7 +76,8 @@ def kill_children(token: str) -> int:
 class Guardian:
     """The worker's end: starts the guardian and tells it about the lease.
 
-    :param token: what this worker's actions carry in :data:`VARIABLE`.
+    :param token: begins what this worker's actions carry in
+        :data:`VARIABLE`.
     """
 
     def __init__(self, token: str) -> None:

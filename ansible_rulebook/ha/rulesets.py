@@ -44,6 +44,8 @@ class Rulesets:
         self._expected = 0
         self.up = asyncio.Event()
         """Set while the engine runs and all rulesets wait for events."""
+        self.over = asyncio.Event()
+        """Set when all rulesets have ended."""
 
     def expect_one_more(self) -> None:
         """A ruleset has been built and is about to start."""
@@ -55,11 +57,19 @@ class Rulesets:
         if len(self._all) == self._expected:
             self.up.set()
 
+    def ended(self, ruleset: Ruleset) -> None:
+        """A ruleset has ended, perhaps one of an earlier load."""
+        if ruleset in self._all and not any(
+            each.is_running() for each in self._all
+        ):
+            self.over.set()
+
     def clear(self) -> None:
         """The rulebook is being loaded anew."""
         self._all.clear()
         self._expected = 0
         self.up.clear()
+        self.over.clear()
 
     def ended_unasked(self) -> list[Ruleset]:
         """Those whose engine has died."""

@@ -17,6 +17,7 @@ import os
 import runpy
 import sys
 import tokenize
+import uuid
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Callable
 
@@ -31,11 +32,15 @@ EXIT_USAGE = 2
 EXIT_ERROR = 1
 PEXPECT_TIMEOUT = 0.2  # seconds; a cancelled playbook blocks the loop so long
 
+# The coroutine of an action's task: the first of these that there is.
+ACTION_ENTRIES = ("_call_action_with_semaphore", "_call_action")
+
 # Where each seam is, and the parameters that we rely on.
 SEAMS: dict[str, tuple[str, ...]] = {
     "ansible_rulebook.app.run": ("parsed_args",),
     "ansible_rulebook.app.run_rulesets": ("event_log", "ruleset_queues"),
     "ansible_rulebook.engine.runpy": (),
+    "ansible_rulebook.engine.monitor_rulebook": ("rulebook_file",),
     "ansible_rulebook.engine.RuleSetRunner.__init__": (
         "self",
         "event_log",
@@ -49,6 +54,7 @@ SEAMS: dict[str, tuple[str, ...]] = {
         "action_item",
         "rule_run_at",
     ),
+    "ansible_rulebook.engine.RuleSetRunner._call_action": ("self", "action"),
     "ansible_rulebook.engine.RuleSetRunner._run_multiple_actions": (
         "self",
         "action_item",
@@ -152,6 +158,7 @@ def install(options: HaOptions) -> None:
     app.run = upstream.wrap_run(app.run)
     app.run_rulesets = upstream.wrap_run_rulesets(app.run_rulesets)
     engine.runpy = upstream
+    engine.monitor_rulebook = upstream.wrap_monitor(engine.monitor_rulebook)
     engine.RuleSetRunner = upstream.fence_runner(engine.RuleSetRunner)
     engine.handle_async_messages = handle_async_messages
     for name in ("run_playbook", "run_module"):
@@ -234,7 +241,12 @@ class _Upstream:
         """``app.run_rulesets``: an engine that died is an error."""
 
         async def run_watched(*args: Any, **kwargs: Any) -> Any:
-            reload = await run_rulesets(*args, **kwargs)
+            try:
+                reload = await run_rulesets(*args, **kwargs)
+            except asyncio.InvalidStateError:
+                # With hot reload upstream asks for the monitor's outcome
+                # even when it is a ruleset that has died.
+                reload = False
             died = [
                 ruleset.name
                 for ruleset in self._worker.rulesets.ended_unasked()
@@ -248,6 +260,29 @@ class _Upstream:
         return run_watched
 
     # -- engine ------------------------------------------------------------
+
+    def wrap_monitor(self, monitor: Callable[..., Any]) -> Callable[..., Any]:
+        """``engine.monitor_rulebook`` that ends with the last ruleset.
+
+        Upstream waits for both together, so with hot reload a rulebook that
+        has ended would keep its worker, and with it the lock, for ever.
+        """
+
+        async def monitor_while_running(rulebook_file: str) -> None:
+            watching = asyncio.ensure_future(monitor(rulebook_file))
+            over = asyncio.ensure_future(self._worker.rulesets.over.wait())
+            try:
+                await asyncio.wait(
+                    {watching, over}, return_when=asyncio.FIRST_COMPLETED
+                )
+                if not over.done():
+                    watching.result()
+            finally:
+                over.cancel()
+                watching.cancel()
+                await asyncio.gather(watching, return_exceptions=True)
+
+        return monitor_while_running
 
     def run_path(self, path: str, *args: Any, **kwargs: Any) -> Any:
         """``runpy.run_path``; a source's main comes under our rules."""
@@ -302,17 +337,18 @@ class _Upstream:
                     await super().run_ruleset()
                 finally:
                     self._over = True
+                    self._worker.rulesets.ended(self)
                 if self.ended_unasked() and not self._worker.is_leaving:
                     raise RulesetDied(f"the engine of {self.name} ended")
 
             def _run_action(
                 self, action: Any, action_item: Any, *args: Any, **kwargs: Any
             ) -> asyncio.Task[None]:
-                begin = super()._run_action
                 if self.actions.may_start():
-                    return self.actions.start(
-                        lambda: begin(action, action_item, *args, **kwargs)
+                    task: asyncio.Task[None] = super()._run_action(
+                        action, action_item, *args, **kwargs
                     )
+                    return task
                 self.actions.drop(f"{action.action} of {action_item.rule}")
                 dropped = asyncio.ensure_future(_nothing())
                 self.active_actions.add(dropped)
@@ -355,23 +391,47 @@ class _Upstream:
                 if loop is not None and not loop.done():
                     loop.cancel()
 
+        # What an action's task runs; 1.3 put a semaphore around it.
+        entry = next(name for name in ACTION_ENTRIES if hasattr(base, name))
+        call = getattr(base, entry)
+
+        async def call_fenced(self: Any, *args: Any, **kwargs: Any) -> None:
+            await self.actions.run(lambda: call(self, *args, **kwargs))
+
+        setattr(FencedRuleSetRunner, entry, call_fenced)
         return FencedRuleSetRunner
 
     def guard_playbook(self, base: Any) -> Any:
         """An action that its guardian can find, and that ends quickly."""
-        from .guardian import VARIABLE
+        from .guardian import VARIABLE, kill_children
 
         upstream = self
 
         class GuardedPlaybook(base):  # type: ignore[misc]
             """Runs as upstream's does."""
 
+            def __init__(self, *args: Any, **kwargs: Any) -> None:
+                super().__init__(*args, **kwargs)
+                worker = upstream._worker.guardian.token
+                self._token = f"{worker}.{uuid.uuid4().hex}"
+
+            async def _run(self) -> None:
+                try:
+                    await super()._run()
+                except asyncio.CancelledError:
+                    # ansible-runner has killed ansible-playbook alone: its
+                    # forks would go on with the task in hand.
+                    kill_children(self._token)
+                    raise
+
             def _runner_args(self) -> dict[str, Any]:
                 args: dict[str, Any] = super()._runner_args()
-                token = upstream._worker.guardian.token
                 return {
                     **args,
-                    "envvars": {**args.get("envvars", {}), VARIABLE: token},
+                    "envvars": {
+                        **args.get("envvars", {}),
+                        VARIABLE: self._token,
+                    },
                     "settings": {
                         **args.get("settings", {}),
                         "pexpect_timeout": PEXPECT_TIMEOUT,

@@ -102,7 +102,7 @@ class Sources:
                 await self._end([task])
             if self._office.shutdown_event.is_set():
                 await _until_cancelled()
-            if self._office.may_act() is term:
+            if self._office.may_act() is term and not _was_refused(task):
                 task.result()  # it ended by itself: so does the rulebook
                 return
             self._log_late_error(task, name)
@@ -168,15 +168,19 @@ class Sources:
     def _log_late_error(task: asyncio.Task[None], name: str) -> None:
         if task.cancelled() or task.exception() is None:
             return
-        level = logging.WARNING
-        if isinstance(task.exception(), LeadershipLost):
-            level = logging.DEBUG
         logger.log(
-            level,
+            logging.DEBUG if _was_refused(task) else logging.WARNING,
             "Source %s failed as leadership ended: %s",
             name,
             task.exception(),
         )
+
+
+def _was_refused(task: asyncio.Task[None]) -> bool:
+    """Whether it ended by a put that its term, then over, did not allow."""
+    return not task.cancelled() and isinstance(
+        task.exception(), LeadershipLost
+    )
 
 
 async def _until_cancelled() -> None:

@@ -39,6 +39,14 @@ class Term:
         )
 
     @property
+    def has_ended(self) -> bool:
+        """Whether :meth:`end` was called; costs nothing to ask.
+
+        False does not mean that the term is current.
+        """
+        return self._over
+
+    @property
     def trusted_until(self) -> float:
         """When trust in the lease ends unless renewed (lease clock)."""
         return self._trusted_until
