@@ -4,17 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextvars import ContextVar
 from typing import Any, Awaitable, Callable
 
 from .office import Office
 
 logger = logging.getLogger(__name__)
-
-# The term of a rule's first action holds for the actions after it, so that a
-# rule that was cut short does not go on in this worker's next term.
-_UNPINNED = object()
-_rule_term: ContextVar[object] = ContextVar("rule_term", default=_UNPINNED)
 
 
 class Actions:
@@ -26,21 +20,10 @@ class Actions:
     def __init__(self, office: Office) -> None:
         self._office = office
         self._running: set[asyncio.Task[Any]] = set()
-        self._cut_short: set[asyncio.Task[Any]] = set()
         self.dropped_total = 0
 
     def __len__(self) -> int:
         return len(self._running)
-
-    def pin_term(self) -> None:
-        """Bind the actions that this task starts to the present term."""
-        _rule_term.set(self._office.may_act())
-
-    def may_start(self) -> bool:
-        """The fence: whether an action may start at this instant."""
-        term = self._office.may_act()
-        pinned = _rule_term.get()
-        return term is not None and (pinned is _UNPINNED or pinned is term)
 
     def drop(self, what: str) -> None:
         """Count an action that may not start."""
@@ -54,30 +37,24 @@ class Actions:
         loops end with a cancelled action. In the task itself, because a
         second one around it cost a third of the throughput.
         """
-        if not self.may_start():
+        if not self._office.allows():
             self.drop("an action at its start")
             return
+        self._office.pin()
         task = asyncio.current_task()
         assert task is not None
         self._running.add(task)
         try:
             await action()
         except asyncio.CancelledError:
-            if task not in self._cut_short:
+            if self._office.allows():
                 raise
         finally:
             self._running.discard(task)
-            self._cut_short.discard(task)
 
-    async def cancel_all(self) -> int:
-        """Cancel what runs, and wait until it has ended.
-
-        :returns: how many there were.
-        """
+    def cancel(self) -> set[asyncio.Task[Any]]:
+        """Cut short what runs; returns the tasks, still to be waited for."""
         running = set(self._running)
-        self._cut_short |= running
         for action in running:
             action.cancel()
-        if running:
-            await asyncio.wait(running)
-        return len(running)
+        return running

@@ -23,6 +23,7 @@ from typing import Callable
 from .lease import Timings
 
 FIRST_BACKOFF = 0.1  # seconds, upper bound of the second try's delay
+LONGEST_DEMOTION = 60.0  # seconds, while the lock is still held
 GIVE_UP_AFTER = 3  # promotions that failed in a row
 
 
@@ -116,12 +117,13 @@ class Candidate:
         self.failed_promotions = 0
         self._backoff = Backoff(timings.poll_interval, jitter)
         self._retry_at = float("-inf")
-        self._stopping = False
+        self._withdrawn = False
         self._end_term: str | None = None  # why it has to end
         self._session = False
         self._tried = False
         self._sent_at = float("-inf")  # the last renewal that succeeded
         self._demote_by = float("inf")
+        self._demote_latest = float("inf")
         self._demoted = False
 
     def __repr__(self) -> str:
@@ -133,6 +135,11 @@ class Candidate:
     def trusted_until(self) -> float:
         """Until when the lock is surely ours, if a term is current."""
         return self._sent_at + self.timings.trust_for
+
+    @property
+    def in_session(self) -> bool:
+        """A session is open, as far as is known."""
+        return self._session
 
     @property
     def gave_up(self) -> bool:
@@ -164,11 +171,18 @@ class Candidate:
         self._sent_at = sent_at
         if self.phase is not Phase.CONTENDING:
             self._backoff.reset()
+            if self.phase is Phase.DEMOTING:
+                self._allow_demotion_until(sent_at)
             return
-        # A stop may have crossed with the answer that gave us the lock.
-        self._end_term = "stopping" if self._stopping else None
+        # To stop may have crossed with the answer that gave us the lock.
+        self._end_term = "no longer contending" if self._withdrawn else None
         self._demoted = False
         self.phase = Phase.PROMOTING
+
+    def _allow_demotion_until(self, sent_at: float) -> None:
+        # Nobody else can lead meanwhile; so it must not take for ever.
+        end = min(sent_at + self.timings.lease_duration, self._demote_latest)
+        self._demote_by = max(self._demote_by, end)
 
     def promoted(self) -> None:
         """All that a leader needs is up."""
@@ -211,9 +225,15 @@ class Candidate:
         if self.phase in (Phase.PROMOTING, Phase.LEADING):
             self._end_term = self._end_term or reason
 
+    def withdraw(self) -> None:
+        """Never contend again; a term that has been announced goes on."""
+        self._withdrawn = True
+        if self.phase is Phase.PROMOTING:
+            self.step_down("no longer contending")
+
     def stop(self) -> None:
         """Leave the election for good."""
-        self._stopping = True
+        self._withdrawn = True
         self.step_down("stopping")
 
     # -- what to do ------------------------------------------------------
@@ -227,7 +247,7 @@ class Candidate:
         if self.phase is Phase.OFFLINE:
             return self._decide_offline(now)
         if self.phase is Phase.CONTENDING:
-            if self._stopping:
+            if self._withdrawn:
                 return Step(Do.RELEASE)
             return Step(Do.WAIT if self._tried else Do.TRY)
         if self.phase in (Phase.PROMOTING, Phase.LEADING):
@@ -237,7 +257,7 @@ class Candidate:
         return Step(Do.STOP)
 
     def _decide_offline(self, now: float) -> Step:
-        if self._stopping or self.gave_up:
+        if self._withdrawn or self.gave_up:
             self.phase = Phase.STOPPED
             return Step(Do.STOP)
         if now < self._retry_at:
@@ -255,6 +275,7 @@ class Candidate:
                 self._sent_at + self.timings.lease_duration,
                 now + self.timings.demote_within,
             )
+            self._demote_latest = now + LONGEST_DEMOTION
             self.phase = Phase.DEMOTING
             return Step(Do.DEMOTE, self._demote_by - now, self._end_term)
         if self.phase is Phase.PROMOTING and not promoting:

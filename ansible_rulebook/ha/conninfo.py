@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Iterable
+from typing import Any
 
 from psycopg import Error, conninfo
 
 from .errors import OptionError
+from .redaction import one_line
 
 SECRETS = ("password", "sslpassword", "passphrase", "oauth_client_secret")
 
 _URI = re.compile(r"^\s*postgres(ql)?://", re.IGNORECASE)
-# What stands for a password in anything that looks like a connection string,
-# also in one that libpq would not take: hide too much rather than too little.
-_SECRET = r"(?:ssl)?password|oauth_client_secret"
-_URI_PASSWORD = re.compile(r"(://[^:/@\s]*):.*@", re.DOTALL)
-_QUERY_PASSWORD = re.compile(rf"([?&](?:{_SECRET})=)[^&\s]*", re.IGNORECASE)
-_PAIR_PASSWORD = re.compile(
-    rf"(?<![?&])\b({_SECRET})\s*=\s*"
-    r"('(?:[^'\\]|\\.)*(?:'|$)|(?:\\.|\S)+)",
-    re.IGNORECASE | re.DOTALL,
-)
+LEAST_SECRET = 4  # characters; to mask "a" everywhere would tell it
 
 
 class Conninfo:
@@ -83,8 +75,15 @@ class Conninfo:
     def redact(self, text: str) -> str:
         """``text`` on one line, with every secret of the string masked."""
         secrets = {str(self._params.get(name) or "") for name in SECRETS}
-        for secret in sorted(filter(None, secrets), key=len, reverse=True):
-            text = text.replace(secret, "***")
+        # A password that is also the user's name is no secret in a message.
+        known = {
+            str(value)
+            for name, value in self._params.items()
+            if name not in SECRETS
+        }
+        for secret in sorted(secrets - known, key=len, reverse=True):
+            if len(secret) >= LEAST_SECRET:
+                text = text.replace(secret, "***")
         return one_line(text)
 
     def __repr__(self) -> str:
@@ -93,20 +92,3 @@ class Conninfo:
             for key, value in self._params.items()
         }
         return f"<Conninfo {shown}>"
-
-
-def one_line(text: str) -> str:
-    """``text`` with all white space, line ends too, folded to spaces."""
-    return " ".join(text.split())
-
-
-def mask_password(word: str) -> str:
-    """``word`` of a command line, with the password of a DSN in it masked."""
-    word = _URI_PASSWORD.sub(r"\1:***@", word)
-    word = _QUERY_PASSWORD.sub(r"\1***", word)
-    return _PAIR_PASSWORD.sub(r"\1=***", word)
-
-
-def mask_command_line(words: Iterable[str]) -> list[str]:
-    """A command line as it may be shown: see :func:`mask_password`."""
-    return [mask_password(word) for word in words]

@@ -28,6 +28,7 @@ from .log import WorkerLog
 from .term import Term
 
 T = TypeVar("T")
+LOOK_EVERY = 1.0  # seconds, at most, between two looks at the lease's clock
 OnPromotion = Callable[[Term], Union[Awaitable[None], None]]
 OnDemotion = Callable[[str], Union[Awaitable[None], None]]
 
@@ -45,7 +46,8 @@ class LeaderElection:
                 if election.is_leader():
                     await one_piece_of_work()
 
-    Everything belongs to the event loop that it was started in, but
+    Everything belongs to the event loop that it is made in (a running one:
+    Python 3.9 binds events to it), but
     :meth:`is_leader` may be asked from any thread. A callback that blocks
     the loop blocks the renewal of the lease, too.
 
@@ -120,6 +122,7 @@ class LeaderElection:
         self._wake = asyncio.Event()
         self._settled = asyncio.Event()  # no term, and none being ended
         self._settled.set()
+        self._leaving = asyncio.Event()
         self._in_outage = False
 
     def __repr__(self) -> str:
@@ -191,6 +194,15 @@ class LeaderElection:
         self._task = asyncio.ensure_future(self._run())
         self._task.add_done_callback(lambda _: self.shutdown_event.set())
 
+    def withdraw(self) -> None:
+        """Never contend again; a term that has been announced goes on.
+
+        To be called in the election's loop.
+        """
+        self._candidate.withdraw()
+        self._leaving.set()
+        self._wake.set()
+
     async def stop(self) -> None:
         """Demote if leading, give up the lock, disconnect. Idempotent.
 
@@ -198,6 +210,7 @@ class LeaderElection:
         """
         self.shutdown_event.set()
         self._candidate.stop()
+        self._leaving.set()
         self._wake.set()
         if self._task is not None:
             await asyncio.shield(self._task)
@@ -225,6 +238,10 @@ class LeaderElection:
             while True:
                 if self.shutdown_event.is_set():
                     self._candidate.stop()  # whoever has set it
+                if self._term is not None and self._term.has_ended:
+                    # Somebody was told so: stand by it, and say why.
+                    await self._read_news()
+                    self._candidate.step_down("the lease had ended")
                 step = self._candidate.decide(
                     self._clock(), self._promotion is not None
                 )
@@ -324,7 +341,8 @@ class LeaderElection:
         self._candidate.proved(sent_at)
         if self._term is not None:
             self._term.renewed(self._candidate.trusted_until)
-            self._tell_renewal(self._term)
+            if not self._term.has_ended:
+                self._tell_renewal(self._term)
 
     def _promote(self) -> None:
         self._say_reachable()
@@ -395,14 +413,14 @@ class LeaderElection:
             self._candidate.demoted()
 
     def _overdue(self) -> None:
-        self._log.critical("Demotion takes too long, another may lead now")
+        self._log.critical("Demotion takes too long")
         if self._on_overdue is not None:
             self._on_overdue()
 
     async def _release(self) -> None:
         session, self._session = self._session, None
         if session is not None:
-            if self._term is not None:
+            if self._term is not None and not session.is_over():
                 with suppress(SessionLost):
                     await session.release()
             await session.close()
@@ -412,22 +430,27 @@ class LeaderElection:
 
     async def _rest(self, seconds: float | None) -> None:
         loop = asyncio.get_running_loop()
-        session = self._session
+        if self._term is not None:
+            # A suspended machine stops the loop's clock, not the lease's.
+            seconds = min(LOOK_EVERY, seconds or LOOK_EVERY)
         socket_fd = -1
-        if session is not None:
-            socket_fd = session.fileno()
+        if self._session is not None and self._candidate.in_session:
+            socket_fd = self._session.fileno()
             loop.add_reader(socket_fd, self._wake.set)
         try:
             await asyncio.wait_for(self._wake.wait(), seconds)
         except asyncio.TimeoutError:
             pass
         finally:
-            if session is not None:
+            if socket_fd >= 0:
                 loop.remove_reader(socket_fd)
         self._wake.clear()
-        if session is not None:
+        await self._read_news()
+
+    async def _read_news(self) -> None:
+        if self._session is not None and self._candidate.in_session:
             try:
-                session.drain()
+                self._session.drain()
             except SessionLost as error:
                 await self._lose_session(error)
 
@@ -439,17 +462,18 @@ class LeaderElection:
         return self._session
 
     async def _lose_session(self, error: SessionLost) -> None:
-        session, self._session = self._session, None
         self._candidate.session_lost(self._clock(), f"session ended: {error}")
         if self._candidate.phase is Phase.OFFLINE:
             self._say_outage(error)
+        if self._term is not None:
+            return  # closing it could free the lock: first the demotion
+        session, self._session = self._session, None
         if session is not None:
-            # The term asks it from other threads: over before it is closed.
             await session.close()
 
     async def _stopped_before(self, task: asyncio.Task[Any]) -> bool:
-        """Wait for ``task``; true if the election is stopped before."""
-        stop = asyncio.ensure_future(self.shutdown_event.wait())
+        """Wait for ``task``; true if we do not contend any more before."""
+        stop = asyncio.ensure_future(self._leaving.wait())
         try:
             await asyncio.wait(
                 {task, stop}, return_when=asyncio.FIRST_COMPLETED
@@ -463,7 +487,10 @@ class LeaderElection:
         if self._term is not None and self._demotion is None:
             self._demote("the election has failed")
         if self._demotion is not None:
-            await asyncio.wait({self._demotion})
+            limit = self.timings.demote_within
+            _, late = await asyncio.wait({self._demotion}, timeout=limit)
+            if late:
+                self._overdue()
         if self._session is not None:
             await self._session.close()
             self._session = None

@@ -63,6 +63,7 @@ class ElectionThread:
         self._thread = threading.Thread(
             target=self._run, name="ha-election", daemon=True
         )
+        self._withdrawn = threading.Event()
         self._stopping = threading.Event()
         self._done = asyncio.Event()
         self._unanswered = 0
@@ -71,16 +72,37 @@ class ElectionThread:
     def start(self, in_outage: bool = False) -> None:
         """Begin to contend; see :meth:`LeaderElection.begin`."""
         self._in_outage = in_outage
-        self._thread.start()
+        if not self._withdrawn.is_set():
+            self._thread.start()
+
+    def withdraw(self) -> None:
+        """See :meth:`LeaderElection.withdraw`."""
+        self._withdrawn.set()
+        self._ask(LeaderElection.withdraw)
 
     async def stop(self) -> None:
         """Demote if leading, give up the lock, end the thread."""
+        self._withdrawn.set()
         if not self._thread.is_alive():
             return
         self._stopping.set()
-        self._ask_to_stop()
+        self._ask(lambda election: election.shutdown_event.set())
         await self._done.wait()
         self._thread.join()
+
+    def fence_off(self, why: str) -> None:
+        """End the process: the one thing that surely ends its actions."""
+        # A dead loop may hold a lock that logging needs.
+        last_resort = threading.Timer(LAST_WORDS, os._exit, (EXIT_FENCED,))
+        last_resort.daemon = True
+        last_resort.start()
+        self._kill_actions()
+        self._log.critical(
+            f"Ending this worker with exit code {EXIT_FENCED}", why
+        )
+        if sys.__stderr__ is not None:
+            faulthandler.dump_traceback(sys.__stderr__, all_threads=True)
+        os._exit(EXIT_FENCED)
 
     # -- in the thread ---------------------------------------------------
 
@@ -101,20 +123,30 @@ class ElectionThread:
             on_renewal=self._on_renewal,
             on_overdue=self._on_overdue,
         )
+        # What was asked for before there was an election to ask.
+        if self._withdrawn.is_set():
+            self._election.withdraw()
+        if self._stopping.is_set():
+            self._election.shutdown_event.set()
         self._election.begin(self._in_outage)
+        end = asyncio.ensure_future(self._election.shutdown_event.wait())
         watch = asyncio.ensure_future(self._watch_main_loop())
         try:
-            if self._stopping.is_set():
-                self._ask_to_stop()
-            await self._election.shutdown_event.wait()
-            await self._election.stop()
+            await asyncio.wait(
+                {end, watch}, return_when=asyncio.FIRST_COMPLETED
+            )
+            if watch.done():
+                watch.result()
         finally:
             watch.cancel()
+            end.cancel()
+            await self._election.stop()
 
-    def _ask_to_stop(self) -> None:
+    def _ask(self, what: Callable[[LeaderElection], None]) -> None:
         loop, election = self._loop, self._election
         if loop is not None and election is not None:
-            loop.call_soon_threadsafe(election.shutdown_event.set)
+            with suppress(RuntimeError):  # closed: it has ended by itself
+                loop.call_soon_threadsafe(what, election)
 
     async def _on_promotion(self, term: Term) -> None:
         await self._in_main_loop(self._promote(term))
@@ -122,7 +154,11 @@ class ElectionThread:
     async def _on_demotion(self, reason: str) -> None:
         # Another may lead by now: do not wait for the main loop's turn.
         self._allow_actions(0.0)
-        await self._in_main_loop(self._demote(reason))
+        try:
+            await self._in_main_loop(self._demote(reason))
+        except Exception as error:
+            # Who knows what still runs: the lock must not be given up.
+            self.fence_off(f"demotion failed: {error!r}")
 
     async def _in_main_loop(self, work: Coroutine[Any, Any, None]) -> None:
         future = asyncio.run_coroutine_threadsafe(work, self._main_loop)
@@ -134,7 +170,7 @@ class ElectionThread:
             self._allow_actions(term.trusted_until + margin)
 
     def _on_overdue(self) -> None:
-        self._fence_off("demotion takes longer than the lease")
+        self.fence_off("demotion takes longer than the lease")
 
     async def _watch_main_loop(self) -> None:
         """A worker whose main loop is dead must not lead for ever."""
@@ -151,7 +187,7 @@ class ElectionThread:
             self._tell_main(self._answer)
             limit = max(DEAD_LOOP_AFTER, election.timings.lease_duration)
             if self._unanswered * PING_EVERY > limit:
-                self._fence_off(f"no life in the main loop for {limit:.0f} s")
+                self.fence_off(f"no life in the main loop for {limit:.0f} s")
 
     def _answer(self) -> None:
         self._unanswered = 0
@@ -159,17 +195,3 @@ class ElectionThread:
     def _tell_main(self, what: Callable[..., object], *args: object) -> None:
         with suppress(RuntimeError):  # closed: nobody is left to be told
             self._main_loop.call_soon_threadsafe(what, *args)
-
-    def _fence_off(self, why: str) -> None:
-        """End the process: the one thing that surely ends its actions."""
-        self._kill_actions()
-        # The dead loop may hold a lock that logging needs.
-        last_resort = threading.Timer(LAST_WORDS, os._exit, (EXIT_FENCED,))
-        last_resort.daemon = True
-        last_resort.start()
-        self._log.critical(
-            f"Ending this worker with exit code {EXIT_FENCED}", why
-        )
-        if sys.__stderr__ is not None:
-            faulthandler.dump_traceback(sys.__stderr__, all_threads=True)
-        os._exit(EXIT_FENCED)

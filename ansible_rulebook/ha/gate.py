@@ -46,6 +46,8 @@ class EventGate:
         self.dropped_total = 0
         self._office = office
         self._is_control = is_control
+        # Such a source is not started again, so it does not send again.
+        self._has_aware_source = False
         self._held: Deque[Any] = deque()
         self._putters: Deque[asyncio.Future[None]] = deque()
 
@@ -58,15 +60,16 @@ class EventGate:
             source that runs on followers too: then it waits to lead.
         :raises LeadershipLost: if that term is over.
         """
+        self._has_aware_source |= term is None
         while True:
             if self.queue.full():
-                # Whether the lease still holds is asked when there is room.
                 if term is not None and term.has_ended:
                     raise LeadershipLost(NOT_LEADING)
                 await self._room()
             elif term is None and not self._office.leads():
                 await self._office.next_term()
-            elif term is None or term.is_current():
+            elif term is None or term.is_trusted():
+                # get() is the fence; this only turns sources away early.
                 self.queue.put_nowait(event)
                 return
             else:
@@ -149,7 +152,7 @@ class EventGate:
             leading.cancel()
 
     def _keep(self, event: Any) -> None:
-        if self.will_be_sent_again(event):
+        if self.will_be_sent_again(event) and not self._has_aware_source:
             self.dropped_total += 1
             logger.info(
                 "An event came as leadership ended: dropped, since its "

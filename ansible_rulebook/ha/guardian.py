@@ -14,11 +14,13 @@ inherit it, wherever they moved in the process tree. That takes Linux's
 
 from __future__ import annotations
 
+import logging
 import os
 import select
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 VARIABLE = "EDA_HA_ACTION"
@@ -26,6 +28,10 @@ FAREWELL = b"bye"
 UNWATCHED = b"none"
 MOST_SWEEPS = 20
 PAUSE = 0.05  # seconds between two sweeps
+LOOK_EVERY = 1.0  # seconds, at most, between two looks at the clock
+LAST_SWEEP = 5.0  # seconds for the process to end
+
+logger = logging.getLogger("ansible_rulebook.ha.guardian")
 
 
 def is_supported() -> bool:
@@ -34,10 +40,7 @@ def is_supported() -> bool:
 
 
 def find_children(token: str) -> list[int]:
-    """PIDs of processes that carry the token in their environment.
-
-    :param token: of a worker, which begins the tokens of its actions.
-    """
+    """PIDs of processes that carry the token in their environment."""
     mark = f"{VARIABLE}={token}".encode()
     found = []
     for entry in os.listdir("/proc"):
@@ -45,9 +48,8 @@ def find_children(token: str) -> list[int]:
             continue
         try:
             with open(f"/proc/{entry}/environ", "rb") as environ:
-                variables = environ.read().split(b"\0")
-            if any(variable.startswith(mark) for variable in variables):
-                found.append(int(entry))
+                if mark in environ.read().split(b"\0"):
+                    found.append(int(entry))
         except OSError:
             continue  # it ended, or is not ours to look at
     return found
@@ -58,6 +60,8 @@ def kill_children(token: str) -> int:
 
     Looks again until none is left: a child may be forking at the moment.
     """
+    if not is_supported():
+        return 0
     killed = set()
     for _ in range(MOST_SWEEPS):
         pids = find_children(token)
@@ -76,18 +80,23 @@ def kill_children(token: str) -> int:
 class Guardian:
     """The worker's end: starts the guardian and tells it about the lease.
 
-    :param token: begins what this worker's actions carry in
-        :data:`VARIABLE`.
+    :param token: what this worker's actions carry in :data:`VARIABLE`.
     """
 
     def __init__(self, token: str) -> None:
         self.token = token
         self._process: subprocess.Popen[bytes] | None = None
+        self._lock = threading.Lock()  # told by main loop and election
 
     def start(self) -> None:
-        """Start the process, where the system supports it."""
-        if not is_supported():
-            return
+        """Start the process, where the system supports it.
+
+        :raises OSError: if it cannot be started.
+        """
+        if is_supported():
+            self._start()
+
+    def _start(self) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-I", "-S", os.path.abspath(__file__)],
             stdin=subprocess.PIPE,
@@ -98,7 +107,7 @@ class Guardian:
         stdin = self._process.stdin
         assert stdin is not None
         os.set_blocking(stdin.fileno(), False)
-        self._tell(self.token.encode())
+        self._write(self.token.encode())
 
     @property
     def pid(self) -> int | None:
@@ -124,21 +133,38 @@ class Guardian:
             process.stdin.close()
         except OSError:
             pass
-        process.wait()
+        try:
+            process.wait(LAST_SWEEP)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
     def _tell(self, line: bytes) -> None:
+        with self._lock:
+            try:
+                self._write(line)
+            except BlockingIOError:
+                pass  # it is paused: what it knows is an earlier deadline
+            except OSError:
+                self._replace(line)
+
+    def _write(self, line: bytes) -> None:
         process = self._process
-        if process is None or process.stdin is None:
-            return
-        try:
+        if process is not None and process.stdin is not None:
             os.write(process.stdin.fileno(), line + b"\n")
-        except BlockingIOError:
-            pass  # it is paused: what it knows is an earlier deadline
-        except OSError:
-            # It was killed. A new one is better than none.
+
+    def _replace(self, line: bytes) -> None:
+        # It was killed. The election must not fail for want of a new one.
+        logger.warning("The guardian of the playbooks was killed")
+        process, self._process = self._process, None
+        if process is not None and process.stdin is not None:
             process.stdin.close()
             process.wait()
-            self.start()
+        try:
+            self._start()
+            self._write(line)
+        except OSError as error:
+            logger.warning("It cannot be started again: %s", error)
 
 
 def main() -> None:
@@ -150,6 +176,8 @@ def main() -> None:
         timeout = None
         if deadline is not None:
             timeout = deadline - time.clock_gettime(time.CLOCK_BOOTTIME)
+            # A suspended machine stops the clock of select().
+            timeout = min(timeout, LOOK_EVERY)
             if timeout <= 0:
                 kill_children(token)
                 deadline = None

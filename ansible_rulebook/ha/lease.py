@@ -9,6 +9,7 @@ POLL_INTERVAL = 5.0  # seconds
 LEASES_PER_POLL = 3.0  # default lease, in poll intervals
 LONGEST = 3600.0  # seconds, for either
 SHORTEST_LEASE = 1.0  # seconds
+SHORTEST_POLL = 0.01  # seconds; less would only keep the server busy
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Timings:
     lease_duration: float = POLL_INTERVAL * LEASES_PER_POLL
 
     def __post_init__(self) -> None:
-        check_seconds("poll_interval", self.poll_interval, 0.0)
+        check_seconds("poll_interval", self.poll_interval, SHORTEST_POLL)
         check_seconds("lease_duration", self.lease_duration, SHORTEST_LEASE)
 
     @classmethod
@@ -39,7 +40,7 @@ class Timings:
         cls, poll_interval: float, lease_duration: float | None = None
     ) -> Timings:
         """Timings with the default lease where none is given."""
-        check_seconds("poll_interval", poll_interval, 0.0)
+        check_seconds("poll_interval", poll_interval, SHORTEST_POLL)
         if lease_duration is None:
             lease_duration = poll_interval * LEASES_PER_POLL
             lease_duration = min(max(lease_duration, SHORTEST_LEASE), LONGEST)

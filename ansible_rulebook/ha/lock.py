@@ -19,9 +19,10 @@ from psycopg import AsyncConnection
 from psycopg.conninfo import make_conninfo
 
 from . import sql
-from .conninfo import Conninfo, one_line
+from .conninfo import Conninfo
 from .errors import ServerRefused, ServerUnavailable, SessionLost
 from .lease import SHORTEST_LEASE, Timings
+from .redaction import one_line
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +33,8 @@ NAME_BYTES = 63  # of application_name, PostgreSQL's NAMEDATALEN - 1
 CHUNK_WHEN_LOGGED = 60.0  # seconds, longest wait with log_lock_waits = on
 CANCEL_TIMEOUT = 1.0  # seconds
 RELEASE_TIMEOUT = 2.0  # seconds; closing the session frees the lock, too
+# psycopg limits each try; a name may have many addresses.
+CONNECT_PATIENCE = 120.0  # seconds
 ANSWER_SLACK = 5.0  # seconds for an answer on top of the wait asked for
 
 # Linux tells the end of a stream even while unread bytes stand before it.
@@ -135,7 +138,7 @@ class AdvisoryLock:
                     autocommit=True,
                     prepare_threshold=None,
                 ),
-                timeout * self.conninfo.hosts + ANSWER_SLACK,
+                CONNECT_PATIENCE,
             )
         except asyncio.TimeoutError:
             raise ServerUnavailable("connecting timed out") from None
@@ -222,6 +225,7 @@ class LockSession:
         self._busy = False
         self._backend = 0
         self._ended = False
+        self._unanswered: asyncio.Future[Any] | None = None
         self._notices: list[str] = []
         connection.add_notice_handler(self._noticed)
         self.timings = lock.timings
@@ -444,6 +448,9 @@ class LockSession:
     async def close(self) -> None:
         """End the session at once; a statement under way fails."""
         self.abort()
+        if self._unanswered is not None:
+            await asyncio.wait({self._unanswered})
+            self._unanswered.exception()
         with suppress(psycopg.Error, OSError):
             await self._connection.close()
 
@@ -504,14 +511,15 @@ class LockSession:
         task = asyncio.ensure_future(work)
         try:
             done, _ = await asyncio.wait({task}, timeout=timeout)
-            if done:
-                return task.result()
-            raise SessionLost(f"no answer within {timeout:.1f} s")
         finally:
             if not task.done():
-                self.abort()
-                with suppress(psycopg.Error, OSError):
-                    await task
+                # Only trust ends here. To close the session would free the
+                # lock, and whoever held it may still have to be demoted.
+                self._ended = True
+                self._unanswered = task
+        if not done:
+            raise SessionLost(f"no answer within {timeout:.1f} s")
+        return task.result()
 
     def _words(self, error: Exception) -> str:
         return self._lock.conninfo.redact(str(error))

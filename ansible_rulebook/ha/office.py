@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from contextvars import ContextVar
 
 from .term import Term
+
+_UNPINNED = object()
+_pinned_term: ContextVar[object] = ContextVar("term", default=_UNPINNED)
 
 
 class Office:
@@ -28,6 +32,18 @@ class Office:
         """The term in which actions may start now, promotion included."""
         term = self.term
         return term if term is not None and term.is_current() else None
+
+    def pin(self) -> None:
+        """Bind this task, and those that it starts, to the present term.
+
+        A rule's second action must not run in a later term than its first.
+        """
+        _pinned_term.set(self.may_act())
+
+    def allows(self) -> bool:
+        """Whether this task may act: in any term, or in the one it has."""
+        term, pinned = self.may_act(), _pinned_term.get()
+        return term is not None and (pinned is _UNPINNED or pinned is term)
 
     def leads(self) -> bool:
         """Whether events may enter the engine at this instant."""

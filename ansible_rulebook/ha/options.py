@@ -11,8 +11,14 @@ from dataclasses import dataclass, field
 from typing import Mapping
 
 from .errors import OptionError
-from .lease import LEASES_PER_POLL, POLL_INTERVAL, SHORTEST_LEASE
+from .lease import (
+    LEASES_PER_POLL,
+    POLL_INTERVAL,
+    SHORTEST_LEASE,
+    SHORTEST_POLL,
+)
 from .lease import check_seconds as check
+from .redaction import mask_password
 
 LONGEST_WORKER_ID = 200  # characters
 TRUE = {"1", "true", "yes", "on"}
@@ -150,7 +156,7 @@ def read_options(
     from .conninfo import Conninfo  # psycopg: only now that HA is on
 
     Conninfo(dsn, DSN.origin)
-    poll_interval = _seconds(POLL, args, environ, 0.0)
+    poll_interval = _seconds(POLL, args, environ, SHORTEST_POLL)
     return HaOptions(
         dsn=dsn,
         ha_uuid=_uuid(ha_uuid),
@@ -161,12 +167,17 @@ def read_options(
     )
 
 
+def _shown(text: str) -> str:
+    # A DSN in the wrong place must not be printed with its password.
+    return repr(mask_password(text))
+
+
 def _uuid(text: str) -> uuid.UUID:
     try:
         return uuid.UUID(text)
     except ValueError:
         raise OptionError(
-            f"{UUID.origin}: {text!r} is not a UUID; it looks like "
+            f"{UUID.origin}: {_shown(text)} is not a UUID; it looks like "
             "01234567-89ab-cdef-0123-456789abcdef"
         ) from None
 
@@ -190,7 +201,7 @@ def _seconds(
             else ("it must be a number of seconds")
         )
         raise OptionError(
-            f"{option.origin}: {text!r} cannot be used, {reason}"
+            f"{option.origin}: {_shown(text)} cannot be used, {reason}"
         ) from None
     return seconds
 
@@ -200,7 +211,7 @@ def _worker_id(text: str | None) -> str | None:
         return None
     if not text.strip() or not text.isprintable():
         raise OptionError(
-            f"{WORKER.origin}: {text!r} cannot be used, give a name of "
+            f"{WORKER.origin}: {_shown(text)} cannot be used, give a name of "
             "printable characters"
         )
     if len(text) > LONGEST_WORKER_ID:
@@ -217,6 +228,7 @@ def _flag(
     text = (option.read(args, environ) or "").lower()
     if text not in TRUE | FALSE:
         raise OptionError(
-            f"{option.origin}: {text!r} cannot be used, give true or false"
+            f"{option.origin}: {_shown(text)} cannot be used, "
+            "give true or false"
         )
     return text in TRUE

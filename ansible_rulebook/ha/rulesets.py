@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Protocol
+from typing import Any, Protocol
 
 from .actions import Actions
 
@@ -64,6 +64,11 @@ class Rulesets:
         ):
             self.over.set()
 
+    @property
+    def dropped_actions(self) -> int:
+        """How many actions the fence has stopped."""
+        return sum(each.actions.dropped_total for each in self._all)
+
     def clear(self) -> None:
         """The rulebook is being loaded anew."""
         self._all.clear()
@@ -82,19 +87,22 @@ class Rulesets:
 
     async def end_actions(self) -> None:
         """Cancel running actions, drop queued ones, wait for the end."""
-        for ruleset in self._all:
-            dropped = ruleset.drop_matches()
-            cancelled = await ruleset.actions.cancel_all()
-            # An action that ended in between may have let matches in.
-            dropped += ruleset.drop_matches()
-            if dropped or cancelled:
-                logger.warning(
-                    "Ruleset %s: %d running actions cancelled and %d "
-                    "matches dropped at the end of the term",
-                    ruleset.name,
-                    cancelled,
-                    dropped,
-                )
+        rulesets = list(self._all)
+        dropped = sum(ruleset.drop_matches() for ruleset in rulesets)
+        cancelled: set[asyncio.Task[Any]] = set()
+        for ruleset in rulesets:
+            cancelled |= ruleset.actions.cancel()
+        if cancelled:
+            await asyncio.wait(cancelled)
+        # An action that ended meanwhile may have let matches in.
+        dropped += sum(ruleset.drop_matches() for ruleset in rulesets)
+        if dropped or cancelled:
+            logger.warning(
+                "%d running actions cancelled and %d matches dropped at the "
+                "end of the term",
+                len(cancelled),
+                dropped,
+            )
 
     def reset(self) -> None:
         """Forget what the engine knows: it belongs to another term."""

@@ -17,12 +17,12 @@ import os
 import runpy
 import sys
 import tokenize
-import uuid
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Callable
+from typing import Any, Callable, NoReturn
 
 from .errors import OptionError, RulesetDied, UpstreamChanged
 from .options import DSN, HaOptions, add_arguments, read_options
+from .redaction import mask_password
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +31,8 @@ UPSTREAM = "ansible-rulebook"
 EXIT_USAGE = 2
 EXIT_ERROR = 1
 PEXPECT_TIMEOUT = 0.2  # seconds; a cancelled playbook blocks the loop so long
+
+PLAYBOOKS = ("run_playbook", "run_module")
 
 # The coroutine of an action's task: the first of these that there is.
 ACTION_ENTRIES = ("_call_action_with_semaphore", "_call_action")
@@ -55,6 +57,7 @@ SEAMS: dict[str, tuple[str, ...]] = {
         "rule_run_at",
     ),
     "ansible_rulebook.engine.RuleSetRunner._call_action": ("self", "action"),
+    "ansible_rulebook.engine.RuleSetRunner._drain_source_queue": ("self",),
     "ansible_rulebook.engine.RuleSetRunner._run_multiple_actions": (
         "self",
         "action_item",
@@ -90,6 +93,7 @@ def graft_cli(cli: Any) -> None:
         parser: argparse.ArgumentParser = upstream_parser()
         add_arguments(parser)
         _show_version(parser)
+        _mask_errors(parser)
         return parser
 
     def validate_args(args: argparse.Namespace) -> None:
@@ -109,9 +113,19 @@ def graft_cli(cli: Any) -> None:
     cli.validate_args = validate_args
 
 
-def _exit(code: int, message: str) -> None:
+def _exit(code: int, message: str) -> NoReturn:
     print(f"ansible-rulebook: error: {message}", file=sys.stderr)
     raise SystemExit(code)
+
+
+def _mask_errors(parser: argparse.ArgumentParser) -> None:
+    """A mistyped flag is repeated in the error, and its value with it."""
+    upstream_error = parser.error
+
+    def error(message: str) -> NoReturn:
+        upstream_error(mask_password(message))
+
+    parser.error = error  # type: ignore[method-assign]
 
 
 def _show_version(parser: argparse.ArgumentParser) -> None:
@@ -161,10 +175,12 @@ def install(options: HaOptions) -> None:
     engine.monitor_rulebook = upstream.wrap_monitor(engine.monitor_rulebook)
     engine.RuleSetRunner = upstream.fence_runner(engine.RuleSetRunner)
     engine.handle_async_messages = handle_async_messages
-    for name in ("run_playbook", "run_module"):
-        rule_set_runner.ACTION_CLASSES[name] = upstream.guard_playbook(
-            rule_set_runner.ACTION_CLASSES[name]
-        )
+    engine.broadcast = broadcast
+    actions = rule_set_runner.ACTION_CLASSES
+    for name, action in list(actions.items()):
+        if name in PLAYBOOKS:
+            action = upstream.guard_playbook(action)
+        actions[name] = upstream.fence_action(action)
 
 
 def _check(path: str, parameters: tuple[str, ...]) -> None:
@@ -229,7 +245,7 @@ class _Upstream:
                 self._options,
                 parsed_args.shutdown_delay,
                 _make_gate,
-                _broadcast,
+                _shut_down,
             )
             await self._worker.run(lambda: run(parsed_args))
 
@@ -341,10 +357,19 @@ class _Upstream:
                 if self.ended_unasked() and not self._worker.is_leaving:
                     raise RulesetDied(f"the engine of {self.name} ended")
 
+            async def _drain_source_queue(self) -> None:
+                try:
+                    await super()._drain_source_queue()
+                except Exception:
+                    # Upstream would lead on without ever reading an event.
+                    logger.exception("Ruleset %s cannot go on", self.name)
+                    self.action_loop_task.cancel()
+                    raise
+
             def _run_action(
                 self, action: Any, action_item: Any, *args: Any, **kwargs: Any
             ) -> asyncio.Task[None]:
-                if self.actions.may_start():
+                if self._worker.office.allows():
                     task: asyncio.Task[None] = super()._run_action(
                         action, action_item, *args, **kwargs
                     )
@@ -356,7 +381,7 @@ class _Upstream:
                 return dropped
 
             async def _run_multiple_actions(self, *args: Any) -> None:
-                self.actions.pin_term()
+                self._worker.office.pin()
                 await super()._run_multiple_actions(*args)
 
             # -- see rulesets.Ruleset ---------------------------------------
@@ -401,36 +426,45 @@ class _Upstream:
         setattr(FencedRuleSetRunner, entry, call_fenced)
         return FencedRuleSetRunner
 
+    def _check_term(self) -> None:
+        """The fence once more, for an action that had to wait for its turn.
+
+        :raises asyncio.CancelledError: if it must not go on.
+        """
+        if not self._worker.office.allows():
+            raise asyncio.CancelledError
+
+    def fence_action(self, base: Any) -> Any:
+        """An action that looks at the term after semaphore and lock."""
+        upstream = self
+
+        class FencedAction(base):  # type: ignore[misc]
+            """Runs as upstream's does."""
+
+            async def __call__(self) -> None:
+                upstream._check_term()
+                await super().__call__()
+
+        FencedAction.__name__ = base.__name__  # upstream prints it
+        return FencedAction
+
     def guard_playbook(self, base: Any) -> Any:
-        """An action that its guardian can find, and that ends quickly."""
-        from .guardian import VARIABLE, kill_children
+        """A playbook that its guardian can find, and that ends quickly."""
+        from .guardian import VARIABLE
 
         upstream = self
 
         class GuardedPlaybook(base):  # type: ignore[misc]
             """Runs as upstream's does."""
 
-            def __init__(self, *args: Any, **kwargs: Any) -> None:
-                super().__init__(*args, **kwargs)
-                worker = upstream._worker.guardian.token
-                self._token = f"{worker}.{uuid.uuid4().hex}"
-
-            async def _run(self) -> None:
-                try:
-                    await super()._run()
-                except asyncio.CancelledError:
-                    # ansible-runner has killed ansible-playbook alone: its
-                    # forks would go on with the task in hand.
-                    kill_children(self._token)
-                    raise
-
             def _runner_args(self) -> dict[str, Any]:
+                upstream._check_term()  # before each retry, too
                 args: dict[str, Any] = super()._runner_args()
                 return {
                     **args,
                     "envvars": {
                         **args.get("envvars", {}),
-                        VARIABLE: self._token,
+                        VARIABLE: upstream._worker.guardian.token,
                     },
                     "settings": {
                         **args.get("settings", {}),
@@ -456,9 +490,20 @@ def _make_gate(queue: Any, office: Any) -> Any:
     return EventGate(queue, office, lambda item: isinstance(item, shutdown))
 
 
-async def _broadcast(message: str, delay: float) -> None:
+async def broadcast(shutdown: Any) -> None:
+    """Tell every ruleset to end.
+
+    Upstream lists a queue once for each of its sources, and a ruleset reads
+    one message: a third one would wait for ever, and keep the other rulesets
+    from being told, and so the lock from being free.
+    """
+    queues = {id(each): each for each in _upstream("engine").all_source_queues}
+    await asyncio.gather(*(each.put(shutdown) for each in queues.values()))
+
+
+async def _shut_down(message: str, delay: float) -> None:
     shutdown = _upstream("messages").Shutdown(message=message, delay=delay)
-    await _upstream("engine").broadcast(shutdown)
+    await broadcast(shutdown)
 
 
 async def _nothing() -> None:

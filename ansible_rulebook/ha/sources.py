@@ -17,6 +17,7 @@ logger = logging.getLogger(__name__)
 
 Main = Callable[[Any, "dict[str, Any]"], Awaitable[None]]
 MARK = "leader_event"
+FEEDBACK = "eda_feedback_queue"
 ASK_AGAIN_AFTER = 1.0  # seconds until a source is cancelled once more
 GRACE = 5.0  # seconds for a source to end by itself at shutdown
 
@@ -102,7 +103,7 @@ class Sources:
                 await self._end([task])
             if self._office.shutdown_event.is_set():
                 await _until_cancelled()
-            if self._office.may_act() is term and not _was_refused(task):
+            if self._office.may_act() is term:
                 task.result()  # it ended by itself: so does the rulebook
                 return
             self._log_late_error(task, name)
@@ -118,6 +119,8 @@ class Sources:
         gated = copy.copy(queue)
         gated.queue = GatedQueue(self._gate_of(queue.queue), term)
         arguments = fresh(args)
+        if term is not None:
+            _drain(args.get(FEEDBACK))  # what it has asked for is another's
         arguments["leader_event"] = self._office.leader_event
         arguments["follower_event"] = self._office.follower_event
         arguments["shutdown_event"] = self._office.shutdown_event
@@ -157,7 +160,7 @@ class Sources:
             # Some swallow a cancellation that comes at the wrong moment.
             _, pending = await asyncio.wait(pending, timeout=ASK_AGAIN_AFTER)
             tries += 1
-            if pending:
+            if pending and tries & (tries - 1) == 0:  # each time twice as long
                 logger.warning(
                     "Still waiting for %s to end (%d s)",
                     ", ".join(sorted(task.get_name() for task in pending)),
@@ -168,19 +171,18 @@ class Sources:
     def _log_late_error(task: asyncio.Task[None], name: str) -> None:
         if task.cancelled() or task.exception() is None:
             return
+        refused = isinstance(task.exception(), LeadershipLost)
         logger.log(
-            logging.DEBUG if _was_refused(task) else logging.WARNING,
+            logging.DEBUG if refused else logging.WARNING,
             "Source %s failed as leadership ended: %s",
             name,
             task.exception(),
         )
 
 
-def _was_refused(task: asyncio.Task[None]) -> bool:
-    """Whether it ended by a put that its term, then over, did not allow."""
-    return not task.cancelled() and isinstance(
-        task.exception(), LeadershipLost
-    )
+def _drain(queue: asyncio.Queue[Any] | None) -> None:
+    while queue is not None and not queue.empty():
+        queue.get_nowait()
 
 
 async def _until_cancelled() -> None:

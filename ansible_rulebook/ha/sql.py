@@ -57,5 +57,6 @@ SELECT activity.application_name
   JOIN pg_catalog.pg_stat_activity AS activity USING (pid)
  WHERE lock.locktype = 'advisory' AND lock.granted AND lock.objsubid = 1
    AND lock.database = activity.datid
+   AND activity.datname = pg_catalog.current_database()
    AND lock.classid = %s::oid AND lock.objid = %s::oid
 """

@@ -21,7 +21,6 @@ from typing import Any, Awaitable, Callable, Coroutine
 
 from .election import LeaderElection, default_worker_id
 from .election_thread import ElectionThread
-from .errors import HaError
 from .gate import EventGate
 from .guardian import Guardian, kill_children
 from .log import WorkerLog
@@ -35,6 +34,8 @@ logger = logging.getLogger(__name__)
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 DRAIN_SLACK = 5.0  # seconds on top of upstream's own bound
+FINISH_WITHIN = 60.0  # seconds for what upstream has left over
+SAME_SIGNAL = 0.5  # seconds; wrappers pass a Ctrl-C on that we got, too
 
 MakeGate = Callable[[Any, Office], EventGate]
 Broadcast = Callable[[str, float], Coroutine[Any, Any, None]]
@@ -74,6 +75,7 @@ class Worker:
         self._election: ElectionThread | None = None
         self._failure: BaseException | None = None
         self._main: asyncio.Task[None] | None = None
+        self._left_at = 0.0
         self._drain: asyncio.Task[None] | None = None
 
     # -- from start to end -----------------------------------------------
@@ -108,7 +110,7 @@ class Worker:
             await asyncio.wait({self._main})
         finally:
             contend.cancel()
-            await self._finish()
+            await self._finish_in_time()
         if self._failure is not None:
             raise self._failure
         if not self._main.cancelled():
@@ -121,6 +123,14 @@ class Worker:
         if self._election is not None:
             self._election.start(in_outage)
 
+    async def _finish_in_time(self) -> None:
+        # What never ends would keep the lock from the others for ever.
+        finishing = asyncio.ensure_future(self._finish())
+        _, late = await asyncio.wait({finishing}, timeout=FINISH_WITHIN)
+        if late and self._election is not None:
+            self._election.fence_off("a source or an action does not end")
+        finishing.result()
+
     async def _finish(self) -> None:
         """End what upstream left over, and give up the lock last."""
         self.office.shutdown_event.set()
@@ -131,7 +141,8 @@ class Worker:
             await asyncio.wait({self._main})
         await self.sources.end_all(0)
         self.office.leave()  # what upstream left running starts no action
-        await self.rulesets.end_actions()
+        await self._end_actions()
+        self._tell_counts()
         self.rulesets.clear()
         if self._election is not None:
             await self._election.stop()
@@ -154,20 +165,36 @@ class Worker:
         self._failure = error
         self._main.cancel()
 
-    def _kill_actions(self) -> None:
-        kill_children(self.guardian.token)
+    def _kill_actions(self) -> int:
+        return kill_children(self.guardian.token)
+
+    async def _end_actions(self) -> None:
+        await self.rulesets.end_actions()
+        # A cancelled ansible-playbook leaves its forks at the task in hand.
+        await self._loop.run_in_executor(None, self._kill_actions)
+
+    def _tell_counts(self) -> None:
+        """What the gates and the fence kept from the engine, if anything."""
+        held = sum(gate.held_total for gate in self._gates.values())
+        dropped = sum(gate.dropped_total for gate in self._gates.values())
+        actions = self.rulesets.dropped_actions
+        if held or dropped or actions:
+            self._log.info(
+                "Not processed for want of leadership",
+                events_held=held,
+                events_dropped=dropped,
+                actions_dropped=actions,
+            )
 
     # -- transitions, told by the election -------------------------------
 
     async def promote(self, term: Term) -> None:
-        """Begin to act.
-
-        :raises HaError: if the worker is leaving.
-        """
+        """Begin to act."""
         await self.rulesets.up.wait()
         async with self._transition:
-            if self.office.shutdown_event.is_set():
-                raise HaError("this worker is leaving")
+            if self.is_leaving:
+                # The election has been told, or is about to be.
+                await self._loop.create_future()
             self.office.enter(term)
             self.rulesets.prime()
             self.office.announce()
@@ -179,7 +206,7 @@ class Worker:
             for gate in self._gates.values():
                 gate.wake_all()
             await self.sources.end_term()
-            await self.rulesets.end_actions()
+            await self._end_actions()
             self.rulesets.reset()
             self.guardian.unwatch()
 
@@ -226,17 +253,18 @@ class Worker:
         if self._main is None:
             raise SystemExit(0)
         if self._drain is None:
+            self._left_at = self._loop.time()
             self._log.info("Draining", why)
             self._drain = asyncio.ensure_future(self._drain_rulebook(why))
-            return
-        self._log.info("Hurrying", why)
-        self._hurry()
+        elif self._loop.time() > self._left_at + SAME_SIGNAL:
+            self._log.info("Hurrying", why)
+            self._hurry()
 
     async def _drain_rulebook(self, why: str) -> None:
         assert self._main is not None
         self.office.shutdown_event.set()
-        if self.office.term is None and self._election is not None:
-            await self._election.stop()  # no use in being promoted now
+        if self._election is not None:
+            self._election.withdraw()
         await self.sources.end_all(min(GRACE, self._shutdown_delay))
         if not self.rulesets.up.is_set():
             self._main.cancel()

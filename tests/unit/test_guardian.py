@@ -36,7 +36,7 @@ class Playbook:
         self.token = token
         self._process = subprocess.Popen(
             [sys.executable, "-c", CHILD],
-            env={**os.environ, VARIABLE: f"{token}.one"},
+            env={**os.environ, VARIABLE: token},
             stdout=subprocess.PIPE,
             start_new_session=True,
         )

@@ -1,0 +1,53 @@
+"""Facts of hosts, which upstream gathers at the start of each worker."""
+
+from __future__ import annotations
+
+from e2e_support import PATIENCE, Stage, terminate
+from rig.server import Server
+from rig.workers import WorkerProcess
+
+FACTS = """
+- name: Facts
+  hosts: all
+  gather_facts: true
+  sources:
+    - inbox:
+        folder: "{{ INBOX }}"
+        settings:
+          every: 0.05
+  rules:
+    - name: A host
+      condition: fact.ansible_system is defined
+      action:
+        debug:
+          msg: "fact {{ event.ansible_system }}"
+    - name: Say
+      condition: event.do == "say"
+      action:
+        debug:
+          msg: "says {{ event.word }}"
+"""
+
+
+def facts(worker: WorkerProcess) -> int:
+    return len(worker.find("^fact "))
+
+
+def test_gathered_facts_match_once_in_each_term(
+    stage: Stage, server: Server
+) -> None:
+    leader, follower = stage.pair(FACTS)
+    stage.say(leader, "first")
+    assert (facts(leader), facts(follower)) == (1, 0)
+
+    for number in (2, 3):
+        before = facts(follower)
+        terminate(server, leader)
+        leader, follower = follower, leader
+        stage.say(leader, f"term {number}")
+        assert facts(leader) == before + 1
+    assert (facts(leader), facts(follower)) == (2, 1)
+
+    # ansible-runner has taken the signals for itself meanwhile.
+    assert follower.stop(PATIENCE) == 0
+    assert leader.stop(PATIENCE) == 0

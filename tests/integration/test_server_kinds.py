@@ -1,0 +1,493 @@
+"""Standbys, poolers, several hosts, refusals, and what a role may set."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import re
+import shutil
+import time
+import uuid
+
+import psycopg
+import pytest
+from elections import (
+    LEASE,
+    LIMIT,
+    Referee,
+    follows,
+    leads,
+    lock_rows,
+    make,
+    pair,
+    running,
+    session_of,
+    until,
+)
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from rig.history import assert_one_leader
+from rig.pgbouncer import free_port
+from rig.server import both_dsn
+
+from ansible_rulebook.ha import ServerRefused
+from ansible_rulebook.ha.conninfo import Conninfo
+from ansible_rulebook.ha.errors import ServerUnavailable
+from ansible_rulebook.ha.lease import Timings
+from ansible_rulebook.ha.lock import AdvisoryLock
+
+
+async def in_thread(work, *args):
+    """Run what blocks beside the loop."""
+    return await asyncio.get_running_loop().run_in_executor(None, work, *args)
+
+
+@pytest.fixture
+def role(server, dsn):
+    """Make a role, with settings of its own; returns its DSN."""
+    made: list[str] = []
+
+    def make_role(*settings: str, options: str = "LOGIN") -> str:
+        name = f"rig_{uuid.uuid4().hex[:8]}"
+        server.query(f"CREATE ROLE {name} {options} PASSWORD 'zq''xjk'")
+        made.append(name)
+        for setting in settings:
+            server.query(f"ALTER ROLE {name} SET {setting}")
+        return make_conninfo(dsn, user=name, password="zq'xjk")
+
+    yield make_role
+    for name in made:
+        server.terminate("%", dsn=dsn)
+        server.query(f"DROP ROLE {name}")
+
+
+def lock_of(dsn: str, ha_uuid: str, **options) -> AdvisoryLock:
+    return AdvisoryLock(
+        Conninfo(dsn), uuid.UUID(ha_uuid), "w1", Timings(0.4, LEASE), **options
+    )
+
+
+# -- refused -------------------------------------------------------------
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"password": "zqxjk"}, "password authentication failed"),
+        ({"user": "nobody_here"}, "authentication failed|does not exist"),
+        ({"dbname": "no_such_db"}, '"no_such_db" does not exist'),
+    ],
+)
+async def test_what_only_an_operator_can_mend_is_refused_at_the_start(
+    dsn, ha_uuid, server, change, words, caplog
+):
+    if "password" in change and server.kind == "external":
+        pytest.skip("that server may ask for no password")
+    election = make(make_conninfo(dsn, **change), ha_uuid)
+    with pytest.raises(ServerRefused, match=words) as caught:
+        await election.start()
+    told = str(caught.value)
+    assert "\n" not in told
+    for secret in ("zqxjk", conninfo_to_dict(dsn).get("password") or "zqxjk"):
+        assert secret not in told + caplog.text + repr(election)
+
+
+@pytest.mark.asyncio
+async def test_no_password_at_all_is_refused(dsn, ha_uuid, monkeypatch):
+    params = conninfo_to_dict(dsn)
+    if not params.pop("password", None):
+        pytest.skip("that server asks for no password")
+    monkeypatch.delenv("PGPASSWORD", raising=False)
+    monkeypatch.setenv("PGPASSFILE", os.devnull)
+    with pytest.raises(ServerRefused, match="no password"):
+        await make(make_conninfo(**params), ha_uuid).start()
+
+
+@pytest.mark.asyncio
+async def test_a_password_file_is_as_good_as_a_password(
+    dsn, ha_uuid, monkeypatch, tmp_path
+):
+    params = conninfo_to_dict(dsn)
+    password = params.pop("password", None)
+    if not password:
+        pytest.skip("that server asks for no password")
+    file = tmp_path / "pgpass"
+    file.write_text(f"*:*:*:*:{password}\n")
+    file.chmod(0o600)
+    monkeypatch.setenv("PGPASSFILE", str(file))
+    election = make(make_conninfo(**params), ha_uuid)
+    async with running(election):
+        await leads(election)
+
+
+@pytest.mark.asyncio
+async def test_a_role_that_may_not_connect_is_refused(
+    dsn, ha_uuid, server, role
+):
+    name = conninfo_to_dict(dsn)["dbname"]
+    server.query(f'REVOKE CONNECT ON DATABASE "{name}" FROM PUBLIC')
+    with pytest.raises(ServerRefused, match="permission denied"):
+        await make(role(), ha_uuid).start()
+
+
+@pytest.mark.asyncio
+async def test_a_role_that_may_only_connect_can_lead(ha_uuid, role):
+    first, second = (make(role(), ha_uuid, name) for name in ("w1", "w2"))
+    async with pair(first, second):
+        await first.stop()
+        await leads(second)
+
+
+@pytest.mark.asyncio
+async def test_a_role_that_may_not_wait_does_not_hammer_the_server(
+    dsn, ha_uuid, server, role, caplog
+):
+    # Taken together: a try that is answered, and a wait that is refused.
+    server.query("REVOKE USAGE ON LANGUAGE plpgsql FROM PUBLIC", dsn=dsn)
+    caplog.set_level(logging.DEBUG, "ansible_rulebook.ha")
+    first = make(dsn, ha_uuid, "w1")
+    second = make(role(), ha_uuid, "w2", poll_interval=1.0)
+    async with running(first):
+        await leads(first)
+        async with running(second):
+            await asyncio.sleep(1.2)
+            said = [r for r in caplog.records if "w2" in r.getMessage()]
+            assert len(said) < 30
+
+
+@pytest.mark.asyncio
+async def test_nobody_listening_is_no_refusal(ha_uuid, caplog):
+    dsn = f"host=127.0.0.1 port={free_port()} user=eda password=zqxjk"
+    election = make(dsn, ha_uuid)
+    await election.check_server()
+    async with running(election):
+        assert not election.is_leader()
+        assert election.follower_event.is_set()
+    (warning,) = [r for r in caplog.records if r.levelno >= logging.WARNING]
+    assert "retrying" in warning.getMessage()
+    assert "zqxjk" not in caplog.text
+
+
+# -- standbys and several hosts ------------------------------------------
+
+
+@pytest.mark.asyncio
+async def test_a_standby_is_never_locked_on_and_leads_once_promoted(
+    embedded_factory, standby_of, ha_uuid
+):
+    primary = await in_thread(embedded_factory)
+    standby = await in_thread(standby_of, primary)
+    # Also by somebody who insists on any server.
+    dsns = [
+        standby.dsn,
+        make_conninfo(standby.dsn, target_session_attrs="any"),
+    ]
+    crowd = [make(dsn, ha_uuid, f"w{n}") for n, dsn in enumerate(dsns)]
+    with pytest.raises(ServerUnavailable):
+        await lock_of(dsns[0], ha_uuid).open()
+    with pytest.raises(ServerUnavailable, match="standby"):
+        await lock_of(dsns[1], ha_uuid).open()
+    main = make(both_dsn(standby.dsn, primary.dsn), ha_uuid, "main")
+    with Referee(main, *crowd):
+        async with running(main, *crowd):
+            await leads(main)
+            await asyncio.sleep(0.5)  # a few tries of the others
+            assert lock_rows(standby, main) == {}
+            assert lock_rows(primary, main) == {"main": True}
+            # The primary dies, the standby takes its place.
+            await in_thread(primary.stop, "immediate")
+            await until(lambda: not main.is_leader())
+            assert lock_rows(standby, main) == {}
+            await in_thread(standby.promote)
+            await until(
+                lambda: sum(one.is_leader() for one in [main, *crowd]) == 1
+            )
+
+
+@pytest.mark.asyncio
+async def test_a_first_host_that_is_down_is_passed_over(dsn, ha_uuid, server):
+    dead = make_conninfo(dsn, host="127.0.0.1", port=free_port())
+    both = both_dsn(dead, dsn)
+    election = make(both, ha_uuid)
+    async with running(election):
+        await leads(election)
+        server.terminate(session_of(election), dsn=dsn)
+        await until(lambda: election.is_leader() and election.term.number == 2)
+
+
+@pytest.mark.asyncio
+async def test_of_two_hosts_one_that_refuses_does_not_stop_the_other(
+    dsn, ha_uuid, embedded_server
+):
+    # Another server, where neither password nor database are known.
+    params = conninfo_to_dict(embedded_server.dsn)
+    other = make_conninfo(dsn, host=params["host"], port=params["port"])
+    election = make(both_dsn(other, dsn), ha_uuid)
+    async with running(election):
+        await leads(election)
+
+
+# -- poolers -------------------------------------------------------------
+
+
+@pytest.mark.asyncio
+async def test_a_transaction_pooler_is_refused(dsn, ha_uuid, pgbouncer):
+    pooler = await in_thread(pgbouncer, dsn, "transaction")
+    election = make(pooler.dsn, ha_uuid)
+    with pytest.raises(ServerRefused, match=r"pooler.*--ha-session-pooler"):
+        await election.start()
+
+
+@pytest.mark.asyncio
+async def test_a_session_pooler_works_for_who_vouches_for_it(
+    dsn, ha_uuid, server, pgbouncer
+):
+    pooler = await in_thread(pgbouncer, dsn, "session")
+    with pytest.raises(ServerRefused):
+        await make(pooler.dsn, ha_uuid).check_server()
+    first, second = (
+        make(pooler.dsn, ha_uuid, name, session_pooler=True)
+        for name in ("w1", "w2")
+    )
+    with Referee(first, second):
+        async with pair(first, second):
+            await first.step_down()
+            await leads(second)
+            await follows(first)
+            server.terminate(session_of(second), dsn=dsn)
+            await leads(first)
+
+
+# -- settings of a role or of the server ---------------------------------
+
+
+async def settings_of(dsn: str, ha_uuid: str) -> dict[str, str]:
+    session = await lock_of(dsn, ha_uuid).open()
+    try:
+        rows = await session._rows(
+            "SELECT name, setting FROM pg_catalog.pg_settings"
+        )
+        return {**dict(rows), "lease": str(session.timings.lease_duration)}
+    finally:
+        await session.close()
+
+
+@pytest.mark.asyncio
+async def test_the_session_is_a_lease(dsn, ha_uuid):
+    found = await settings_of(dsn, ha_uuid)
+    assert found["idle_session_timeout"] == str(int(LEASE * 1000))
+    assert found["tcp_user_timeout"] == str(int(LEASE * 1000))
+    assert found["lock_timeout"] == "400"
+    assert found["statement_timeout"] == "0"
+    assert found["client_connection_check_interval"] != "0"
+    assert int(found["tcp_keepalives_idle"]) <= LEASE
+    assert float(found["lease"]) == LEASE
+
+
+@pytest.mark.asyncio
+async def test_a_lease_that_the_role_makes_shorter_is_trusted_for_less(
+    ha_uuid, role
+):
+    strict = role("idle_session_timeout = '1200ms'", "tcp_user_timeout = 1500")
+    election = make(strict, ha_uuid, lease_duration=30, poll_interval=5)
+    async with running(election):
+        await leads(election)
+        assert election.timings.lease_duration == pytest.approx(1.2)
+        left = election.term.trusted_until - election._clock()
+        assert left <= 0.8
+        # It renews in time for that: the term goes on.
+        term = election.term
+        renewed = term.trusted_until
+        await until(lambda: term.trusted_until > renewed + 1.3)
+        assert election.is_leader() and election.term is term
+
+
+@pytest.mark.asyncio
+async def test_limits_of_a_role_do_not_break_the_wait(ha_uuid, role):
+    hasty = role(
+        "statement_timeout = '100ms'",
+        "lock_timeout = '50ms'",
+        "idle_in_transaction_session_timeout = '100ms'",
+        "client_min_messages = 'error'",
+        "default_transaction_isolation = 'serializable'",
+        "search_path = ''",
+    )
+    first = make(hasty, ha_uuid, "w1", poll_interval=1.0)
+    second = make(hasty, ha_uuid, "w2", poll_interval=1.0)
+    async with pair(first, second):
+        found = await settings_of(hasty, ha_uuid)
+        assert found["statement_timeout"] == "0"
+        await asyncio.sleep(1.5)
+        assert not second._in_outage
+        await first.stop()
+        await leads(second)
+
+
+@pytest.mark.asyncio
+async def test_a_server_that_logs_waits_is_not_made_to_log_each_poll(
+    embedded_factory, ha_uuid
+):
+    server = await in_thread(
+        embedded_factory, {"log_lock_waits": "on", "deadlock_timeout": "100ms"}
+    )
+    first, second = (
+        make(server.dsn, ha_uuid, name, poll_interval=0.2)
+        for name in ("w1", "w2")
+    )
+    async with pair(first, second):
+        await until(lambda: "still waiting" in server.log)
+        await asyncio.sleep(1.0)  # many polls
+        lines = re.findall(r"still waiting|ERROR:|FATAL:", server.log)
+        assert lines == ["still waiting"]
+        await first.stop()
+        await leads(second)
+
+
+@pytest.mark.asyncio
+async def test_notices_that_something_eats_do_not_elect_nobody(
+    dsn, ha_uuid, monkeypatch
+):
+    from ansible_rulebook.ha.lock import LockSession
+
+    monkeypatch.setattr(LockSession, "_noticed", lambda *_: None)
+    first, second = make(dsn, ha_uuid, "w1"), make(dsn, ha_uuid, "w2")
+    async with pair(first, second):
+        await first.stop()
+        await leads(second)
+
+
+@pytest.mark.asyncio
+async def test_a_server_that_refuses_a_setting_is_put_up_with(
+    dsn, ha_uuid, monkeypatch, caplog
+):
+    from ansible_rulebook.ha import lock
+
+    # No server lets a session change this one.
+    wanted = lock._server_settings
+    monkeypatch.setattr(
+        lock,
+        "_server_settings",
+        lambda timings: {**wanted(timings), "max_connections": 5},
+    )
+    election = make(dsn, ha_uuid)
+    async with running(election):
+        await leads(election)
+        assert election.timings.lease_duration == LEASE
+    assert any(
+        "does not let us set max_connections" in record.getMessage()
+        for record in caplog.records
+    )
+    found = await settings_of(dsn, ha_uuid)
+    assert found["idle_session_timeout"] == str(int(LEASE * 1000))
+
+
+@pytest.mark.asyncio
+async def test_a_second_holder_waits_until_a_silent_one_is_ended(
+    dsn, ha_uuid, server
+):
+    # The server's half of the lease, with no help from the client.
+    lock = lock_of(dsn, ha_uuid)
+    silent = await lock.open()
+    assert await silent.try_acquire()
+    assert await silent.prove()
+    second = make(dsn, ha_uuid, "w2")
+    async with running(second):
+        await leads(second)
+        assert silent.is_over()
+    await silent.close()
+
+
+# -- TLS -----------------------------------------------------------------
+
+
+@pytest.fixture
+def tls_dsn(embedded_server, embedded_factory):
+    """The DSN of a server that talks TLS only."""
+    (row,) = embedded_server.query(
+        "SELECT setting FROM pg_config WHERE name = 'CONFIGURE'"
+    )
+    if "ssl" not in row[0]:
+        pytest.skip("the server was built without TLS")
+    x509 = pytest.importorskip("cryptography.x509")
+    from datetime import datetime, timedelta, timezone
+
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name(
+        [x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")]
+    )
+    today = datetime.now(timezone.utc)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(today - timedelta(days=1))
+        .not_valid_after(today + timedelta(days=1))
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    server = embedded_factory()
+    data_dir = server.embedded.data_dir
+    files = {
+        "server.crt": certificate.public_bytes(pem),
+        "server.key": key.private_bytes(
+            pem,
+            serialization.PrivateFormat.TraditionalOpenSSL,
+            serialization.NoEncryption(),
+        ),
+    }
+    owner = os.stat(data_dir)
+    for file, content in files.items():
+        (data_dir / file).write_bytes(content)
+        (data_dir / file).chmod(0o600)
+        if os.geteuid() == 0:
+            shutil.chown(data_dir / file, owner.st_uid, owner.st_gid)
+    server.embedded.settings["ssl"] = "on"
+    server.restart()
+    return make_conninfo(server.dsn, sslmode="require")
+
+
+def end_session(dsn: str, worker_id: str) -> int:
+    with psycopg.connect(dsn) as session:
+        return session.execute(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+            " WHERE application_name LIKE %s",
+            (f"eda-ha:%:{worker_id}",),
+        ).fetchone()[0]
+
+
+@pytest.mark.asyncio
+async def test_over_tls_a_term_ends_and_is_handed_over_as_well(
+    tls_dsn, ha_uuid, embedded_factory
+):
+    first, second = make(tls_dsn, ha_uuid, "w1"), make(tls_dsn, ha_uuid, "w2")
+    with Referee(first, second):
+        async with pair(first, second):
+            assert first._session._connection.pgconn.ssl_in_use
+            assert await in_thread(end_session, tls_dsn, "w1") == 1
+            await leads(second)
+            await follows(first)
+            await asyncio.wait_for(second.step_down(), LIMIT)
+            await leads(first)
+
+
+def test_over_tls_an_ended_session_is_seen_while_the_loop_is_blocked(
+    tls_dsn, contender
+):
+    first = contender(tls_dsn, poll=0.5, lease=60.0)
+    first.wait_role("leader")
+    second = contender(tls_dsn, poll=0.5, lease=60.0)
+    second.wait_for("Following")
+    blocked = time.monotonic()
+    first.block(2.5)
+    while not first.record.commands:
+        time.sleep(0.005)
+    assert end_session(tls_dsn, "c1") == 1
+    second.wait_role("leader", after=blocked)
+    first.wait_role("follower", after=blocked)
+    assert_one_leader([first.record, second.record])
