@@ -22,8 +22,12 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
+from typing import Collection
 
 VARIABLE = "EDA_HA_ACTION"
+BEGAN = b"+"
+ENDED = b"-"
 FAREWELL = b"bye"
 UNWATCHED = b"none"
 MOST_SWEEPS = 20
@@ -39,32 +43,32 @@ def is_supported() -> bool:
     return os.path.isdir("/proc/self") and hasattr(time, "CLOCK_BOOTTIME")
 
 
-def find_children(token: str) -> list[int]:
-    """PIDs of processes that carry the token in their environment."""
-    mark = f"{VARIABLE}={token}".encode()
+def find_children(tokens: Collection[str]) -> list[int]:
+    """PIDs of processes that carry one of the tokens in their environment."""
+    marks = {f"{VARIABLE}={token}".encode() for token in tokens}
     found = []
     for entry in os.listdir("/proc"):
         if not entry.isdigit():
             continue
         try:
             with open(f"/proc/{entry}/environ", "rb") as environ:
-                if mark in environ.read().split(b"\0"):
+                if not marks.isdisjoint(environ.read().split(b"\0")):
                     found.append(int(entry))
         except OSError:
             continue  # it ended, or is not ours to look at
     return found
 
 
-def kill_children(token: str) -> int:
-    """Kill every process that carries the token; returns how many.
+def kill_children(tokens: Collection[str]) -> int:
+    """Kill every process that carries one of the tokens; returns how many.
 
     Looks again until none is left: a child may be forking at the moment.
     """
-    if not is_supported():
+    if not tokens or not is_supported():
         return 0
     killed = set()
     for _ in range(MOST_SWEEPS):
-        pids = find_children(token)
+        pids = find_children(tokens)
         if not pids:
             break
         for pid in pids:
@@ -78,13 +82,15 @@ def kill_children(token: str) -> int:
 
 
 class Guardian:
-    """The worker's end: starts the guardian and tells it about the lease.
+    """The worker's end: starts the guardian, tells it what runs until when.
 
-    :param token: what this worker's actions carry in :data:`VARIABLE`.
+    An action has a token of its own, so that what a playbook has left behind
+    on purpose (a daemon, an asynchronous task) is not taken for a part of it
+    once it has ended.
     """
 
-    def __init__(self, token: str) -> None:
-        self.token = token
+    def __init__(self) -> None:
+        self._tokens: set[str] = set()  # of the actions that run
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()  # told by main loop and election
 
@@ -107,7 +113,31 @@ class Guardian:
         stdin = self._process.stdin
         assert stdin is not None
         os.set_blocking(stdin.fileno(), False)
-        self._write(self.token.encode())
+        for token in self._tokens:
+            self._write(BEGAN + token.encode())
+
+    def begin(self) -> str:
+        """An action begins; it is to carry the token that is returned."""
+        token = uuid.uuid4().hex
+        self._tokens.add(token)
+        self._tell(BEGAN + token.encode())
+        return token
+
+    def end(self, token: str) -> None:
+        """An action has ended by itself."""
+        self._tokens.discard(token)
+        self._tell(ENDED + token.encode())
+
+    def kill(self) -> int:
+        """Kill what is left of the actions that have not ended.
+
+        :returns: how many processes.
+        """
+        tokens = frozenset(self._tokens)
+        killed = kill_children(tokens)
+        for token in tokens:
+            self.end(token)
+        return killed
 
     @property
     def pid(self) -> int | None:
@@ -162,7 +192,7 @@ class Guardian:
             process.wait()
         try:
             self._start()
-            self._write(line)
+            self._write(line)  # a token twice does no harm
         except OSError as error:
             logger.warning("It cannot be started again: %s", error)
 
@@ -170,7 +200,7 @@ class Guardian:
 def main() -> None:
     """Be the guardian: read lines, act at the deadline and at the end."""
     pending = b""
-    token = ""
+    tokens: set[str] = set()
     deadline: float | None = None
     while True:
         timeout = None
@@ -179,19 +209,21 @@ def main() -> None:
             # A suspended machine stops the clock of select().
             timeout = min(timeout, LOOK_EVERY)
             if timeout <= 0:
-                kill_children(token)
+                kill_children(tokens)
                 deadline = None
                 continue
         if not select.select([0], [], [], timeout)[0]:
             continue
         data = os.read(0, 65536)
         if not data:
-            kill_children(token)
+            kill_children(tokens)
             return
         *lines, pending = (pending + data).split(b"\n")
         for line in lines:
-            if not token:
-                token = line.decode()
+            if line.startswith(BEGAN):
+                tokens.add(line[1:].decode())
+            elif line.startswith(ENDED):
+                tokens.discard(line[1:].decode())
             elif line == FAREWELL:
                 return
             elif line == UNWATCHED:

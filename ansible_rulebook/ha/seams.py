@@ -457,14 +457,22 @@ class _Upstream:
         class GuardedPlaybook(base):  # type: ignore[misc]
             """Runs as upstream's does."""
 
+            async def _run(self) -> None:
+                self._tokens: list[str] = []  # one for each try
+                await super()._run()
+                # If it was cancelled, its forks are still to be killed.
+                for token in self._tokens:
+                    upstream._worker.guardian.end(token)
+
             def _runner_args(self) -> dict[str, Any]:
                 upstream._check_term()  # before each retry, too
                 args: dict[str, Any] = super()._runner_args()
+                self._tokens.append(upstream._worker.guardian.begin())
                 return {
                     **args,
                     "envvars": {
                         **args.get("envvars", {}),
-                        VARIABLE: upstream._worker.guardian.token,
+                        VARIABLE: self._tokens[-1],
                     },
                     "settings": {
                         **args.get("settings", {}),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import copy
+import errno
 import logging
 from typing import Any, Awaitable, Callable
 
@@ -19,6 +20,8 @@ Main = Callable[[Any, "dict[str, Any]"], Awaitable[None]]
 MARK = "leader_event"
 FEEDBACK = "eda_feedback_queue"
 ASK_AGAIN_AFTER = 1.0  # seconds until a source is cancelled once more
+ADDRESS_RETRY = 0.2  # seconds
+ADDRESS_PATIENCE = 10.0  # seconds for another worker to close its port
 GRACE = 5.0  # seconds for a source to end by itself at shutdown
 
 
@@ -92,8 +95,13 @@ class Sources:
     async def _run_in_terms(
         self, main: Main, name: str, queue: Any, args: dict[str, Any]
     ) -> None:
+        loop = asyncio.get_running_loop()
+        tried: Term | None = None
+        patience = 0.0
         while True:
             term = await self._office.next_term()
+            if term is not tried:
+                tried, patience = term, loop.time() + ADDRESS_PATIENCE
             if self._office.shutdown_event.is_set():
                 await _until_cancelled()
             task = self._start(main, name, queue, args, term)
@@ -103,10 +111,14 @@ class Sources:
                 await self._end([task])
             if self._office.shutdown_event.is_set():
                 await _until_cancelled()
-            if self._office.may_act() is term:
+            if _address_in_use(task) and loop.time() < patience:
+                # The leader before us, on this host, may still be closing it.
+                await asyncio.sleep(ADDRESS_RETRY)
+            elif self._office.may_act() is term:
                 task.result()  # it ended by itself: so does the rulebook
                 return
-            self._log_late_error(task, name)
+            else:
+                self._log_late_error(task, name)
 
     def _start(
         self,
@@ -178,6 +190,11 @@ class Sources:
             name,
             task.exception(),
         )
+
+
+def _address_in_use(task: asyncio.Task[None]) -> bool:
+    error = None if task.cancelled() else task.exception()
+    return isinstance(error, OSError) and error.errno == errno.EADDRINUSE
 
 
 def _drain(queue: asyncio.Queue[Any] | None) -> None:

@@ -16,13 +16,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-import uuid
 from typing import Any, Awaitable, Callable, Coroutine
 
 from .election import LeaderElection, default_worker_id
 from .election_thread import ElectionThread
 from .gate import EventGate
-from .guardian import Guardian, kill_children
+from .guardian import Guardian
 from .log import WorkerLog
 from .office import Office
 from .options import HaOptions
@@ -64,7 +63,7 @@ class Worker:
         self.office = Office()
         self.rulesets = Rulesets()
         self.sources = Sources(self.office, self.gate_of)
-        self.guardian = Guardian(uuid.uuid4().hex)
+        self.guardian = Guardian()
         self._shutdown_delay = shutdown_delay
         self._make_gate = make_gate
         self._broadcast = broadcast
@@ -97,7 +96,7 @@ class Worker:
             self.promote,
             self.demote,
             self.guardian.watch,
-            self._kill_actions,
+            self.guardian.kill,
             self._election_ended,
             self._log,
         )
@@ -165,13 +164,10 @@ class Worker:
         self._failure = error
         self._main.cancel()
 
-    def _kill_actions(self) -> int:
-        return kill_children(self.guardian.token)
-
     async def _end_actions(self) -> None:
         await self.rulesets.end_actions()
         # A cancelled ansible-playbook leaves its forks at the task in hand.
-        await self._loop.run_in_executor(None, self._kill_actions)
+        await self._loop.run_in_executor(None, self.guardian.kill)
 
     def _tell_counts(self) -> None:
         """What the gates and the fence kept from the engine, if anything."""

@@ -47,12 +47,12 @@ class Playbook:
     def wait_killed(self) -> None:
         """Until neither of the two is there."""
         deadline = time.monotonic() + PATIENCE
-        while find_children(self.token):
+        while find_children([self.token]):
             assert time.monotonic() < deadline, "the playbook is still there"
             time.sleep(0.01)
 
     def end(self) -> None:
-        kill_children(self.token)
+        kill_children([self.token])
         self._process.wait()
         assert self._process.stdout is not None
         self._process.stdout.close()
@@ -60,7 +60,7 @@ class Playbook:
 
 @pytest.fixture
 def guardian() -> Iterator[Guardian]:
-    guardian = Guardian(uuid.uuid4().hex)
+    guardian = Guardian()
     guardian.start()
     yield guardian
     guardian.dismiss()
@@ -68,7 +68,7 @@ def guardian() -> Iterator[Guardian]:
 
 @pytest.fixture
 def playbook(guardian: Guardian) -> Iterator[Playbook]:
-    playbook = Playbook(guardian.token)
+    playbook = Playbook(guardian.begin())
     yield playbook
     playbook.end()
 
@@ -76,7 +76,7 @@ def playbook(guardian: Guardian) -> Iterator[Playbook]:
 def test_kills_when_the_worker_is_gone(
     guardian: Guardian, playbook: Playbook
 ) -> None:
-    assert len(find_children(playbook.token)) == 2
+    assert len(find_children([playbook.token])) == 2
     process = guardian._process
     assert process is not None and process.stdin is not None
     process.stdin.close()  # all that the kernel leaves of a killed worker
@@ -91,7 +91,7 @@ def test_kills_when_the_lease_ends(
     guardian.watch(clock.now() + 0.2)
     playbook.wait_killed()
     # It stays for the next term.
-    other = Playbook(guardian.token)
+    other = Playbook(guardian.begin())
     try:
         guardian.watch(clock.now())
         other.wait_killed()
@@ -108,13 +108,13 @@ def test_a_later_lease_replaces_an_earlier_one(
         guardian.watch(clock.now())
         playbook.wait_killed()
         # Other workers' playbooks are not ours to kill.
-        assert len(find_children(marker.token)) == 2
+        assert len(find_children([marker.token])) == 2
     finally:
         marker.end()
 
 
 def test_spares_a_renewed_and_an_ended_term(guardian: Guardian) -> None:
-    playbook = Playbook(guardian.token)
+    playbook = Playbook(guardian.begin())
     try:
         soon = clock.now() + 0.3
         guardian.watch(soon)
@@ -123,7 +123,7 @@ def test_spares_a_renewed_and_an_ended_term(guardian: Guardian) -> None:
         while clock.now() < soon + 0.3:
             time.sleep(0.05)
         guardian.dismiss()  # by now it has read all of that
-        assert len(find_children(playbook.token)) == 2
+        assert len(find_children([playbook.token])) == 2
     finally:
         playbook.end()
 
@@ -142,5 +142,27 @@ def test_one_that_was_killed_is_replaced(
 
 
 def test_is_quiet_about_processes_that_end_meanwhile() -> None:
-    assert find_children(uuid.uuid4().hex) == []
-    assert kill_children(uuid.uuid4().hex) == 0
+    assert find_children([uuid.uuid4().hex]) == []
+    assert kill_children([uuid.uuid4().hex]) == 0
+
+
+def test_spares_what_a_finished_playbook_has_left_behind(
+    guardian: Guardian, playbook: Playbook
+) -> None:
+    finished = Playbook(guardian.begin())
+    try:
+        guardian.end(finished.token)
+        guardian.watch(clock.now())
+        playbook.wait_killed()
+        assert guardian.kill() == 0
+        assert len(find_children([finished.token])) == 2
+    finally:
+        finished.end()
+
+
+def test_kills_the_rest_of_what_was_cancelled(
+    guardian: Guardian, playbook: Playbook
+) -> None:
+    assert guardian.kill() == 2
+    playbook.wait_killed()
+    assert guardian.kill() == 0
