@@ -437,11 +437,15 @@ class LeaderElection:
         if self._session is not None and self._candidate.in_session:
             socket_fd = self._session.fileno()
             loop.add_reader(socket_fd, self._wake.set)
+        # Not wait_for(): before Python 3.12 it can swallow a cancellation.
+        alarm = None
+        if seconds is not None:
+            alarm = loop.call_later(seconds, self._wake.set)
         try:
-            await asyncio.wait_for(self._wake.wait(), seconds)
-        except asyncio.TimeoutError:
-            pass
+            await self._wake.wait()
         finally:
+            if alarm is not None:
+                alarm.cancel()
             if socket_fd >= 0:
                 loop.remove_reader(socket_fd)
         self._wake.clear()
