@@ -63,6 +63,7 @@ SEAMS: dict[str, tuple[str, ...]] = {
         "action_item",
         "rule_run_at",
     ),
+    "ansible_rulebook.engine.establish_async_channel": (),
     "ansible_rulebook.engine.handle_async_messages": ("reader", "writer"),
     "ansible_rulebook.engine.broadcast": ("shutdown",),
     "ansible_rulebook.engine.all_source_queues": (),
@@ -174,6 +175,9 @@ def install(options: HaOptions) -> None:
     engine.runpy = upstream
     engine.monitor_rulebook = upstream.wrap_monitor(engine.monitor_rulebook)
     engine.RuleSetRunner = upstream.fence_runner(engine.RuleSetRunner)
+    engine.establish_async_channel = upstream.wrap_channel(
+        engine.establish_async_channel
+    )
     engine.handle_async_messages = handle_async_messages
     engine.broadcast = broadcast
     actions = rule_set_runner.ACTION_CLASSES
@@ -300,6 +304,21 @@ class _Upstream:
 
         return monitor_while_running
 
+    def wrap_channel(
+        self, establish: Callable[..., Any]
+    ) -> Callable[..., Any]:
+        """``engine.establish_async_channel``, with which the JVM starts.
+
+        The JVM takes the signals; from here on they are ours again.
+        """
+
+        async def establish_and_listen() -> Any:
+            channel = await establish()
+            self._worker.install_signal_handlers()
+            return channel
+
+        return establish_and_listen
+
     def run_path(self, path: str, *args: Any, **kwargs: Any) -> Any:
         """``runpy.run_path``; a source's main comes under our rules."""
         from .sources import is_ha_aware
@@ -327,7 +346,7 @@ class _Upstream:
             def __init__(self, *args: Any, **kwargs: Any) -> None:
                 super().__init__(*args, **kwargs)
                 self._worker = worker = upstream._worker
-                worker.install_signal_handlers()  # JVM and facts are up now
+                worker.install_signal_handlers()  # ansible-runner took them
                 worker.rulesets.expect_one_more()
                 self.actions = Actions(worker.office)
                 self._facts: list[Any] = self.hosts_facts
