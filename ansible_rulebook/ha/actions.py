@@ -4,57 +4,69 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any, Awaitable, Callable
+from typing import Any
 
 from .office import Office
+from .term import Term
 
 logger = logging.getLogger(__name__)
 
 
 class Actions:
-    """The actions of one ruleset.
+    """The actions of a worker.
 
     :param office: who knows the term.
     """
 
     def __init__(self, office: Office) -> None:
         self._office = office
-        self._running: set[asyncio.Task[Any]] = set()
+        self._running: dict[asyncio.Task[Any], Term | None] = {}
         self.dropped_total = 0
-
-    def __len__(self) -> int:
-        return len(self._running)
 
     def drop(self, what: str) -> None:
         """Count an action that may not start."""
         self.dropped_total += 1
         logger.debug("Not leading, dropped %s", what)
 
-    async def run(self, action: Callable[[], Awaitable[None]]) -> None:
-        """What an action's task does: the action, if it (still) may start.
+    def enter(self) -> bool:
+        """An action's task begins; false if it must not go on.
 
-        It ends quietly where the term's end cut it short, since upstream's
-        loops end with a cancelled action. In the task itself, because a
-        second one around it cost a third of the throughput.
+        In the task itself, because a second one around it cost a third of
+        the throughput.
         """
-        if not self._office.allows():
+        term = self._office.term
+        if not self._office.still_allows(term):
             self.drop("an action at its start")
-            return
-        self._office.pin()
+            return False
         task = asyncio.current_task()
         assert task is not None
-        self._running.add(task)
-        try:
-            await action()
-        except asyncio.CancelledError:
-            if self._office.allows():
-                raise
-        finally:
-            self._running.discard(task)
+        self._running[task] = term
+        return True
 
-    def cancel(self) -> set[asyncio.Task[Any]]:
-        """Cut short what runs; returns the tasks, still to be waited for."""
+    def leave(self) -> None:
+        """An action's task ends."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._running.pop(task, None)
+
+    def may_go_on(self) -> bool:
+        """Whether the action of this task still has its term.
+
+        One that was cut short by the end of it has to end quietly, since
+        upstream's loops end with a cancelled action.
+        """
+        task = asyncio.current_task()
+        assert task is not None
+        return self._office.still_allows(self._running.get(task))
+
+    async def cancel(self) -> int:
+        """Cut short what runs, and wait until it has ended.
+
+        :returns: how many there were.
+        """
         running = set(self._running)
         for action in running:
             action.cancel()
-        return running
+        if running:
+            await asyncio.wait(running)
+        return len(running)

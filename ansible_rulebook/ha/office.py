@@ -26,6 +26,7 @@ class Office:
         self.shutdown_event = asyncio.Event()
         self.term: Term | None = None
         """The term that may act: the engine's actions, then the sources."""
+        self._announced: Term | None = None
         self._next = asyncio.Event()
 
     def may_act(self) -> Term | None:
@@ -42,12 +43,23 @@ class Office:
 
     def allows(self) -> bool:
         """Whether this task may act: in any term, or in the one it has."""
-        term, pinned = self.may_act(), _pinned_term.get()
-        return term is not None and (pinned is _UNPINNED or pinned is term)
+        term = self.term
+        if term is None or not term.is_current():
+            return False
+        pinned = _pinned_term.get()
+        return pinned is _UNPINNED or pinned is term
+
+    def still_allows(self, term: Term | None) -> bool:
+        """Whether it is still that term, for who has asked before.
+
+        Asks the clock but not the socket, which takes most of the time.
+        """
+        return term is not None and term is self.term and term.is_trusted()
 
     def leads(self) -> bool:
         """Whether events may enter the engine at this instant."""
-        return self.leader_event.is_set() and self.may_act() is not None
+        term = self._announced
+        return term is not None and term.is_current()
 
     async def next_term(self) -> Term:
         """The current term, or the next one once it has been announced.
@@ -66,6 +78,7 @@ class Office:
 
     def announce(self) -> None:
         """Everything that a leader needs is up."""
+        self._announced = self.term
         self.follower_event.clear()
         self.leader_event.set()
         # One event per term: who waits now must not see a later end of it.
@@ -74,6 +87,6 @@ class Office:
 
     def leave(self) -> None:
         """The term is over."""
-        self.term = None
+        self.term = self._announced = None
         self.leader_event.clear()
         self.follower_event.set()

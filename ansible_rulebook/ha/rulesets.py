@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-from typing import Any, Protocol
-
-from .actions import Actions
-
-logger = logging.getLogger(__name__)
+from typing import Protocol
 
 
 class Ruleset(Protocol):
     """What the worker needs of one running ruleset."""
 
     name: str
-    actions: Actions
 
     def is_running(self) -> bool:
         """Whether its engine session exists."""
@@ -64,11 +58,6 @@ class Rulesets:
         ):
             self.over.set()
 
-    @property
-    def dropped_actions(self) -> int:
-        """How many actions the fence has stopped."""
-        return sum(each.actions.dropped_total for each in self._all)
-
     def clear(self) -> None:
         """The rulebook is being loaded anew."""
         self._all.clear()
@@ -85,24 +74,9 @@ class Rulesets:
         for ruleset in self._all:
             ruleset.prime()
 
-    async def end_actions(self) -> None:
-        """Cancel running actions, drop queued ones, wait for the end."""
-        rulesets = list(self._all)
-        dropped = sum(ruleset.drop_matches() for ruleset in rulesets)
-        cancelled: set[asyncio.Task[Any]] = set()
-        for ruleset in rulesets:
-            cancelled |= ruleset.actions.cancel()
-        if cancelled:
-            await asyncio.wait(cancelled)
-        # An action that ended meanwhile may have let matches in.
-        dropped += sum(ruleset.drop_matches() for ruleset in rulesets)
-        if dropped or cancelled:
-            logger.warning(
-                "%d running actions cancelled and %d matches dropped at the "
-                "end of the term",
-                len(cancelled),
-                dropped,
-            )
+    def drop_matches(self) -> int:
+        """See :meth:`Ruleset.drop_matches`."""
+        return sum(ruleset.drop_matches() for ruleset in self._all)
 
     def reset(self) -> None:
         """Forget what the engine knows: it belongs to another term."""

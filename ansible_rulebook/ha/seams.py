@@ -335,8 +335,6 @@ class _Upstream:
 
     def fence_runner(self, base: Any) -> Any:
         """``engine.RuleSetRunner`` whose queue and actions are fenced."""
-        from .actions import Actions
-
         upstream = self
         prime_facts = _upstream("rule_set_runner").prime_facts
 
@@ -348,7 +346,6 @@ class _Upstream:
                 self._worker = worker = upstream._worker
                 worker.install_signal_handlers()  # ansible-runner took them
                 worker.rulesets.expect_one_more()
-                self.actions = Actions(worker.office)
                 self._facts: list[Any] = self.hosts_facts
                 self.hosts_facts: list[Any] = []  # not before promotion
                 self._over = False
@@ -393,7 +390,9 @@ class _Upstream:
                         action, action_item, *args, **kwargs
                     )
                     return task
-                self.actions.drop(f"{action.action} of {action_item.rule}")
+                self._worker.actions.drop(
+                    f"{action.action} of {action_item.rule}"
+                )
                 dropped = asyncio.ensure_future(_nothing())
                 self.active_actions.add(dropped)
                 dropped.add_done_callback(self._handle_action_completion)
@@ -440,7 +439,16 @@ class _Upstream:
         call = getattr(base, entry)
 
         async def call_fenced(self: Any, *args: Any, **kwargs: Any) -> None:
-            await self.actions.run(lambda: call(self, *args, **kwargs))
+            actions = self._worker.actions
+            if not actions.enter():
+                return
+            try:
+                await call(self, *args, **kwargs)
+            except asyncio.CancelledError:
+                if actions.may_go_on():
+                    raise
+            finally:
+                actions.leave()
 
         setattr(FencedRuleSetRunner, entry, call_fenced)
         return FencedRuleSetRunner
@@ -450,7 +458,7 @@ class _Upstream:
 
         :raises asyncio.CancelledError: if it must not go on.
         """
-        if not self._worker.office.allows():
+        if not self._worker.actions.may_go_on():
             raise asyncio.CancelledError
 
     def fence_action(self, base: Any) -> Any:
@@ -460,9 +468,9 @@ class _Upstream:
         class FencedAction(base):  # type: ignore[misc]
             """Runs as upstream's does."""
 
-            async def __call__(self) -> None:
+            def __call__(self) -> Any:
                 upstream._check_term()
-                await super().__call__()
+                return super().__call__()
 
         FencedAction.__name__ = base.__name__  # upstream prints it
         return FencedAction

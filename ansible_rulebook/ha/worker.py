@@ -14,10 +14,12 @@ source, no running action, an empty engine, and only then the lock.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 from typing import Any, Awaitable, Callable, Coroutine
 
+from .actions import Actions
 from .election import LeaderElection, default_worker_id
 from .election_thread import ElectionThread
 from .gate import EventGate
@@ -62,6 +64,7 @@ class Worker:
         self.worker_id = options.worker_id or default_worker_id()
         self.office = Office()
         self.rulesets = Rulesets()
+        self.actions = Actions(self.office)
         self.sources = Sources(self.office, self.gate_of)
         self.guardian = Guardian()
         self._shutdown_delay = shutdown_delay
@@ -119,6 +122,10 @@ class Worker:
         # A worker that is still building rulesets must not keep the lock
         # from one that is ready.
         await self.rulesets.up.wait()
+        # Upstream collects garbage after each 1,000 events: what was loaded
+        # at the start, ours and psycopg's included, need not be looked at.
+        gc.collect()
+        gc.freeze()
         if self._election is not None:
             self._election.start(in_outage)
 
@@ -165,7 +172,15 @@ class Worker:
         self._main.cancel()
 
     async def _end_actions(self) -> None:
-        await self.rulesets.end_actions()
+        dropped = self.rulesets.drop_matches()
+        cancelled = await self.actions.cancel()
+        # An action that ended meanwhile may have let matches in.
+        dropped += self.rulesets.drop_matches()
+        if dropped or cancelled:
+            self._log.warning(
+                f"{cancelled} running actions cancelled and {dropped} "
+                "matches dropped at the end of the term"
+            )
         # A cancelled ansible-playbook leaves its forks at the task in hand.
         await self._loop.run_in_executor(None, self.guardian.kill)
 
@@ -173,7 +188,7 @@ class Worker:
         """What the gates and the fence kept from the engine, if anything."""
         held = sum(gate.held_total for gate in self._gates.values())
         dropped = sum(gate.dropped_total for gate in self._gates.values())
-        actions = self.rulesets.dropped_actions
+        actions = self.actions.dropped_total
         if held or dropped or actions:
             self._log.info(
                 "Not processed for want of leadership",
