@@ -1,0 +1,100 @@
+"""From ``kill -9`` of the leading worker to the next one's first event.
+
+Two real workers run a rulebook whose source starts with the term. The first
+event has arrived when its action ran: that prints the time at which it did.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import time
+import uuid
+from datetime import datetime
+
+from rig.process import ManagedProcess
+from rig.server import EmbeddedRig
+from rig.workers import ACQUIRED, WorkerProcess, wait_leader
+
+from .report import Figure, Result
+from .setting import Setting, first_to_say
+
+FOLLOWING = r"Worker \S+: Following"
+# Two writers may share a line, so a stamp can stand in the middle of it.
+ACTION = r"\*\* (\d{4}-\d\d-\d\d \S+) \[debug\]"
+LEADS = r"(\d{4}-\d\d-\d\d [\d:]+,\d+) - \S+ - INFO - " + ACQUIRED
+TIMEOUT = 60.0  # seconds
+RULEBOOK = """
+- name: takeover
+  hosts: all
+  sources:
+    - eda.builtin.range:
+        limit: 1000000000
+        delay: 0.1
+  rules:
+    - name: each
+      condition: event.i is defined
+      action:
+        debug:
+          msg: "number {{ event.i }}"
+"""
+
+
+def stamp_of(process: ManagedProcess, pattern: str) -> float:
+    """When it said that first, by its own word: seconds since the epoch."""
+    match = re.search(pattern, process.text)
+    assert match is not None
+    text = match.group(1).replace(",", ".")
+    whole, _, fraction = text.partition(".")
+    return datetime.fromisoformat(f"{whole}.{fraction:0<6}").timestamp()
+
+
+def measure(setting: Setting) -> Result:
+    rounds = setting.pick(10, 2)
+    server = setting.stack.enter_context(EmbeddedRig())
+    ha_uuid = str(uuid.uuid4())
+    workers: list[WorkerProcess] = []
+    for number in (1, 2):
+        name = f"worker-{number}"
+        worker = WorkerProcess(
+            RULEBOOK,
+            root=setting.folder("worker"),
+            name=name,
+            worker_id=name,
+            dsn=server.dsn,
+            ha_uuid=ha_uuid,
+            verbosity=0,
+        )
+        workers.append(setting.stack.enter_context(worker))
+    leader = wait_leader(workers, TIMEOUT)
+    to_lead: list[float] = []
+    to_event: list[float] = []
+    for number in range(rounds):
+        setting.say(f"round {number + 1} of {rounds}")
+        (standby,) = (each for each in workers if each is not leader)
+        standby.wait_for(FOLLOWING, TIMEOUT)
+        leader.wait_for(ACTION, TIMEOUT)
+        time.sleep(random.uniform(0, 0.5))
+        before = time.time()
+        leader.kill()
+        first_to_say([standby], ACTION, TIMEOUT)
+        to_event.append(stamp_of(standby, ACTION) - before)
+        standby.wait_leads(TIMEOUT)
+        to_lead.append(stamp_of(standby, LEADS) - before)
+        leader.close()
+        again = leader.again()
+        setting.stack.callback(again.close)
+        workers = [standby, again.start()]
+        leader = standby
+    return Result(
+        "worker",
+        "kill -9 of the leading worker to what the next one does",
+        [
+            Figure("it says that it leads", "s", to_lead),
+            Figure("its first action runs", "s", to_event),
+        ],
+        notes=[
+            "the standby's engine is up, but that event is its first: most "
+            "of the time goes into first calls of Java and of templates"
+        ],
+    )
