@@ -492,3 +492,28 @@ async def test_the_referee_sees_two_leaders(dsn, ha_uuid):
         referee.ask()
         assert referee.overlaps
         second._term = None
+
+
+@pytest.mark.asyncio
+async def test_an_unanswered_renewal_frees_nothing_before_the_demotion(
+    dsn, ha_uuid, proxy
+):
+    # Were the socket closed when trust ends, the server would free the lock
+    # as soon as it hears again, amid the demotion.
+    between = proxy(dsn)
+    told = []
+
+    async def demote(reason):
+        told.append("first demotes")
+        between.hear()
+        await asyncio.sleep(LEASE / 4)  # less than the third that it has
+        told.append("first has demoted")
+
+    first = make(between.dsn, ha_uuid, "w1", on_demotion=demote)
+    second = make(
+        dsn, ha_uuid, "w2", on_promotion=lambda _: told.append("second leads")
+    )
+    async with pair(first, second):
+        between.deaf()
+        await leads(second)
+        assert told == ["first demotes", "first has demoted", "second leads"]

@@ -188,8 +188,9 @@ def measure(setting: Setting) -> Result:
             )
         ],
         [
-            f"HA adds {added:.1f} µs of processor time to each event (median "
-            "of the rounds)",
+            f"its event loop needs {abs(added):.1f} µs "
+            f"{'more' if added > 0 else 'less'} for an event than without HA "
+            "(median of the rounds)",
             f"median of the rounds' ratios: {statistics.median(ratios):.3f}",
         ],
     )
