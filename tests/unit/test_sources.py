@@ -115,6 +115,7 @@ async def test_unaware_source_runs_in_terms_only_and_starts_anew() -> None:
     for _ in range(2):
         term = house.promote()
         assert [await house.get() for _ in range(3)] == [1, 2, 3]
+        await settle()  # the fourth is in the queue
         await house.demote(term)
         # What was between the two is held, not given to an ex-leader.
         getting = asyncio.ensure_future(house.gate.get())
