@@ -122,10 +122,6 @@ class Worker:
         # A worker that is still building rulesets must not keep the lock
         # from one that is ready.
         await self.rulesets.up.wait()
-        # Upstream collects garbage after each 1,000 events: what was loaded
-        # at the start, ours and psycopg's included, need not be looked at.
-        gc.collect()
-        gc.freeze()
         if self._election is not None:
             self._election.start(in_outage)
 
@@ -234,12 +230,18 @@ class Worker:
         """The rulebook is being loaded anew; the election goes on."""
         self.rulesets.clear()
         self._gates.clear()
+        gc.unfreeze()
 
     def ruleset_started(self, ruleset: Ruleset) -> None:
         """A ruleset waits for events, perhaps after a reload."""
         if self.office.may_act() is not None:
             ruleset.prime()
         self.rulesets.started(ruleset)
+        if self.rulesets.up.is_set():
+            # Upstream collects garbage after each 1,000 events: what was
+            # loaded at the start, ours included, need not be looked at.
+            gc.collect()
+            gc.freeze()
 
     @property
     def is_leaving(self) -> bool:

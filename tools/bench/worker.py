@@ -94,7 +94,7 @@ def measure(setting: Setting) -> Result:
             Figure("its first action runs", "s", to_event),
         ],
         notes=[
-            "the standby's engine is up, but that event is its first: most "
-            "of the time goes into first calls of Java and of templates"
+            "the standby's engine is up, and that event is the first that "
+            "its Java sees"
         ],
     )
