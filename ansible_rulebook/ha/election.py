@@ -64,7 +64,9 @@ class LeaderElection:
     :param on_demotion: called, and awaited, with the reason after
         ``leader_event`` was cleared and before the lock is given up, if the
         server has not taken it already. Whatever the term started has to
-        have ended when it returns.
+        have ended when it returns. If it raises, that is logged and the lock
+        given up all the same. It must not wait for :meth:`step_down` or
+        :meth:`stop`, which wait for it.
     :param on_renewal: called each time that the server confirmed the lock,
         at the begin of a term, too.
     :param on_overdue: called if the demotion takes so long that somebody
