@@ -159,9 +159,16 @@ class LeaderElection:
         The others go first for one poll interval. Without effect on a
         follower.
         """
-        self._candidate.step_down("stepped down")
-        self._wake.set()
+        self.begin_to_step_down()
         await self._settled.wait()
+
+    def begin_to_step_down(self, why: str = "stepped down") -> None:
+        """:meth:`step_down` for who cannot wait.
+
+        To be called in the election's loop.
+        """
+        self._candidate.step_down(why)
+        self._wake.set()
 
     async def check_server(self) -> bool:
         """Connect once, to find out early what no retry can mend.
@@ -354,6 +361,7 @@ class LeaderElection:
             self._candidate.trusted_until,
             self._open_session().is_over,
             self._clock,
+            self._open_session().backend_pid,
         )
         self._settled.clear()
         self._tell_renewal(self._term)

@@ -75,6 +75,10 @@ class ElectionThread:
         if not self._withdrawn.is_set():
             self._thread.start()
 
+    def step_down(self, why: str) -> None:
+        """See :meth:`LeaderElection.begin_to_step_down`."""
+        self._ask(lambda election: election.begin_to_step_down(why))
+
     def withdraw(self) -> None:
         """See :meth:`LeaderElection.withdraw`."""
         self._withdrawn.set()

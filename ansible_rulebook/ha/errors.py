@@ -37,6 +37,22 @@ class LeadershipLost(HaError):
     """Raised by ``queue.put`` in a source whose term is over."""
 
 
+class StateRefused(HaError):
+    """State cannot be kept, and no retry can help: an operator has to act.
+
+    A missing privilege, an upstream that is too old, a connection that JDBC
+    cannot make.
+    """
+
+
+class StateFenced(HaError):
+    """The database refused a write, since another worker leads by now."""
+
+
+class StateTampered(HaError):
+    """The stored state does not fit its checksum."""
+
+
 class PromotionFailed(HaError):
     """This worker could not become leader several times in a row."""
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 NOT_LEADING = "this worker does not lead any more"
+LAST_TRY = 5  # times that an event is given to the engine
 
 
 class EventGate:
@@ -49,6 +50,9 @@ class EventGate:
         # Such a source is not started again, so it does not send again.
         self._has_aware_source = False
         self._held: Deque[Any] = deque()
+        self._in_hand: Any = None
+        self._tries = 0
+        self._reader: asyncio.Task[Any] | None = None
         self._putters: Deque[asyncio.Future[None]] = deque()
 
     # -- the sources' end ------------------------------------------------
@@ -116,6 +120,14 @@ class EventGate:
 
     async def get(self) -> Any:
         """The next event, while leading; a message to the engine always."""
+        item = await self._get()
+        if item is not self._in_hand:
+            self._in_hand, self._tries = item, 0
+        self._tries += 1
+        self._reader = asyncio.current_task()
+        return item
+
+    async def _get(self) -> Any:
         while True:
             if self._held and self._office.leads():
                 return self._held.popleft()
@@ -151,7 +163,24 @@ class EventGate:
             getting.cancel()
             leading.cancel()
 
-    def _keep(self, event: Any) -> None:
+    def give_back(self) -> None:
+        """What this task has got last could not be stored: keep it.
+
+        Of no effect in any other task. An event that fails again and again
+        is dropped in the end, or nothing would come after it.
+        """
+        if self._reader is not asyncio.current_task():
+            return
+        if self._tries < LAST_TRY:
+            self._keep(self._in_hand, first=True)
+            return
+        self.dropped_total += 1
+        logger.error(
+            "An event could not be stored %d times and is dropped",
+            self._tries,
+        )
+
+    def _keep(self, event: Any, first: bool = False) -> None:
         if self.will_be_sent_again(event) and not self._has_aware_source:
             self.dropped_total += 1
             logger.info(
@@ -163,7 +192,10 @@ class EventGate:
         logger.info(
             "An event came as leadership ended: held for the next term"
         )
-        self._held.append(event)
+        if first:
+            self._held.appendleft(event)
+        else:
+            self._held.append(event)
 
     @property
     def held(self) -> int:

@@ -318,6 +318,11 @@ class LockSession:
                     one_line(str(error)),
                 )
 
+    @property
+    def backend_pid(self) -> int:
+        """Process id of the session's server process."""
+        return self._backend
+
     # -- the lock --------------------------------------------------------
 
     async def try_acquire(self) -> bool:

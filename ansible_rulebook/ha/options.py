@@ -6,6 +6,7 @@ Imported by every run of the command, so nothing here is heavy.
 from __future__ import annotations
 
 import argparse
+import enum
 import uuid
 from dataclasses import dataclass, field
 from typing import Mapping
@@ -58,7 +59,16 @@ POLL = Option("--ha-poll-interval", "EDA_HA_POLL_INTERVAL")
 LEASE = Option("--ha-lease-duration", "EDA_HA_LEASE_DURATION")
 WORKER = Option("--ha-worker-id", "EDA_HA_WORKER_ID")
 POOLER = Option("--ha-session-pooler", "EDA_HA_SESSION_POOLER")
-NEEDING_DSN = (UUID, POLL, LEASE, WORKER, POOLER)
+STATE = Option("--ha-state", "EDA_HA_STATE")
+NEEDING_DSN = (UUID, POLL, LEASE, WORKER, POOLER, STATE)
+
+
+class StateMode(enum.Enum):
+    """Whether the rule engine's state is handed on at failover."""
+
+    AUTO = "auto"  # where it is possible; else elect without
+    REQUIRED = "required"  # or end
+    OFF = "off"
 
 
 @dataclass(frozen=True)
@@ -71,6 +81,7 @@ class HaOptions:
     lease_duration: float | None = None  # seconds; None: three polls
     worker_id: str | None = None  # None: <hostname>-<pid>
     session_pooler: bool = False
+    state: StateMode = StateMode.AUTO
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -116,6 +127,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "default <hostname>-<pid>.",
         "NAME",
     )
+    add(
+        STATE,
+        "Whether a new leader goes on with the rules' state: auto\n"
+        "(default) if the database role may keep it, required or exit\n"
+        "with 1, off.",
+        "{auto,required,off}",
+    )
     group.add_argument(
         POOLER.flag,
         action="store_const",
@@ -147,12 +165,6 @@ def read_options(
             f"{UUID.origin} is required with {DSN.origin}: give the same "
             "UUID to all workers of a cluster (uuidgen makes one)"
         )
-    if getattr(args, "persistence_id", None):
-        raise OptionError(
-            f"--persistence-id cannot be used with {DSN.origin}: every "
-            "worker would write to the engine's tables as if it led; leave "
-            "out one of the two"
-        )
     from .conninfo import Conninfo  # psycopg: only now that HA is on
 
     Conninfo(dsn, DSN.origin)
@@ -164,6 +176,7 @@ def read_options(
         lease_duration=_seconds(LEASE, args, environ, SHORTEST_LEASE),
         worker_id=_worker_id(WORKER.read(args, environ)),
         session_pooler=_flag(POOLER, args, environ),
+        state=_state(STATE.read(args, environ)),
     )
 
 
@@ -220,6 +233,16 @@ def _worker_id(text: str | None) -> str | None:
             f"{LONGEST_WORKER_ID} characters, give a shorter one"
         )
     return text
+
+
+def _state(text: str | None) -> StateMode:
+    try:
+        return StateMode((text or StateMode.AUTO.value).lower())
+    except ValueError:
+        raise OptionError(
+            f"{STATE.origin}: {_shown(text or '')} cannot be used, give "
+            "auto, required or off"
+        ) from None
 
 
 def _flag(

@@ -10,6 +10,8 @@ class Ruleset(Protocol):
     """What the worker needs of one running ruleset."""
 
     name: str
+    text: str  # its definition: other rules are another text
+    has_facts: bool  # gathered from the inventory
 
     def is_running(self) -> bool:
         """Whether its engine session exists."""
@@ -69,10 +71,9 @@ class Rulesets:
         """Those whose engine has died."""
         return [each for each in self._all if each.ended_unasked()]
 
-    def prime(self) -> None:
-        """See :meth:`Ruleset.prime`."""
-        for ruleset in self._all:
-            ruleset.prime()
+    def with_facts(self) -> list[Ruleset]:
+        """Those that have gathered facts to give to the engine."""
+        return [each for each in self._all if each.has_facts]
 
     def drop_matches(self) -> int:
         """See :meth:`Ruleset.drop_matches`."""

@@ -28,11 +28,15 @@ logger = logging.getLogger(__name__)
 
 DISTRIBUTION = "ansible-rulebook-ha"
 UPSTREAM = "ansible-rulebook"
+LONGEST_TURN = 0.02  # seconds that matches may take the event loop for
 EXIT_USAGE = 2
 EXIT_ERROR = 1
+TERM_VARIABLE = "EDA_HA_TERM"  # of a playbook: its fencing token
 PEXPECT_TIMEOUT = 0.2  # seconds; a cancelled playbook blocks the loop so long
 
 PLAYBOOKS = ("run_playbook", "run_module")
+# Their job on the controller is found again by the record of their start.
+TEMPLATES = ("run_job_template", "run_workflow_template")
 
 # The coroutine of an action's task: the first of these that there is.
 ACTION_ENTRIES = ("_call_action_with_semaphore", "_call_action")
@@ -72,10 +76,37 @@ SEAMS: dict[str, tuple[str, ...]] = {
     "ansible_rulebook.rule_set_runner.ACTION_CLASSES": (),
     "ansible_rulebook.rule_set_runner.prime_facts": ("name", "hosts_facts"),
     "ansible_rulebook.action.run_playbook.RunPlaybook._runner_args": ("self",),
+    "ansible_rulebook.conf.settings": (),
     "drools.ruleset.Ruleset.start_session": ("self",),
     "drools.ruleset.Ruleset.end_session": ("self",),
     "drools.ruleset.RulesetCollection.shutdown": (),
     "drools.dispatch.Dispatch": ("session_id", "serialized_result"),
+}
+
+# What the state needs on top of that. Upstream has it from 1.3 on.
+STATE_SEAMS: dict[str, tuple[str, ...]] = {
+    "ansible_rulebook.engine.enable_persistence": (
+        "parsed_args",
+        "variables",
+    ),
+    "ansible_rulebook.engine.enable_leader": (),
+    "ansible_rulebook.persistence._get_config_params": ("variables",),
+    "ansible_rulebook.persistence.get_action_a_priori": (
+        "rule_set",
+        "matching_uuid",
+        "index",
+    ),
+    "ansible_rulebook.rule_set_runner.get_action_a_priori": (),
+    "ansible_rulebook.rule_set_runner.update_action_info": (
+        "rule_set",
+        "matching_uuid",
+        "index",
+        "info",
+        "create",
+    ),
+    "ansible_rulebook.action.helper.update_action_info": (),
+    "drools.ruleset.add_action_info": (),
+    "drools.ruleset.update_action_info": (),
 }
 
 
@@ -180,6 +211,12 @@ def install(options: HaOptions) -> None:
     )
     engine.handle_async_messages = handle_async_messages
     engine.broadcast = broadcast
+    if _lacks_state() is None:
+        engine.enable_persistence = upstream.attach_state
+        engine.enable_leader = _stay_follower
+        rule_set_runner.get_action_a_priori = upstream.look_up_action
+        rule_set_runner.update_action_info = upstream.update_action
+        _upstream("action.helper").update_action_info = upstream.update_action
     actions = rule_set_runner.ACTION_CLASSES
     for name, action in list(actions.items()):
         if name in PLAYBOOKS:
@@ -187,19 +224,36 @@ def install(options: HaOptions) -> None:
         actions[name] = upstream.fence_action(action)
 
 
-def _check(path: str, parameters: tuple[str, ...]) -> None:
+def _lacks_state() -> str | None:
+    """Why this upstream cannot keep state, or None if it can."""
+    for path, parameters in STATE_SEAMS.items():
+        problem = _problem(path, parameters)
+        if problem:
+            return (
+                f"{UPSTREAM} {version(UPSTREAM)} cannot keep it, that takes "
+                f"1.3 ({path} {problem})"
+            )
+    return None
+
+
+def _problem(path: str, parameters: tuple[str, ...]) -> str:
+    """What is wrong with a seam, if anything."""
     module, *names = _split(path)
     found: Any = module
     for name in names:
         found = getattr(found, name, None)
-    problem = ""
     if found is None:
-        problem = "is missing"
-    elif parameters:
+        return "is missing"
+    if parameters:
         present = list(inspect.signature(found).parameters)
         lacking = [name for name in parameters if name not in present]
         if lacking:
-            problem = f"has no parameter {', '.join(lacking)}"
+            return f"has no parameter {', '.join(lacking)}"
+    return ""
+
+
+def _check(path: str, parameters: tuple[str, ...]) -> None:
+    problem = _problem(path, parameters)
     if problem:
         raise UpstreamChanged(
             f"{path} {problem} in {UPSTREAM} {version(UPSTREAM)}, which "
@@ -229,6 +283,7 @@ class _Upstream:
     def __init__(self, options: HaOptions) -> None:
         self._options = options
         self._worker: Any = None
+        self._records = _Records()
 
     # -- app ---------------------------------------------------------------
 
@@ -250,10 +305,28 @@ class _Upstream:
                 parsed_args.shutdown_delay,
                 _make_gate,
                 _shut_down,
+                _lacks_state() or self._records,
             )
-            await self._worker.run(lambda: run(parsed_args))
+            await self._worker.run(lambda: self._start(run, parsed_args))
 
         return run_as_worker
+
+    def _start(
+        self, run: Callable[..., Any], parsed_args: argparse.Namespace
+    ) -> Any:
+        """Upstream's run, which takes feedback sources only with state."""
+        own = getattr(parsed_args, "persistence_id", None)
+        if own:
+            logger.warning(
+                "--persistence-id %s is ignored: --ha-uuid names the state, "
+                "and --ha-postgres-dsn says where it is kept",
+                own,
+            )
+            parsed_args.persistence_id = None
+        _upstream("conf").settings.persistence_id = (
+            None if self._worker.state is None else str(self._options.ha_uuid)
+        )
+        return run(parsed_args)
 
     def wrap_run_rulesets(
         self, run_rulesets: Callable[..., Any]
@@ -318,6 +391,52 @@ class _Upstream:
             return channel
 
         return establish_and_listen
+
+    # -- the state ---------------------------------------------------------
+
+    def attach_state(
+        self, parsed_args: argparse.Namespace, variables: dict[str, Any]
+    ) -> None:
+        """``engine.enable_persistence``, before the rulesets are built."""
+        worker = self._worker
+        if worker.state is None:
+            return
+        from drools.ruleset import RulesetCollection
+
+        from .drools_state import GuardedEngine
+
+        read_config = _upstream("persistence")._get_config_params
+        engine = RulesetCollection.engine
+        worker.attach_state(engine, read_config(variables))
+        if worker.state is not None:
+            RulesetCollection.engine = GuardedEngine(
+                engine, worker.state_failed, worker.state.completed
+            )
+
+    def look_up_action(
+        self, rule_set: str, matching_uuid: str, index: int
+    ) -> dict[str, Any] | None:
+        """``get_action_a_priori``, for recovered matches only."""
+        state = self._worker.state
+        if state is None:
+            return None
+        found: dict[str, Any] | None = state.progress.look_up(
+            rule_set, matching_uuid, index
+        )
+        return found
+
+    def update_action(
+        self,
+        rule_set: str,
+        matching_uuid: str,
+        index: int,
+        info: dict[str, Any],
+        create: bool = False,
+    ) -> None:
+        """``update_action_info``, with as few writes as recovery needs."""
+        state = self._worker.state
+        if state is not None:
+            state.progress.update(rule_set, matching_uuid, index, info, create)
 
     def run_path(self, path: str, *args: Any, **kwargs: Any) -> Any:
         """``runpy.run_path``; a source's main comes under our rules."""
@@ -385,7 +504,7 @@ class _Upstream:
             def _run_action(
                 self, action: Any, action_item: Any, *args: Any, **kwargs: Any
             ) -> asyncio.Task[None]:
-                if self._worker.office.allows():
+                if self._may_start(action, action_item):
                     task: asyncio.Task[None] = super()._run_action(
                         action, action_item, *args, **kwargs
                     )
@@ -398,6 +517,16 @@ class _Upstream:
                 dropped.add_done_callback(self._handle_action_completion)
                 return dropped
 
+            def _may_start(self, action: Any, action_item: Any) -> bool:
+                if not self._worker.office.allows():
+                    return False
+                state = self._worker.state
+                if state is None:
+                    return True
+                state.progress.store_start = action.action in TEMPLATES
+                # A match that is not stored was none of a leader's.
+                return bool(action_item.rule_engine_results.matching_uuid)
+
             async def _run_multiple_actions(self, *args: Any) -> None:
                 self._worker.office.pin()
                 await super()._run_multiple_actions(*args)
@@ -409,6 +538,15 @@ class _Upstream:
 
             def ended_unasked(self) -> bool:
                 return self._over and self.shutdown is None
+
+            @property
+            def text(self) -> str:
+                definition: str = self.ruleset_queue_plan.ruleset.define()
+                return definition
+
+            @property
+            def has_facts(self) -> bool:
+                return bool(self._facts)
 
             def prime(self) -> None:
                 prime_facts(self.name, self._facts)
@@ -461,6 +599,10 @@ class _Upstream:
         if not self._worker.actions.may_go_on():
             raise asyncio.CancelledError
 
+    def _fencing_token(self) -> dict[str, str]:
+        term = self._worker.office.term
+        return {} if term is None else {TERM_VARIABLE: str(term.number)}
+
     def fence_action(self, base: Any) -> Any:
         """An action that looks at the term after semaphore and lock."""
         upstream = self
@@ -500,6 +642,7 @@ class _Upstream:
                     "envvars": {
                         **args.get("envvars", {}),
                         VARIABLE: self._tokens[-1],
+                        **upstream._fencing_token(),
                     },
                     "settings": {
                         **args.get("settings", {}),
@@ -545,25 +688,59 @@ async def _nothing() -> None:
     pass
 
 
+def _stay_follower() -> None:
+    """In place of ``enable_leader``: the election decides who leads."""
+
+
+class _Records:
+    """The progress of actions, stored by upstream's own calls."""
+
+    def read(self, ruleset: str, match: str, index: int) -> dict[str, Any]:
+        found = _upstream("persistence").get_action_a_priori(
+            ruleset, match, index
+        )
+        return dict(found or {})
+
+    def write(
+        self,
+        ruleset: str,
+        match: str,
+        index: int,
+        info: dict[str, Any],
+        new: bool,
+    ) -> None:
+        from drools import ruleset as drools
+
+        store = drools.add_action_info if new else drools.update_action_info
+        store(ruleset, match, index, json.dumps(info))
+
+
 async def handle_async_messages(reader: Any, writer: Any) -> None:
-    """Read the engine's timed matches until the rulebook ends.
+    """Read the engine's timed and recovered matches until the end.
 
     Upstream's reader takes a short read for a message and ends with the
     first match that it cannot deliver. Here a match of a session that was
-    reset meanwhile, at the end of a term, is skipped.
+    reset meanwhile, at the end of a term, is skipped, and a message of
+    thousands of matches lets others have a turn.
     """
     from drools.dispatch import Dispatch
     from drools.ruleset import RulesetCollection
 
+    from .messages import results_of
+
+    loop = asyncio.get_running_loop()
     try:
         while True:
             size = int.from_bytes(await reader.readexactly(4), "big")
-            message = json.loads(await reader.readexactly(size))
-            for result in message["result"]:
+            since = loop.time()
+            for session, result in results_of(await reader.readexactly(size)):
                 try:
-                    Dispatch(message["session_id"], result).run()
+                    Dispatch(session, result).run()
                 except Exception as error:
                     logger.warning("A timed match was skipped: %s", error)
+                if loop.time() - since > LONGEST_TURN:
+                    await asyncio.sleep(0)
+                    since = loop.time()
     except asyncio.IncompleteReadError:
         logger.debug("The engine has closed its channel")
     except asyncio.CancelledError:

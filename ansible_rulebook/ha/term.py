@@ -18,9 +18,13 @@ class Term:
         trusted_until: float,
         session_is_over: Callable[[], bool],
         clock: Callable[[], float],
+        session_pid: int = 0,
     ) -> None:
         self.number = number
-        """Counts this worker's terms, from 1."""
+        """Counts this worker's terms, from 1. With state it is the
+        cluster's fencing token: it rises with each term of any worker."""
+        self.session_pid = session_pid
+        """Process id of the server session that holds the lock."""
         self._trusted_until = trusted_until
         self._session_is_over = session_is_over
         self._clock = clock

@@ -8,7 +8,7 @@
 
 The order in :meth:`Worker.demote` and at the end of :meth:`Worker.run` is
 what keeps two workers from acting at the same time: no new event, no running
-source, no running action, an empty engine, and only then the lock.
+source, no running action, no write, an empty engine, and only then the lock.
 """
 
 from __future__ import annotations
@@ -22,13 +22,17 @@ from typing import Any, Awaitable, Callable, Coroutine
 from .actions import Actions
 from .election import LeaderElection, default_worker_id
 from .election_thread import ElectionThread
+from .errors import StateRefused
 from .gate import EventGate
 from .guardian import Guardian
 from .log import WorkerLog
 from .office import Office
-from .options import HaOptions
+from .options import HaOptions, StateMode
+from .progress import Records
+from .redaction import one_line
 from .rulesets import Ruleset, Rulesets
 from .sources import GRACE, Sources
+from .state import StateStore
 from .term import Term
 
 logger = logging.getLogger(__name__)
@@ -51,6 +55,8 @@ class Worker:
     :param shutdown_delay: seconds that running actions get at the end.
     :param make_gate: makes the gate for a ruleset's queue.
     :param broadcast: tells all rulesets to end: message, delay in seconds.
+    :param records: upstream's calls that store the progress of actions, or
+        the reason why there are none.
     """
 
     def __init__(
@@ -59,6 +65,7 @@ class Worker:
         shutdown_delay: float,
         make_gate: MakeGate,
         broadcast: Broadcast,
+        records: Records | str,
     ) -> None:
         self.options = options
         self.worker_id = options.worker_id or default_worker_id()
@@ -79,6 +86,11 @@ class Worker:
         self._main: asyncio.Task[None] | None = None
         self._left_at = 0.0
         self._drain: asyncio.Task[None] | None = None
+        self._records = records
+        self._reloaded: Term | None = None
+        self._resuming: asyncio.Task[None] | None = None
+        self.state: StateStore | None = None
+        """Keeps the engine's state, or None: then it ends with a term."""
 
     # -- from start to end -----------------------------------------------
 
@@ -89,11 +101,13 @@ class Worker:
         free.
 
         :raises ServerRefused: before anything is started.
+        :raises StateRefused: before anything is started.
         :raises PromotionFailed: see :class:`LeaderElection`.
         :raises Exception: what upstream's run ends with.
         """
         self.install_signal_handlers()
         reached = await self._make_election().check_server()
+        await self._find_state()
         self._election = ElectionThread(
             self._make_election,
             self.promote,
@@ -117,6 +131,36 @@ class Worker:
             raise self._failure
         if not self._main.cancelled():
             self._main.result()
+
+    async def _find_state(self) -> None:
+        mode = self.options.state
+        if mode is StateMode.OFF:
+            return
+        try:
+            if isinstance(self._records, str):
+                raise StateRefused(self._records)
+            self.state = StateStore(
+                self.options, self.worker_id, self._records, self._log
+            )
+            await self.state.survey()
+        except StateRefused as error:
+            self._refuse_state(error)
+
+    def _refuse_state(self, error: StateRefused) -> None:
+        """Elect without state, if the operator lets us.
+
+        :raises StateRefused: if not.
+        """
+        state, self.state = self.state, None
+        if state is not None:
+            state.abandon()
+        if self.options.state is StateMode.REQUIRED:
+            raise StateRefused(
+                f"--ha-state required: the state cannot be kept: {error}"
+            )
+        self._log.warning(
+            "The rules' state will not survive a failover", str(error)
+        )
 
     async def _contend_when_up(self, in_outage: bool) -> None:
         # A worker that is still building rulesets must not keep the lock
@@ -144,10 +188,16 @@ class Worker:
         await self.sources.end_all(0)
         self.office.leave()  # what upstream left running starts no action
         await self._end_actions()
+        if self._resuming is not None:
+            self._resuming.cancel()
+        if self.state is not None:
+            await self.state.retire()
         self._tell_counts()
         self.rulesets.clear()
         if self._election is not None:
             await self._election.stop()
+        if self.state is not None:
+            await self.state.close()
         self.guardian.dismiss()
 
     def _make_election(self, **callbacks: Any) -> LeaderElection:
@@ -202,9 +252,64 @@ class Worker:
             if self.is_leaving:
                 # The election has been told, or is about to be.
                 await self._loop.create_future()
-            self.office.enter(term)
-            self.rulesets.prime()
-            self.office.announce()
+            await self._assume(term)
+
+    async def _assume(self, term: Term) -> None:
+        """Act with the state that the last leader left."""
+        # Before the recovery: its matches arrive while it goes on.
+        self.office.enter(term)
+        if self.state is not None:
+            try:
+                await self.state.recover(term, self.rulesets.reset)
+            except StateRefused as error:
+                self._refuse_state(error)
+        await self._prime()
+        self.office.announce()
+
+    async def _prime(self) -> None:
+        """Give the engine the facts that it has not had yet."""
+        lacking = [
+            each
+            for each in self.rulesets.with_facts()
+            if self.state is None
+            or not self.state.is_primed(each.name, each.text)
+        ]
+        for ruleset in lacking:
+            ruleset.prime()
+        if self.state is not None and lacking:
+            await self.state.set_primed(
+                {each.name: each.text for each in lacking}
+            )
+
+    def attach_state(self, engine: Any, config: dict[str, Any]) -> None:
+        """Keep the state of this engine; its rulesets come after that.
+
+        :param config: Drools' settings, from upstream's variables.
+        :raises StateRefused: if that cannot be, and must.
+        """
+        assert self.state is not None
+        try:
+            self.state.attach(engine, config)
+        except StateRefused as error:
+            self._refuse_state(error)
+
+    def state_failed(self, error: Exception) -> None:
+        """The engine could not store something: nothing more may follow.
+
+        Called in the task that asked the engine. The event in its hand goes
+        back to its gate; this worker steps down, and whoever leads next
+        goes on with what is stored.
+        """
+        if self.state is None:
+            return
+        news = self.state.write_failed()
+        self.office.leave()
+        for gate in self._gates.values():
+            gate.give_back()
+        if news and self._election is not None:
+            why = f"the state could not be stored: {one_line(str(error))}"
+            self._log.warning("Stepping down", why)
+            self._election.step_down("the state could not be stored")
 
     async def demote(self, reason: str) -> None:
         """End everything that the term has started."""
@@ -214,6 +319,8 @@ class Worker:
                 gate.wake_all()
             await self.sources.end_term()
             await self._end_actions()
+            if self.state is not None:
+                await self.state.retire()
             self.rulesets.reset()
             self.guardian.unwatch()
 
@@ -228,6 +335,10 @@ class Worker:
 
     def reload(self) -> None:
         """The rulebook is being loaded anew; the election goes on."""
+        if self.state is not None:
+            # The engine is a new one: the term begins again with the state.
+            self._reloaded = self.office.term or self._reloaded
+            self.office.leave()
         self.rulesets.clear()
         self._gates.clear()
         gc.unfreeze()
@@ -238,10 +349,25 @@ class Worker:
             ruleset.prime()
         self.rulesets.started(ruleset)
         if self.rulesets.up.is_set():
+            if self._reloaded is not None:
+                self._resuming = asyncio.ensure_future(self._resume())
             # Upstream collects garbage after each 1,000 events: what was
             # loaded at the start, ours included, need not be looked at.
             gc.collect()
             gc.freeze()
+
+    async def _resume(self) -> None:
+        """Go on with the term in which the rulebook was loaded anew."""
+        async with self._transition:
+            term, self._reloaded = self._reloaded, None
+            if term is None or not term.is_current() or self.is_leaving:
+                return
+            try:
+                await self._assume(term)
+            except Exception as error:
+                self._log.exception("Cannot lead on after the reload")
+                if self._election is not None:
+                    self._election.step_down(f"the reload failed: {error}")
 
     @property
     def is_leaving(self) -> bool:

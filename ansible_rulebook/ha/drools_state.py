@@ -1,0 +1,279 @@
+"""Drools' side of the state: the only module that knows its Java names.
+
+drools_jpy 0.4 keeps sessions, matches and the progress of actions in
+PostgreSQL. What it lacks for several workers is done here with its own means:
+it always runs DDL when it connects, which would lock the tables that the
+leader is writing to, and waits 30 seconds for a connection in the middle of
+the rulebook's event loop.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any, Callable, Mapping
+
+from .errors import (
+    HaError,
+    ServerUnavailable,
+    StateFenced,
+    StateRefused,
+    StateTampered,
+)
+from .redaction import one_line
+
+logger = logging.getLogger(__name__)
+
+ENGINE = "org.drools.ansible.rulebook.integration.core.jpy.AstRulesEngine"
+HA_UTILS = "org.drools.ansible.rulebook.integration.ha.api.HAUtils"
+ACCESS = "com.fasterxml.jackson.databind.util.ClassUtil"
+POOL = "com.zaxxer.hikari.HikariDataSource"
+POOLED = 1  # connections that wait in the pool; two more when needed
+
+# All that Drools says when a statement has failed. jpy passes a Java
+# exception on as a RuntimeError with nothing but its text.
+FAILED = "Failed to "
+DATABASE = "PostgreSQL"
+TAMPERED = "integrity check failed"
+
+# What changes the state and is written before the call returns.
+WRITES = (
+    "assertEvent",
+    "assertFact",
+    "retractFact",
+    "retractMatchingFacts",
+    "advanceTime",
+    "addActionInfo",
+    "updateActionInfo",
+)
+RUNTIME_EXCEPTION = "java.lang.RuntimeException: "
+NUL = "\\u0000"  # in JSON; PostgreSQL's text cannot hold it
+
+
+def is_failed_write(error: Exception) -> bool:
+    """Whether Drools failed to store something, so its state is spoilt."""
+    text = str(error)
+    return FAILED in text and DATABASE in text
+
+
+class DroolsState:
+    """The state of one engine of drools_jpy.
+
+    Its methods block; :meth:`enable_leader` reads and replays everything
+    that is stored.
+
+    :param engine: the Java object.
+    """
+
+    def __init__(self, engine: Any) -> None:
+        self._engine = engine
+        self._dedup_window: int | None = None
+        self.is_initialised = False
+
+    @staticmethod
+    def create_tables(ha_uuid: str, params: Mapping[str, str]) -> None:
+        """Create Drools' tables, or bring them up to date.
+
+        :param params: as Drools wants them, see :mod:`.jdbc`.
+        :raises HaError: with Drools' reason.
+        """
+        import jpy
+
+        engine = jpy.get_type(ENGINE)()
+        try:
+            _initialise(engine, ha_uuid, "init-db", params, {})
+        finally:
+            engine.shutdown()
+
+    def initialise(
+        self,
+        ha_uuid: str,
+        worker: str,
+        params: Mapping[str, str],
+        config: Mapping[str, Any],
+        patience: float,
+    ) -> None:
+        """Connect. Reads and writes nothing that the leader owns.
+
+        The parameters have to put ``pg_temp`` first on the search path:
+        then the DDL that Drools runs each time makes temporary tables, which
+        are dropped here with the connections that made them.
+
+        :param patience: seconds to wait for a connection from now on.
+        :raises HaError: with Drools' reason.
+        """
+        _initialise(self._engine, ha_uuid, worker, params, config)
+        pool = self._pool()
+        pool.setMinimumIdle(POOLED)
+        pool.setConnectionTimeout(max(int(patience * 1000), 250))
+        pool.getHikariPoolMXBean().softEvictConnections()
+        window = config.get("dedup_buffer_size")
+        self._dedup_window = None if window is None else int(window)
+        self.is_initialised = True
+
+    def enable_leader(self) -> None:
+        """Recover what is stored, and write from here on.
+
+        Matches whose actions had not run come through the async channel
+        before this returns.
+
+        :raises StateFenced: if the database knows another leader.
+        :raises StateTampered: if the stored state fits no checksum.
+        :raises ServerUnavailable: if the server did not answer.
+        """
+        try:
+            self._engine.enableLeader()
+        except RuntimeError as error:
+            raise _classified(error) from None
+        if self._dedup_window is not None:
+            # Recovery sets it back to Drools' default of 5.
+            for executor in self._executors():
+                executor.getHaSessionContext().setMaxProcessedIds(
+                    self._dedup_window
+                )
+
+    def disable_leader(self) -> None:
+        """Write no more; touches no connection."""
+        self._engine.disableLeader()
+
+    def checksum(self, ruleset: str) -> str | None:
+        """The checksum that the stored state of a ruleset ought to have."""
+        import jpy
+
+        stored = self._manager().getPersistedSessionState(ruleset)
+        if stored is None:
+            return None
+        return str(jpy.get_type(HA_UTILS).calculateStateSHA(stored))
+
+    def written_checksum(self, ruleset: str) -> str | None:
+        """The checksum of what the engine believes to have stored."""
+        state = self._manager().getInMemorySessionState(ruleset)
+        return None if state is None else str(state.getCurrentStateSHA())
+
+    # -- Java's private parts --------------------------------------------
+
+    def _manager(self) -> Any:
+        return _peek(self._engine, "haStateManager")
+
+    def _pool(self) -> Any:
+        import jpy
+
+        return jpy.cast(_peek(self._manager(), "dataSource"), POOL)
+
+    def _executors(self) -> list[Any]:
+        container = _peek(self._engine, "rulesExecutorContainer")
+        return _list(container.getAllExecutors())
+
+
+class GuardedEngine:
+    """The engine, with each failed write told before anybody can go on.
+
+    Drools' state is spoilt by a write that failed and is followed by one
+    that succeeds, so the first has to be the last.
+
+    :param engine: the Java object.
+    :param failed: told of a failed write, in the caller's thread.
+    :param completed: takes the place of ``deleteActionInfo``: told of each
+        match whose last action has run.
+    """
+
+    def __init__(
+        self,
+        engine: Any,
+        failed: Callable[[Exception], None],
+        completed: Callable[[str], None],
+    ) -> None:
+        self._engine = engine
+        self._failed = failed
+        self._completed = completed
+        for name in WRITES:
+            setattr(self, name, self._guarded(getattr(engine, name)))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    def deleteActionInfo(self, session: int, match: str) -> None:
+        """All actions of a match have run."""
+        self._completed(match)
+
+    def _guarded(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        def call(session: int, *values: Any) -> Any:
+            if values and isinstance(values[0], str) and NUL in values[0]:
+                from drools.exceptions import MessageNotHandledException
+
+                logger.error(
+                    "An event or fact with a NUL character cannot be stored "
+                    "in PostgreSQL and is dropped"
+                )
+                raise MessageNotHandledException("contains a NUL character")
+            try:
+                return method(session, *values)
+            except RuntimeError as error:
+                if is_failed_write(error):
+                    self._failed(error)
+                raise
+
+        return call
+
+
+def reason(error: Exception) -> str:
+    """The innermost sentence of a Java exception, on one line."""
+    text = one_line(str(error)).split(" at org.", 1)[0]
+    while text.startswith(RUNTIME_EXCEPTION):
+        text = text[len(RUNTIME_EXCEPTION) :]
+    return text
+
+
+def _classified(error: Exception) -> HaError:
+    text = str(error)
+    if TAMPERED in text:
+        return StateTampered(reason(error))
+    if "belongs to term" in text:
+        return StateFenced(reason(error))
+    return ServerUnavailable(reason(error))
+
+
+def _initialise(
+    engine: Any,
+    ha_uuid: str,
+    worker: str,
+    params: Mapping[str, str],
+    config: Mapping[str, Any],
+) -> None:
+    try:
+        engine.initializeHA(
+            ha_uuid, worker, json.dumps(dict(params)), json.dumps(dict(config))
+        )
+    except RuntimeError as error:
+        text = reason(error)
+        if "permission denied" in text or "Unsupported" in text:
+            raise StateRefused(text) from None
+        raise ServerUnavailable(text) from None
+
+
+def _peek(target: Any, name: str) -> Any:
+    """A private field of a Java object.
+
+    Reflection asks who calls, and Python is nobody; Jackson, which Drools
+    brings along, asks on our behalf.
+    """
+    import jpy
+
+    holder = target.getClass()
+    while holder is not None:
+        try:
+            found = holder.getDeclaredField(name)
+        except RuntimeError:
+            holder = holder.getSuperclass()
+            continue
+        jpy.get_type(ACCESS).checkAndFixAccess(found, True)
+        return found.get(target)
+    raise StateRefused(f"drools_jpy has no {name} any more")
+
+
+def _list(collection: Any) -> list[Any]:
+    found = []
+    iterator = collection.iterator()
+    while iterator.hasNext():
+        found.append(iterator.next())
+    return found

@@ -1,0 +1,41 @@
+"""What the engine sends through its asynchronous channel."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Iterator
+
+SMALL = 65536  # bytes that are parsed in no time
+RESULTS = '"result":['
+
+_decoder = json.JSONDecoder()
+
+
+def results_of(message: bytes) -> Iterator[tuple[int, Any]]:
+    """The matches of one message, each with its session's number.
+
+    After a failover one message can carry many thousands. Parsed at once it
+    would stop the event loop for longer than a lease may last, so this
+    parses one match after the other.
+
+    :raises ValueError: if it is not a message of the engine.
+    """
+    text = message.decode()
+    start = text.find(RESULTS) if len(message) > SMALL else -1
+    head: dict[str, Any] = {}
+    if start >= 0:
+        try:
+            head = json.loads(text[:start] + RESULTS + "]}")
+        except ValueError:
+            start = -1  # something else stands before it
+    if start < 0:
+        whole = json.loads(text)
+        for result in whole["result"]:
+            yield whole["session_id"], result
+        return
+    place = start + len(RESULTS)
+    while text[place] != "]":
+        result, place = _decoder.raw_decode(text, place)
+        yield head["session_id"], result
+        if text[place] == ",":
+            place += 1

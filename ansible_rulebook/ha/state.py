@@ -1,0 +1,347 @@
+"""The rule engine's state, kept in PostgreSQL and handed on at failover.
+
+::
+
+    prepare    once: rights, tables, the engine's connections
+    recover    at promotion: claim the term, read what the last leader left
+    retire     at demotion: write no more
+    close      at the end
+
+All that blocks runs in one thread of its own, one thing after the other: a
+retirement that comes amid a recovery waits for it, and the event loop goes
+on meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import secrets
+import threading
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Callable, Deque, Mapping, TypeVar
+
+from .conninfo import Conninfo
+from .drools_state import DroolsState
+from .errors import (
+    HaError,
+    ServerUnavailable,
+    StateFenced,
+    StateRefused,
+    StateTampered,
+)
+from .jdbc import application_name, jdbc_parameters
+from .lease import Timings
+from .lock import lock_key
+from .log import WorkerLog
+from .options import HaOptions
+from .progress import Progress, Records
+from .state_database import StateDatabase
+from .term import Term
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+# A window that ended while nobody led fires late rather than never.
+GRACE_PERIOD = 3600  # seconds, unless the variables say otherwise
+RETRY_FLUSH = 1.0  # seconds
+LONGEST_JDBC_CONNECT = 5.0  # seconds
+
+
+class StateStore:
+    """What one worker keeps of the cluster's state.
+
+    Lives on upstream's event loop. Whatever raises :class:`StateRefused`
+    cannot be mended by trying again.
+
+    :param options: what the operator asked for.
+    :param worker_id: for people who look into the table of terms.
+    :param records: upstream's own calls that store an action's progress.
+    :param log: for what operators have to see.
+    """
+
+    def __init__(
+        self,
+        options: HaOptions,
+        worker_id: str,
+        records: Records,
+        log: WorkerLog,
+    ) -> None:
+        self._ha_uuid = str(options.ha_uuid)
+        self._key = lock_key(options.ha_uuid)
+        self._worker_id = worker_id
+        self._log = log
+        self._conninfo = Conninfo(options.dsn)
+        self._timings = Timings.of(
+            options.poll_interval, options.lease_duration
+        )
+        self._writer = application_name(self._key, secrets.token_hex(8))
+        self._database = StateDatabase(
+            self._conninfo,
+            options.ha_uuid,
+            self._writer,
+            worker_id,
+            self._timings,
+        )
+        self._drools: DroolsState | None = None
+        self._search_path = ""
+        self._config: Mapping[str, Any] = {}
+        self._primed: dict[str, str] = {}
+        self._leading = False
+        self._completed: Deque[str] = deque()
+        self._flushing = threading.Lock()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="ha-state")
+        self.progress = Progress(records)
+
+    # -- before the first term -------------------------------------------
+
+    async def survey(self) -> bool:
+        """Find out early whether this worker can keep state at all.
+
+        :returns: whether the server was reached.
+        :raises StateRefused: if it cannot.
+        """
+        try:
+            await self._in_thread(self._look)
+        except ServerUnavailable as error:
+            logger.debug("State is looked at later: %s", error)
+            return False
+        return True
+
+    def _look(self) -> None:
+        self._jdbc_parameters()  # refuses what JDBC cannot do
+        survey = self._database.survey()
+        obstacle = survey.obstacle()
+        if obstacle is not None:
+            raise StateRefused(obstacle)
+        self._search_path = survey.search_path
+
+    def attach(self, engine: Any, config: Mapping[str, Any]) -> None:
+        """Keep the state of this engine. Sessions of it come after that.
+
+        If the server cannot be reached now, that is made up for at the
+        first promotion.
+
+        :param engine: the Java object.
+        :param config: Drools' settings: encryption, grace period and so on.
+        :raises StateRefused: if this worker cannot keep state.
+        """
+        self._drools = DroolsState(engine)
+        self._config = {
+            "expired_window_grace_period": GRACE_PERIOD,
+            **config,
+        }
+        if not self._search_path:
+            return  # not reached before: do not block the start on it
+        try:
+            self._thread.submit(self._initialise).result()
+        except ServerUnavailable as error:
+            self._log.warning(
+                "The state will be connected to at promotion", str(error)
+            )
+
+    def _initialise(self) -> None:
+        drools = self._engine()
+        survey = self._database.survey()
+        obstacle = survey.obstacle()
+        if obstacle is not None:
+            raise StateRefused(obstacle)
+        self._search_path = survey.search_path
+        if not survey.is_complete:
+            self._create_tables()
+        drools.initialise(
+            self._ha_uuid,
+            self._worker_id,
+            # Drools runs DDL each time that it connects. In the temporary
+            # schema it locks nothing that the leader is writing to.
+            self._jdbc_parameters(f"pg_temp, {self._search_path}"),
+            self._config,
+            self._patience(),
+        )
+
+    def _create_tables(self) -> None:
+        self._log.info("Creating the tables for the state")
+        self._database.create(
+            lambda: DroolsState.create_tables(
+                self._ha_uuid, self._jdbc_parameters()
+            )
+        )
+
+    def _jdbc_parameters(self, search_path: str = "") -> dict[str, str]:
+        options = "-c idle_in_transaction_session_timeout=10s"
+        if search_path:
+            options += f" -c search_path={_escaped(search_path)}"
+        # A silent server blocks the rulebook's event loop for so long.
+        limit = max(1, round(self._timings.demote_within))
+        return jdbc_parameters(
+            self._conninfo,
+            self._writer,
+            options=options,
+            extra={
+                "socketTimeout": str(limit),
+                "connectTimeout": str(limit),
+                "tcpKeepAlive": "true",
+            },
+        )
+
+    def _patience(self) -> float:
+        return min(self._timings.demote_within / 2, LONGEST_JDBC_CONNECT)
+
+    # -- terms -----------------------------------------------------------
+
+    async def recover(self, term: Term, reset: Callable[[], None]) -> None:
+        """Begin a term with the state that the last leader left.
+
+        The term gets its number. Matches whose actions had not run arrive
+        before this returns.
+
+        :param reset: makes new engine sessions, in the event loop.
+        :raises LeadershipLost: if the lock is somebody else's by now.
+        :raises HaError: if the state cannot be recovered; retire then.
+        """
+        if not self._engine().is_initialised:
+            await self._in_thread(self._initialise)
+            # Sessions that were made before that keep no state.
+            reset()
+        await self._in_thread(self._claim, term)
+        self._leading = True
+        try:
+            await self._in_thread(self._engine().enable_leader)
+        except StateTampered as error:
+            await self._in_thread(self._mend, error)
+            reset()
+            await self._in_thread(self._engine().enable_leader)
+
+    def _claim(self, term: Term) -> None:
+        self._flush()  # of an earlier term of this worker
+        number, self._primed = self._database.claim(
+            self._key, term.session_pid
+        )
+        term.number = number
+        self.progress.recovered(self._database.progress())
+
+    def _mend(self, error: Exception) -> None:
+        # After a crash amid an outage the checksum can be ahead of what was
+        # stored; what is stored is whole, since it was stored at once.
+        drools = self._engine()
+        drools.disable_leader()
+        for name, stored in self._database.session_shas().items():
+            actual = drools.checksum(name)
+            if actual is not None and actual != stored:
+                self._log.warning(
+                    "The state's checksum was wrong and has been mended",
+                    str(error),
+                    ruleset=name,
+                )
+                self._database.set_session_sha(name, actual)
+
+    def is_primed(self, ruleset: str, text: str) -> bool:
+        """Whether a ruleset has had its gathered facts, in any term."""
+        return self._primed.get(ruleset) == _digest(text)
+
+    async def set_primed(self, rulesets: Mapping[str, str]) -> None:
+        """These rulesets, by name, have had their facts.
+
+        :raises HaError: if that could not be stored.
+        """
+        primed = {name: _digest(text) for name, text in rulesets.items()}
+        await self._in_thread(self._database.set_primed, primed)
+        self._primed.update(primed)
+
+    def write_failed(self) -> bool:
+        """A write has failed: none may follow, or the state is spoilt.
+
+        :returns: whether that is news.
+        """
+        self._engine().disable_leader()
+        news, self._leading = self._leading, False
+        return news
+
+    async def retire(self) -> None:
+        """End a term: record what has run, write nothing from here on."""
+        self._leading = False
+        await self._in_thread(self._retire)
+
+    def _retire(self) -> None:
+        self._flush()
+        if self._drools is not None and self._drools.is_initialised:
+            self._drools.disable_leader()
+
+    # -- completed matches -----------------------------------------------
+
+    def completed(self, match: str) -> None:
+        """All actions of a match have run: it is not to be recovered.
+
+        Stored from the thread, many in one commit, since nobody waits for
+        it: if this worker dies before, they run once more, as they would
+        if it had died just before it could say so.
+        """
+        self.progress.forget(match)
+        self._completed.append(match)
+        if self._flushing.acquire(blocking=False):
+            self._thread.submit(self._flush_until_empty)
+
+    def _flush_until_empty(self) -> None:
+        self._flushing.release()  # what comes from here on asks anew
+        self._flush()
+
+    def _flush(self) -> None:
+        batch: list[str] = []
+        while self._completed:
+            batch.append(self._completed.popleft())
+        if not batch:
+            return
+        try:
+            self._database.delete_matches(batch)
+        except StateFenced:
+            # Another leads and has these matches; it decides.
+            self._log.warning(
+                "Completed matches were not recorded: another worker leads",
+                matches=len(batch),
+            )
+        except HaError as error:
+            # Tried again with the next one, or at the end of the term.
+            self._completed.extendleft(reversed(batch))
+            logger.warning(
+                "%d completed matches could not be recorded yet: %s",
+                len(batch),
+                error,
+            )
+
+    @property
+    def unrecorded(self) -> int:
+        """How many completed matches are not stored yet."""
+        return len(self._completed)
+
+    # -- the end ---------------------------------------------------------
+
+    async def close(self) -> None:
+        """Disconnect."""
+        await self._in_thread(self._database.close)
+        self._thread.shutdown(wait=False)
+
+    def abandon(self) -> None:
+        """Disconnect when that is possible; wait for nothing."""
+        self._thread.submit(self._database.close)
+        self._thread.shutdown(wait=False)
+
+    def _engine(self) -> DroolsState:
+        if self._drools is None:
+            raise HaError("no engine to keep the state of")
+        return self._drools
+
+    async def _in_thread(self, work: Callable[..., T], *args: Any) -> T:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, work, *args)
+
+
+def _escaped(value: str) -> str:
+    """A value among the ``options`` of a session."""
+    return value.replace("\\", "\\\\").replace(" ", "\\ ")
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

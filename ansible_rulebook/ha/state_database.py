@@ -1,0 +1,329 @@
+"""The state's own session with PostgreSQL: rights, schema, fence, records."""
+
+from __future__ import annotations
+
+import json
+import logging
+import uuid
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any, Callable, Iterable, Iterator
+
+import psycopg
+from psycopg import Connection
+from psycopg.conninfo import make_conninfo
+
+from . import state_sql as sql
+from .conninfo import Conninfo
+from .errors import (
+    HaError,
+    LeadershipLost,
+    ServerUnavailable,
+    StateFenced,
+    StateRefused,
+)
+from .lease import Timings
+
+logger = logging.getLogger(__name__)
+
+CLAIM_PATIENCE = 0.25  # seconds for writes under way, before they are ended
+CLAIM_TRIES = 20
+DDL_PATIENCE = 10.0  # seconds to wait for a table that is in use
+LONGEST_CONNECT = 10  # seconds
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a role finds in the database, and what it may do there."""
+
+    schema: str | None
+    may_create: bool
+    may_use_temporary: bool
+    search_path: str
+    role: str
+    database: str
+    has_terms: bool
+    missing_tables: tuple[str, ...] = ()
+    unfenced_tables: tuple[str, ...] = ()
+    lacking: tuple[str, ...] = field(default=())
+
+    @property
+    def is_complete(self) -> bool:
+        """Tables and fence are there."""
+        return (
+            self.has_terms
+            and not self.missing_tables
+            and not self.unfenced_tables
+        )
+
+    def obstacle(self) -> str | None:
+        """Why this role cannot keep state here, or None if it can."""
+        if not self.may_use_temporary:
+            return (
+                f"role {self.role} lacks TEMPORARY on database {self.database}"
+            )
+        if self.is_complete:
+            if self.lacking:
+                return f"role {self.role} lacks {', '.join(self.lacking)}"
+            return None
+        if self.schema is None:
+            return f"no schema of the search_path {self.search_path} exists"
+        if not self.may_create:
+            return (
+                f"role {self.role} lacks CREATE on schema {self.schema}, and "
+                "the tables are not there; let their owner run "
+                "'ansible-rulebook-ha init-db'"
+            )
+        return None
+
+
+class StateDatabase:
+    """One session, used by one thread at a time; opened anew when lost.
+
+    :param conninfo: where the server is.
+    :param ha_uuid: whose state.
+    :param writer: the ``application_name`` that the fence knows this
+        process by; the engine's sessions have the same.
+    :param worker_id: for people who look into the table of terms.
+    :param timings: the time limits are made from the lease.
+    """
+
+    def __init__(
+        self,
+        conninfo: Conninfo,
+        ha_uuid: uuid.UUID,
+        writer: str,
+        worker_id: str,
+        timings: Timings,
+    ) -> None:
+        self._conninfo = conninfo
+        self._writer = writer
+        self._names = {
+            "ha_uuid": str(ha_uuid),
+            "writer": writer,
+            "worker_id": worker_id,
+        }
+        self._timings = timings
+        self._connection: Connection[Any] | None = None
+
+    # -- before the first term -------------------------------------------
+
+    def survey(self) -> Survey:
+        """Look at what is there.
+
+        :raises ServerUnavailable: if the server cannot be asked now.
+        """
+        tables = list(sql.DROOLS_TABLES)
+        with self._transaction() as connection:
+            row = connection.execute(
+                sql.SURVEY,
+                {"tables": tables, "fenced": list(sql.FENCED_TABLES)},
+            ).fetchone()
+            assert row is not None
+            lacking: list[str] = []
+            if row[4] and not row[5]:
+                lacking = [
+                    name
+                    for (name,) in connection.execute(
+                        sql.LACKING, {"tables": [*tables, sql.TERM_TABLE]}
+                    )
+                ]
+        return Survey(
+            schema=row[0],
+            may_use_temporary=row[1],
+            may_create=row[2],
+            search_path=row[3],
+            has_terms=row[4],
+            missing_tables=tuple(row[5] or ()),
+            unfenced_tables=tuple(row[6] or ()),
+            lacking=tuple(lacking),
+            role=row[7],
+            database=row[8],
+        )
+
+    def create(self, create_tables: Callable[[], None]) -> None:
+        """Create what is missing. Several workers may try at once.
+
+        :param create_tables: creates Drools' own tables, in sessions of its
+            own.
+        :raises StateRefused: if the role may not.
+        :raises ServerUnavailable: if the server cannot be asked now.
+        """
+        if self.survey().missing_tables:
+            create_tables()
+        with self._transaction() as connection:
+            milliseconds = int(DDL_PATIENCE * 1000)
+            connection.execute(f"SET LOCAL lock_timeout = {milliseconds}")
+            connection.execute(sql.LOCK_SCHEMA)
+            survey = self._look_for_fence(connection)
+            if not survey[0]:
+                connection.execute(sql.CREATE_FENCE)
+            for table in survey[1]:
+                connection.execute(sql.CREATE_TRIGGER.format(table=table))
+
+    @staticmethod
+    def _look_for_fence(
+        connection: Connection[Any],
+    ) -> tuple[bool, list[str]]:
+        row = connection.execute(
+            sql.SURVEY,
+            {
+                "tables": list(sql.DROOLS_TABLES),
+                "fenced": list(sql.FENCED_TABLES),
+            },
+        ).fetchone()
+        assert row is not None
+        return row[4], row[6] or []
+
+    # -- terms -----------------------------------------------------------
+
+    def claim(self, key: int, holder: int) -> tuple[int, dict[str, str]]:
+        """Begin a term: from here on nobody else's writes are let in.
+
+        :param key: of the advisory lock that makes a leader.
+        :param holder: process id of the server session that holds it.
+        :returns: the term's number, which rises with each claim of any
+            worker (a fencing token), and what is known of gathered facts.
+        :raises LeadershipLost: if that session does not hold the lock.
+        :raises ServerUnavailable: if the server cannot be asked now.
+        """
+        bits = key % 2**64
+        wanted = {
+            **self._names,
+            "holder": holder,
+            "high": bits >> 32,
+            "low": bits & 0xFFFFFFFF,
+        }
+        for _ in range(CLAIM_TRIES):
+            try:
+                return self._claim(wanted)
+            except psycopg.errors.LockNotAvailable:
+                logger.warning(
+                    "A write of an earlier leader is still under way: "
+                    "ending its sessions"
+                )
+            self._end_writers()
+        raise ServerUnavailable("somebody keeps the row of the term locked")
+
+    def _claim(self, wanted: dict[str, Any]) -> tuple[int, dict[str, str]]:
+        with self._transaction() as connection:
+            patience = int(CLAIM_PATIENCE * 1000)
+            connection.execute(f"SET LOCAL lock_timeout = {patience}")
+            connection.execute(sql.FIRST_TERM, wanted)
+            connection.execute(sql.LOCK_TERM, wanted)
+            row = connection.execute(sql.CLAIM_TERM, wanted).fetchone()
+        if row is None:
+            raise LeadershipLost("the lock was gone before the term began")
+        return int(row[0]), dict(row[1])
+
+    def _end_writers(self) -> None:
+        with self._transaction() as connection:
+            connection.execute(sql.END_WRITERS, self._names)
+
+    def set_primed(self, primed: dict[str, str]) -> None:
+        """Remember which rulesets have had their gathered facts.
+
+        :raises ServerUnavailable: if that could not be stored.
+        """
+        with self._transaction() as connection:
+            connection.execute(
+                sql.SET_PRIMED, {**self._names, "primed": json.dumps(primed)}
+            )
+
+    # -- records ---------------------------------------------------------
+
+    def delete_matches(self, uuids: Iterable[str]) -> None:
+        """Record that all actions of these matches have run.
+
+        :raises StateFenced: if another worker leads.
+        :raises ServerUnavailable: if that could not be stored.
+        """
+        with self._transaction() as connection:
+            connection.execute(
+                sql.DELETE_MATCHES, {**self._names, "uuids": list(uuids)}
+            )
+
+    def progress(self) -> set[tuple[str, int]]:
+        """Which actions of pending matches have a record.
+
+        :raises ServerUnavailable: if the server cannot be asked now.
+        """
+        with self._transaction() as connection:
+            rows = connection.execute(sql.PROGRESS, self._names).fetchall()
+        return {(match, index) for match, index in rows}
+
+    def session_shas(self) -> dict[str, str]:
+        """Each ruleset's checksum of its state, as stored.
+
+        :raises ServerUnavailable: if the server cannot be asked now.
+        """
+        with self._transaction() as connection:
+            rows = connection.execute(sql.SESSION_SHAS, self._names)
+            return {str(name): str(sha) for name, sha in rows}
+
+    def set_session_sha(self, name: str, sha: str) -> None:
+        """Store another checksum for a ruleset's state.
+
+        :raises StateFenced: if another worker leads.
+        :raises ServerUnavailable: if that could not be stored.
+        """
+        with self._transaction() as connection:
+            connection.execute(
+                sql.SET_SESSION_SHA, {**self._names, "name": name, "sha": sha}
+            )
+
+    # -- the session -----------------------------------------------------
+
+    def close(self) -> None:
+        """End the session."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(psycopg.Error, OSError):
+                connection.close()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection[Any]]:
+        try:
+            connection = self._open()
+            with connection.transaction():
+                yield connection
+        except psycopg.errors.LockNotAvailable:
+            raise
+        except psycopg.Error as error:
+            raise self._classified(error) from None
+
+    def _open(self) -> Connection[Any]:
+        if self._connection is None or self._connection.closed:
+            self._connection = psycopg.connect(
+                make_conninfo("", **self._conninfo.merged(**self._options())),
+                prepare_threshold=None,
+            )
+        return self._connection
+
+    def _options(self) -> dict[str, Any]:
+        limit = self._timings.demote_within
+        ours: dict[str, Any] = {
+            "application_name": self._writer,
+            "connect_timeout": min(max(int(limit), 2), LONGEST_CONNECT),
+            "tcp_user_timeout": max(int(limit * 1000), 1000),
+            "keepalives_idle": max(1, int(limit)),
+            "keepalives_interval": 1,
+            "keepalives_count": 3,
+        }
+        if not self._conninfo.get("target_session_attrs"):
+            ours["target_session_attrs"] = "read-write"
+        return ours
+
+    def _classified(self, error: psycopg.Error) -> HaError:
+        text = self._conninfo.redact(str(error))
+        if error.sqlstate == sql.FENCED:
+            return StateFenced(text)
+        if isinstance(error, psycopg.errors.InsufficientPrivilege):
+            return StateRefused(text)
+        # What was under way is unknown: begin with a new session.
+        self.close()
+        if isinstance(
+            error, (psycopg.OperationalError, psycopg.InterfaceError)
+        ):
+            return ServerUnavailable(text)
+        return HaError(text)
