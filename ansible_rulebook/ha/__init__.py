@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from .errors import OptionError as OptionError
     from .errors import PromotionFailed as PromotionFailed
     from .errors import ServerRefused as ServerRefused
+    from .errors import StateRefused as StateRefused
     from .lease import Timings as Timings
+    from .office import fencing_token as fencing_token
     from .term import Term as Term
 
 _HOMES = {
@@ -25,6 +27,8 @@ _HOMES = {
     "OptionError": "errors",
     "PromotionFailed": "errors",
     "ServerRefused": "errors",
+    "StateRefused": "errors",
+    "fencing_token": "office",
     "Timings": "lease",
     "Term": "term",
 }

@@ -28,6 +28,7 @@ ENGINE = "org.drools.ansible.rulebook.integration.core.jpy.AstRulesEngine"
 HA_UTILS = "org.drools.ansible.rulebook.integration.ha.api.HAUtils"
 ACCESS = "com.fasterxml.jackson.databind.util.ClassUtil"
 POOL = "com.zaxxer.hikari.HikariDataSource"
+POOL_LOG = ("org.slf4j.simpleLogger.log.com.zaxxer.hikari", "warn")
 POOLED = 1  # connections that wait in the pool; two more when needed
 
 # All that Drools says when a statement has failed. jpy passes a Java
@@ -66,6 +67,7 @@ class DroolsState:
     """
 
     def __init__(self, engine: Any) -> None:
+        _quieten_pool()
         self._engine = engine
         self._dedup_window: int | None = None
         self.is_initialised = False
@@ -79,6 +81,7 @@ class DroolsState:
         """
         import jpy
 
+        _quieten_pool()
         engine = jpy.get_type(ENGINE)()
         try:
             _initialise(engine, ha_uuid, "init-db", params, {})
@@ -222,6 +225,14 @@ def reason(error: Exception) -> str:
     while text.startswith(RUNTIME_EXCEPTION):
         text = text[len(RUNTIME_EXCEPTION) :]
     return text
+
+
+def _quieten_pool() -> None:
+    """No lines about each pool that starts, but for who debugs."""
+    import jpy
+
+    if not logger.isEnabledFor(logging.DEBUG):
+        jpy.get_type("java.lang.System").setProperty(*POOL_LOG)
 
 
 def _classified(error: Exception) -> HaError:

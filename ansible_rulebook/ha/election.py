@@ -403,8 +403,9 @@ class LeaderElection:
             self._term.end()
         self.leader_event.clear()
         self.follower_event.set()
-        if led:
-            self._log.info("Lost leadership", reason)
+        if led and self._term is not None:
+            number = self._term.number
+            self._log.info("Lost leadership", reason, term=number)
         else:
             self._log.info("Not promoted", reason)
         self._demotion = asyncio.ensure_future(self._demotion_for(reason))

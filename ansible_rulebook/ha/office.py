@@ -9,6 +9,25 @@ from .term import Term
 
 _UNPINNED = object()
 _pinned_term: ContextVar[object] = ContextVar("term", default=_UNPINNED)
+_present: list[Office] = []  # at most one: that of this process's worker
+
+
+def fencing_token() -> int | None:
+    """The number of the term that this worker is in, for plugins.
+
+    With state it rises with every term of any worker of the cluster, so a
+    system that remembers the highest one that it has seen can refuse a
+    worker that has been replaced without knowing it yet (Kleppmann, "How to
+    do distributed locking", 2016). Without state it counts this worker's
+    terms and is of no use for that.
+
+    :returns: None on a worker that does not lead, and without HA.
+    """
+    for office in _present:
+        term = office.may_act()
+        if term is not None:
+            return term.number
+    return None
 
 
 class Office:
@@ -28,6 +47,7 @@ class Office:
         """The term that may act: the engine's actions, then the sources."""
         self._announced: Term | None = None
         self._next = asyncio.Event()
+        _present[:] = [self]
 
     def may_act(self) -> Term | None:
         """The term in which actions may start now, promotion included."""
@@ -50,11 +70,8 @@ class Office:
         return pinned is _UNPINNED or pinned is term
 
     def still_allows(self, term: Term | None) -> bool:
-        """Whether it is still that term, for who has asked before.
-
-        Asks the clock but not the socket, which takes most of the time.
-        """
-        return term is not None and term is self.term and term.is_trusted()
+        """Whether it is still that term, for who has asked before."""
+        return term is not None and term is self.term and term.is_current()
 
     def leads(self) -> bool:
         """Whether events may enter the engine at this instant."""

@@ -7,9 +7,10 @@
     retire     at demotion: write no more
     close      at the end
 
-All that blocks runs in one thread of its own, one thing after the other: a
-retirement that comes amid a recovery waits for it, and the event loop goes
-on meanwhile.
+All that blocks runs in two threads, and the event loop goes on meanwhile.
+What the engine does comes one after the other: a retirement that comes amid
+a recovery waits for it. For the database it does not wait, since a server
+that does not answer must not hold up a demotion.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import hashlib
 import logging
 import secrets
 import threading
+import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Callable, Deque, Mapping, TypeVar
@@ -47,7 +49,7 @@ T = TypeVar("T")
 
 # A window that ended while nobody led fires late rather than never.
 GRACE_PERIOD = 3600  # seconds, unless the variables say otherwise
-RETRY_FLUSH = 1.0  # seconds
+LINGER = 0.01  # seconds in which completed matches gather for one commit
 LONGEST_JDBC_CONNECT = 5.0  # seconds
 
 
@@ -93,7 +95,8 @@ class StateStore:
         self._leading = False
         self._completed: Deque[str] = deque()
         self._flushing = threading.Lock()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="ha-state")
+        self._database_thread = ThreadPoolExecutor(1, "ha-state-database")
+        self._engine_thread = ThreadPoolExecutor(1, "ha-state-engine")
         self.progress = Progress(records)
 
     # -- before the first term -------------------------------------------
@@ -105,7 +108,7 @@ class StateStore:
         :raises StateRefused: if it cannot.
         """
         try:
-            await self._in_thread(self._look)
+            await self._in(self._database_thread, self._look)
         except ServerUnavailable as error:
             logger.debug("State is looked at later: %s", error)
             return False
@@ -137,7 +140,7 @@ class StateStore:
         if not self._search_path:
             return  # not reached before: do not block the start on it
         try:
-            self._thread.submit(self._initialise).result()
+            self._engine_thread.submit(self._initialise).result()
         except ServerUnavailable as error:
             self._log.warning(
                 "The state will be connected to at promotion", str(error)
@@ -202,26 +205,30 @@ class StateStore:
         :raises LeadershipLost: if the lock is somebody else's by now.
         :raises HaError: if the state cannot be recovered; retire then.
         """
-        if not self._engine().is_initialised:
-            await self._in_thread(self._initialise)
+        engine = self._engine()
+        if not engine.is_initialised:
+            await self._in(self._engine_thread, self._initialise)
             # Sessions that were made before that keep no state.
             reset()
-        await self._in_thread(self._claim, term)
+        number, primed, stored = await self._in(
+            self._database_thread, self._claim, term.session_pid
+        )
+        term.number, self._primed = number, primed
+        self.progress.recovered(stored)
         self._leading = True
         try:
-            await self._in_thread(self._engine().enable_leader)
+            await self._in(self._engine_thread, engine.enable_leader)
         except StateTampered as error:
-            await self._in_thread(self._mend, error)
+            await self._in(self._engine_thread, self._mend, error)
             reset()
-            await self._in_thread(self._engine().enable_leader)
+            await self._in(self._engine_thread, engine.enable_leader)
 
-    def _claim(self, term: Term) -> None:
-        self._flush()  # of an earlier term of this worker
-        number, self._primed = self._database.claim(
-            self._key, term.session_pid
-        )
-        term.number = number
-        self.progress.recovered(self._database.progress())
+    def _claim(
+        self, holder: int
+    ) -> tuple[int, dict[str, str], set[tuple[str, int]]]:
+        number, primed = self._database.claim(self._key, holder)
+        self._flush()  # what an earlier term of this worker has completed
+        return number, primed, self._database.progress()
 
     def _mend(self, error: Exception) -> None:
         # After a crash amid an outage the checksum can be ahead of what was
@@ -248,7 +255,9 @@ class StateStore:
         :raises HaError: if that could not be stored.
         """
         primed = {name: _digest(text) for name, text in rulesets.items()}
-        await self._in_thread(self._database.set_primed, primed)
+        await self._in(
+            self._database_thread, self._database.set_primed, primed
+        )
         self._primed.update(primed)
 
     def write_failed(self) -> bool:
@@ -263,10 +272,16 @@ class StateStore:
     async def retire(self) -> None:
         """End a term: record what has run, write nothing from here on."""
         self._leading = False
-        await self._in_thread(self._retire)
+        flushing = asyncio.ensure_future(
+            self._in(self._database_thread, self._flush)
+        )
+        limit = self._timings.demote_within / 3
+        _, late = await asyncio.wait({flushing}, timeout=limit)
+        if late:
+            self._database.abort()
+        await self._in(self._engine_thread, self._disable)
 
-    def _retire(self) -> None:
-        self._flush()
+    def _disable(self) -> None:
         if self._drools is not None and self._drools.is_initialised:
             self._drools.disable_leader()
 
@@ -282,9 +297,10 @@ class StateStore:
         self.progress.forget(match)
         self._completed.append(match)
         if self._flushing.acquire(blocking=False):
-            self._thread.submit(self._flush_until_empty)
+            self._database_thread.submit(self._flush_soon)
 
-    def _flush_until_empty(self) -> None:
+    def _flush_soon(self) -> None:
+        time.sleep(LINGER)  # others come in the meantime
         self._flushing.release()  # what comes from here on asks anew
         self._flush()
 
@@ -318,24 +334,23 @@ class StateStore:
 
     # -- the end ---------------------------------------------------------
 
-    async def close(self) -> None:
-        """Disconnect."""
-        await self._in_thread(self._database.close)
-        self._thread.shutdown(wait=False)
-
-    def abandon(self) -> None:
+    def close(self) -> None:
         """Disconnect when that is possible; wait for nothing."""
-        self._thread.submit(self._database.close)
-        self._thread.shutdown(wait=False)
+        self._database_thread.submit(self._database.close)
+        for thread in (self._database_thread, self._engine_thread):
+            thread.shutdown(wait=False)
 
     def _engine(self) -> DroolsState:
         if self._drools is None:
             raise HaError("no engine to keep the state of")
         return self._drools
 
-    async def _in_thread(self, work: Callable[..., T], *args: Any) -> T:
+    @staticmethod
+    async def _in(
+        thread: ThreadPoolExecutor, work: Callable[..., T], *args: Any
+    ) -> T:
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, work, *args)
+        return await loop.run_in_executor(thread, work, *args)
 
 
 def _escaped(value: str) -> str:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import socket
+import threading
 import uuid
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -12,6 +15,7 @@ from typing import Any, Callable, Iterable, Iterator
 import psycopg
 from psycopg import Connection
 from psycopg.conninfo import make_conninfo
+from psycopg.sql import Identifier
 
 from . import state_sql as sql
 from .conninfo import Conninfo
@@ -29,7 +33,7 @@ logger = logging.getLogger(__name__)
 CLAIM_PATIENCE = 0.25  # seconds for writes under way, before they are ended
 CLAIM_TRIES = 20
 DDL_PATIENCE = 10.0  # seconds to wait for a table that is in use
-LONGEST_CONNECT = 10  # seconds
+LONGEST_CONNECT = 5  # seconds
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,7 @@ class Survey:
 
 
 class StateDatabase:
-    """One session, used by one thread at a time; opened anew when lost.
+    """One session for one statement at a time; opened anew when lost.
 
     :param conninfo: where the server is.
     :param ha_uuid: whose state.
@@ -105,6 +109,7 @@ class StateDatabase:
         }
         self._timings = timings
         self._connection: Connection[Any] | None = None
+        self._turn = threading.RLock()
 
     # -- before the first term -------------------------------------------
 
@@ -122,12 +127,7 @@ class StateDatabase:
             assert row is not None
             lacking: list[str] = []
             if row[4] and not row[5]:
-                lacking = [
-                    name
-                    for (name,) in connection.execute(
-                        sql.LACKING, {"tables": [*tables, sql.TERM_TABLE]}
-                    )
-                ]
+                lacking = self._lacking(connection)
         return Survey(
             schema=row[0],
             may_use_temporary=row[1],
@@ -155,25 +155,33 @@ class StateDatabase:
             milliseconds = int(DDL_PATIENCE * 1000)
             connection.execute(f"SET LOCAL lock_timeout = {milliseconds}")
             connection.execute(sql.LOCK_SCHEMA)
-            survey = self._look_for_fence(connection)
-            if not survey[0]:
-                connection.execute(sql.CREATE_FENCE)
-            for table in survey[1]:
-                connection.execute(sql.CREATE_TRIGGER.format(table=table))
+            # Where the tables are, whatever the search_path of a writer is.
+            row = connection.execute(sql.SCHEMA).fetchone()
+            assert row is not None
+            schema = Identifier(row[0]).as_string(connection)
+            connection.execute(sql.CREATE_FENCE.format(schema=schema))
+            for (table,) in connection.execute(
+                sql.UNFENCED, {"fenced": list(sql.FENCED_TABLES)}
+            ).fetchall():
+                connection.execute(
+                    sql.CREATE_TRIGGER.format(schema=schema, table=table)
+                )
 
     @staticmethod
-    def _look_for_fence(
-        connection: Connection[Any],
-    ) -> tuple[bool, list[str]]:
-        row = connection.execute(
-            sql.SURVEY,
+    def _lacking(connection: Connection[Any]) -> list[str]:
+        wanted = [
+            (table, privilege)
+            for table, privileges in sql.PRIVILEGES.items()
+            for privilege in privileges
+        ]
+        rows = connection.execute(
+            sql.LACKING,
             {
-                "tables": list(sql.DROOLS_TABLES),
-                "fenced": list(sql.FENCED_TABLES),
+                "tables": [table for table, _ in wanted],
+                "privileges": [privilege for _, privilege in wanted],
             },
-        ).fetchone()
-        assert row is not None
-        return row[4], row[6] or []
+        )
+        return [name for (name,) in rows]
 
     # -- terms -----------------------------------------------------------
 
@@ -238,7 +246,7 @@ class StateDatabase:
         :raises StateFenced: if another worker leads.
         :raises ServerUnavailable: if that could not be stored.
         """
-        with self._transaction() as connection:
+        with self._statement() as connection:
             connection.execute(
                 sql.DELETE_MATCHES, {**self._names, "uuids": list(uuids)}
             )
@@ -274,6 +282,20 @@ class StateDatabase:
 
     # -- the session -----------------------------------------------------
 
+    def abort(self) -> None:
+        """Shut the socket down, so that whoever waits on it wakes up.
+
+        For another thread: a frozen server answers nothing, and no time
+        limit of TCP notices, since its kernel still does.
+        """
+        connection = self._connection
+        if connection is None:
+            return
+        with suppress(psycopg.Error, OSError):
+            copy = os.dup(connection.fileno())
+            with socket.socket(fileno=copy) as wire:
+                wire.shutdown(socket.SHUT_RDWR)
+
     def close(self) -> None:
         """End the session."""
         connection, self._connection = self._connection, None
@@ -282,20 +304,26 @@ class StateDatabase:
                 connection.close()
 
     @contextmanager
-    def _transaction(self) -> Iterator[Connection[Any]]:
+    def _statement(self) -> Iterator[Connection[Any]]:
+        """The session, for one statement that commits itself."""
         try:
-            connection = self._open()
-            with connection.transaction():
-                yield connection
+            with self._turn:
+                yield self._open()
         except psycopg.errors.LockNotAvailable:
             raise
         except psycopg.Error as error:
             raise self._classified(error) from None
 
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection[Any]]:
+        with self._statement() as connection, connection.transaction():
+            yield connection
+
     def _open(self) -> Connection[Any]:
         if self._connection is None or self._connection.closed:
             self._connection = psycopg.connect(
                 make_conninfo("", **self._conninfo.merged(**self._options())),
+                autocommit=True,
                 prepare_threshold=None,
             )
         return self._connection
@@ -304,7 +332,7 @@ class StateDatabase:
         limit = self._timings.demote_within
         ours: dict[str, Any] = {
             "application_name": self._writer,
-            "connect_timeout": min(max(int(limit), 2), LONGEST_CONNECT),
+            "connect_timeout": min(max(int(limit / 2), 2), LONGEST_CONNECT),
             "tcp_user_timeout": max(int(limit * 1000), 1000),
             "keepalives_idle": max(1, int(limit)),
             "keepalives_interval": 1,

@@ -13,7 +13,6 @@ from typing import Final
 
 TERM_TABLE: Final = "eda_ha_term"
 FENCE: Final = "eda_ha_fence"
-SCHEMA_VERSION: Final = 1
 FENCED: Final = "EDHA1"  # SQLSTATE of a write that the fence refused
 
 # Drools' tables that belong to the leader. Its statistics do not: followers
@@ -26,20 +25,39 @@ FENCED_TABLES: Final = (
 )
 DROOLS_TABLES: Final = (*FENCED_TABLES, "drools_ansible_ha_stats")
 
+# All that a worker does to each of them. The records of actions go with
+# their match, by a cascade that runs as the owner of the tables.
+PRIVILEGES: Final = {
+    "drools_ansible_session_state": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    "drools_ansible_event_record": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    "drools_ansible_matching_event": ("SELECT", "INSERT", "DELETE"),
+    "drools_ansible_action_info": ("SELECT", "INSERT", "UPDATE"),
+    "drools_ansible_ha_stats": ("SELECT", "INSERT", "UPDATE"),
+    TERM_TABLE: ("SELECT", "INSERT", "UPDATE"),
+}
+
+# Where Drools' tables are, and so the fence.
+SCHEMA: Final = """
+SELECT nspname FROM pg_catalog.pg_class AS class
+  JOIN pg_catalog.pg_namespace AS schema ON schema.oid = class.relnamespace
+ WHERE class.oid =
+       pg_catalog.to_regclass('drools_ansible_session_state')
+"""
+
 # A cluster without a row is not ours: upstream's own persistence goes on.
 # Within a transaction one look is enough, since the row stays locked.
 CREATE_FENCE: Final = f"""
-CREATE TABLE IF NOT EXISTS {TERM_TABLE} (
+CREATE TABLE IF NOT EXISTS {{schema}}.{TERM_TABLE} (
     ha_uuid text PRIMARY KEY,
     term bigint NOT NULL,
     writer text NOT NULL,
     worker_id text NOT NULL,
     since timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
-    primed jsonb NOT NULL DEFAULT '{{}}'
+    primed jsonb NOT NULL DEFAULT '{{{{}}}}'
 );
-COMMENT ON TABLE {TERM_TABLE} IS
+COMMENT ON TABLE {{schema}}.{TERM_TABLE} IS
     'Who leads each ansible-rulebook cluster, and its fencing token (term)';
-CREATE OR REPLACE FUNCTION {FENCE}() RETURNS trigger
+CREATE OR REPLACE FUNCTION {{schema}}.{FENCE}() RETURNS trigger
 LANGUAGE plpgsql AS $fence$
 DECLARE
     touched text;
@@ -54,10 +72,8 @@ BEGIN
     IF pg_catalog.current_setting('eda_ha.passed', true) = touched THEN
         RETURN CASE WHEN TG_OP = 'DELETE' THEN OLD ELSE NEW END;
     END IF;
-    EXECUTE pg_catalog.format(
-        'SELECT writer, term FROM %I.{TERM_TABLE} WHERE ha_uuid = $1'
-        ' FOR SHARE', TG_TABLE_SCHEMA
-    ) INTO allowed, number USING touched;
+    SELECT writer, term INTO allowed, number
+      FROM {{schema}}.{TERM_TABLE} WHERE ha_uuid = touched FOR SHARE;
     IF allowed <> pg_catalog.current_setting('application_name') THEN
         RAISE EXCEPTION
             'the state of % belongs to term % by now', touched, number
@@ -71,7 +87,15 @@ $fence$;
 
 CREATE_TRIGGER: Final = f"""
 CREATE TRIGGER {FENCE} BEFORE INSERT OR UPDATE OR DELETE ON {{table}}
-    FOR EACH ROW EXECUTE FUNCTION {FENCE}()
+    FOR EACH ROW EXECUTE FUNCTION {{schema}}.{FENCE}()
+"""
+
+UNFENCED: Final = f"""
+SELECT name FROM pg_catalog.unnest(%(fenced)s::text[]) AS wanted (name)
+ WHERE NOT EXISTS (
+       SELECT FROM pg_catalog.pg_trigger
+        WHERE tgrelid = pg_catalog.to_regclass(name)
+          AND tgname = '{FENCE}' AND tgenabled <> 'D')
 """
 
 # What is there, seen from this session's search_path.
@@ -86,12 +110,7 @@ SELECT pg_catalog.current_schema(),
        (SELECT pg_catalog.array_agg(name)
           FROM pg_catalog.unnest(%(tables)s::text[]) AS wanted (name)
          WHERE pg_catalog.to_regclass(name) IS NULL),
-       (SELECT pg_catalog.array_agg(name)
-          FROM pg_catalog.unnest(%(fenced)s::text[]) AS wanted (name)
-         WHERE NOT EXISTS (
-               SELECT FROM pg_catalog.pg_trigger
-                WHERE tgrelid = pg_catalog.to_regclass(name)
-                  AND tgname = '{FENCE}' AND tgenabled <> 'D')),
+       ARRAY({UNFENCED}),
        current_user,
        pg_catalog.current_database()
 """
@@ -99,9 +118,10 @@ SELECT pg_catalog.current_schema(),
 # Rights on what is there, as "INSERT on drools_ansible_session_state".
 LACKING: Final = """
 SELECT pg_catalog.format('%%s on %%s', privilege, name)
-  FROM pg_catalog.unnest(%(tables)s::text[]) AS wanted (name),
-       pg_catalog.unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE'])
-           AS needed (privilege)
+  FROM ROWS FROM (
+           pg_catalog.unnest(%(tables)s::text[]),
+           pg_catalog.unnest(%(privileges)s::text[])
+       ) AS wanted (name, privilege)
  WHERE NOT pg_catalog.has_table_privilege(
            pg_catalog.to_regclass(name), privilege)
  UNION ALL

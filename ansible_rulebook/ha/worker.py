@@ -153,7 +153,7 @@ class Worker:
         """
         state, self.state = self.state, None
         if state is not None:
-            state.abandon()
+            state.close()
         if self.options.state is StateMode.REQUIRED:
             raise StateRefused(
                 f"--ha-state required: the state cannot be kept: {error}"
@@ -197,7 +197,7 @@ class Worker:
         if self._election is not None:
             await self._election.stop()
         if self.state is not None:
-            await self.state.close()
+            self.state.close()
         self.guardian.dismiss()
 
     def _make_election(self, **callbacks: Any) -> LeaderElection:
