@@ -139,6 +139,11 @@ class DroolsState:
         """Write no more; touches no connection."""
         self._engine.disableLeader()
 
+    def leave_ha_mode(self) -> None:
+        """Have the engine keep no state of the sessions that come."""
+        _field(self._engine, "haMode").setBoolean(self._engine, False)
+        self.is_initialised = False
+
     def checksum(self, ruleset: str) -> str | None:
         """The checksum that the stored state of a ruleset ought to have."""
         import jpy
@@ -175,25 +180,59 @@ class GuardedEngine:
     that succeeds, so the first has to be the last.
 
     :param engine: the Java object.
+    :param drools: its state.
     :param failed: told of a failed write, in the caller's thread.
     :param completed: takes the place of ``deleteActionInfo``: told of each
         match whose last action has run.
+    :param refused: told why there are rules whose state cannot be kept; if
+        it raises, they are not built.
     """
 
     def __init__(
         self,
         engine: Any,
+        drools: DroolsState,
         failed: Callable[[Exception], None],
         completed: Callable[[str], None],
+        refused: Callable[[str], None],
     ) -> None:
         self._engine = engine
+        self._drools = drools
         self._failed = failed
         self._completed = completed
+        self._refused = refused
+        self._sessions: list[int] = []
         for name in WRITES:
             setattr(self, name, self._guarded(getattr(engine, name)))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
+
+    def createRuleset(self, *rules: Any) -> int:
+        """A session for these rules, without state if need be.
+
+        Drools 0.4 cannot build some rules if it is to keep their state.
+        """
+        try:
+            session = int(self._engine.createRuleset(*rules))
+        except RuntimeError as error:
+            if not self._drools.is_initialised:
+                raise
+            self._drools.leave_ha_mode()
+            session = int(self._engine.createRuleset(*rules))
+            self._refused(
+                f"Drools cannot keep the state of these rules: {reason(error)}"
+            )
+            self._begin_again()
+        self._sessions.append(session)
+        return session
+
+    def _begin_again(self) -> None:
+        from drools.ruleset import RulesetCollection
+
+        sessions, self._sessions = self._sessions, []
+        for session in sessions:
+            reset(RulesetCollection.get_by_session_id(session))
 
     def deleteActionInfo(self, session: int, match: str) -> None:
         """All actions of a match have run."""
@@ -217,6 +256,13 @@ class GuardedEngine:
                 raise
 
         return call
+
+
+def reset(ruleset: Any) -> None:
+    """Begin an empty session in place of the present one."""
+    ruleset.end_session()
+    ruleset._session_id = None
+    ruleset.start_session()
 
 
 def reason(error: Exception) -> str:
@@ -263,7 +309,11 @@ def _initialise(
 
 
 def _peek(target: Any, name: str) -> Any:
-    """A private field of a Java object.
+    return _field(target, name).get(target)
+
+
+def _field(target: Any, name: str) -> Any:
+    """A private field of a Java object's class.
 
     Reflection asks who calls, and Python is nobody; Jackson, which Drools
     brings along, asks on our behalf.
@@ -278,7 +328,7 @@ def _peek(target: Any, name: str) -> Any:
             holder = holder.getSuperclass()
             continue
         jpy.get_type(ACCESS).checkAndFixAccess(found, True)
-        return found.get(target)
+        return found
     raise StateRefused(f"drools_jpy has no {name} any more")
 
 

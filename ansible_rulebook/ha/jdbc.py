@@ -476,7 +476,9 @@ def _check_protocol(least: str) -> None:
 def _client_certificate(resolved: Resolved) -> dict[str, str]:
     """The client's certificate and key, if libpq would find a certificate."""
     certificate = resolved.get("sslcert") or _in_home("postgresql.crt")
-    if not os.path.exists(certificate):
+    if resolved.get("sslcertmode") == "disable" or not os.path.exists(
+        certificate
+    ):
         return {}
     key = resolved.get("sslkey") or _in_home("postgresql.key")
     _check_key(key)

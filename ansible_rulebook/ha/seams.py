@@ -403,15 +403,10 @@ class _Upstream:
             return
         from drools.ruleset import RulesetCollection
 
-        from .drools_state import GuardedEngine
-
         read_config = _upstream("persistence")._get_config_params
-        engine = RulesetCollection.engine
-        worker.attach_state(engine, read_config(variables))
-        if worker.state is not None:
-            RulesetCollection.engine = GuardedEngine(
-                engine, worker.state_failed, worker.state.completed
-            )
+        RulesetCollection.engine = worker.attach_state(
+            RulesetCollection.engine, read_config(variables)
+        )
 
     def look_up_action(
         self, rule_set: str, matching_uuid: str, index: int
@@ -560,10 +555,9 @@ class _Upstream:
                 return count
 
             def reset(self) -> None:
-                session = self.ruleset_queue_plan.ruleset
-                session.end_session()
-                session._session_id = None
-                session.start_session()
+                from .drools_state import reset
+
+                reset(self.ruleset_queue_plan.ruleset)
 
             def hurry(self) -> None:
                 for action in list(self.active_actions):

@@ -122,17 +122,17 @@ class StateStore:
             raise StateRefused(obstacle)
         self._search_path = survey.search_path
 
-    def attach(self, engine: Any, config: Mapping[str, Any]) -> None:
+    def attach(self, drools: DroolsState, config: Mapping[str, Any]) -> None:
         """Keep the state of this engine. Sessions of it come after that.
 
         If the server cannot be reached now, that is made up for at the
         first promotion.
 
-        :param engine: the Java object.
+        :param drools: the state of the engine.
         :param config: Drools' settings: encryption, grace period and so on.
         :raises StateRefused: if this worker cannot keep state.
         """
-        self._drools = DroolsState(engine)
+        self._drools = drools
         self._config = {
             "expired_window_grace_period": GRACE_PERIOD,
             **config,
@@ -210,6 +210,8 @@ class StateStore:
             await self._in(self._engine_thread, self._initialise)
             # Sessions that were made before that keep no state.
             reset()
+            if not engine.is_initialised:
+                raise StateRefused("the rules cannot be built with state")
         number, primed, stored = await self._in(
             self._database_thread, self._claim, term.session_pid
         )
@@ -284,6 +286,39 @@ class StateStore:
     def _disable(self) -> None:
         if self._drools is not None and self._drools.is_initialised:
             self._drools.disable_leader()
+
+    async def watch(self, lost: Callable[[Exception], None]) -> None:
+        """Look whether what the engine believes to have stored is stored.
+
+        A timed match is stored by a thread of the engine, which keeps a
+        failure to itself. Ends with the term, or with the first difference
+        that two looks in a row have seen.
+
+        :param lost: told of it.
+        """
+        before: dict[str, tuple[str, str | None]] = {}
+        while self._leading:
+            await asyncio.sleep(self._timings.poll_interval)
+            try:
+                now = await self._in(self._database_thread, self._differing)
+            except HaError as error:
+                logger.debug("The state could not be compared: %s", error)
+                continue
+            for ruleset, checksums in now.items():
+                if self._leading and before.get(ruleset) == checksums:
+                    lost(HaError(f"a timed match of {ruleset} is not stored"))
+                    return
+            before = now
+
+    def _differing(self) -> dict[str, tuple[str, str | None]]:
+        engine = self._engine()
+        pairs = {
+            name: (stored, engine.written_checksum(name))
+            for name, stored in self._database.session_shas().items()
+        }
+        return {
+            name: pair for name, pair in pairs.items() if pair[0] != pair[1]
+        }
 
     # -- completed matches -----------------------------------------------
 

@@ -20,6 +20,7 @@ import signal
 from typing import Any, Awaitable, Callable, Coroutine
 
 from .actions import Actions
+from .drools_state import DroolsState, GuardedEngine
 from .election import LeaderElection, default_worker_id
 from .election_thread import ElectionThread
 from .errors import StateRefused
@@ -89,6 +90,7 @@ class Worker:
         self._records = records
         self._reloaded: Term | None = None
         self._resuming: asyncio.Task[None] | None = None
+        self._watch: asyncio.Task[None] | None = None
         self.state: StateStore | None = None
         """Keeps the engine's state, or None: then it ends with a term."""
 
@@ -152,8 +154,9 @@ class Worker:
         :raises StateRefused: if not.
         """
         state, self.state = self.state, None
-        if state is not None:
-            state.close()
+        if state is None:
+            return  # said before
+        state.close()
         if self.options.state is StateMode.REQUIRED:
             raise StateRefused(
                 f"--ha-state required: the state cannot be kept: {error}"
@@ -190,8 +193,7 @@ class Worker:
         await self._end_actions()
         if self._resuming is not None:
             self._resuming.cancel()
-        if self.state is not None:
-            await self.state.retire()
+        await self._retire()
         self._tell_counts()
         self.rulesets.clear()
         if self._election is not None:
@@ -264,6 +266,10 @@ class Worker:
             except StateRefused as error:
                 self._refuse_state(error)
         await self._prime()
+        if self.state is not None:
+            self._watch = asyncio.ensure_future(
+                self.state.watch(self.state_failed)
+            )
         self.office.announce()
 
     async def _prime(self) -> None:
@@ -281,17 +287,27 @@ class Worker:
                 {each.name: each.text for each in lacking}
             )
 
-    def attach_state(self, engine: Any, config: dict[str, Any]) -> None:
+    def attach_state(self, engine: Any, config: dict[str, Any]) -> Any:
         """Keep the state of this engine; its rulesets come after that.
 
         :param config: Drools' settings, from upstream's variables.
+        :returns: what is to take the engine's place.
         :raises StateRefused: if that cannot be, and must.
         """
         assert self.state is not None
+        drools = DroolsState(engine)
+        guarded = GuardedEngine(
+            engine,
+            drools,
+            self.state_failed,
+            self.state.completed,
+            lambda why: self._refuse_state(StateRefused(why)),
+        )
         try:
-            self.state.attach(engine, config)
+            self.state.attach(drools, config)
         except StateRefused as error:
             self._refuse_state(error)
+        return guarded
 
     def state_failed(self, error: Exception) -> None:
         """The engine could not store something: nothing more may follow.
@@ -319,10 +335,17 @@ class Worker:
                 gate.wake_all()
             await self.sources.end_term()
             await self._end_actions()
-            if self.state is not None:
-                await self.state.retire()
+            await self._retire()
             self.rulesets.reset()
             self.guardian.unwatch()
+
+    async def _retire(self) -> None:
+        """Write no state from here on."""
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+        if self.state is not None:
+            await self.state.retire()
 
     # -- the engine's life -----------------------------------------------
 

@@ -31,6 +31,7 @@ from .setting import Setting
 from .worker import ACTION
 
 GOAL = 0.97
+WITHOUT_STATE = ("--ha-state", "off")
 TIMEOUT = 120.0  # seconds
 WARM_UP = 4  # bursts of each process that do not count
 BURST_SOURCE = """
@@ -92,7 +93,14 @@ class Burst:
 class Contestant:
     """One process, with HA or without, and the bursts that it was given."""
 
-    def __init__(self, name: str, root: Path, events: int, dsn: str | None):
+    def __init__(
+        self,
+        name: str,
+        root: Path,
+        events: int,
+        dsn: str | None,
+        args: Sequence[str] = (),
+    ):
         self.folder = root / f"{name}.d"
         self.folder.mkdir()
         self.events = events
@@ -107,7 +115,7 @@ class Contestant:
             dsn=dsn,
             ha_uuid=str(uuid.uuid4()) if dsn else None,
             worker_id=name if dsn else None,
-            args=["-S", str(root)],
+            args=["-S", str(root), *args],
         )
 
     def burst(self) -> Burst:
@@ -158,7 +166,9 @@ def measure(setting: Setting) -> Result:
     rounds: list[tuple[Burst, ...]] = []
     for heat in range(heats):
         setting.say(f"pair of processes {heat + 1} of {heats}")
-        ours = Contestant(f"ha-{heat}", root, events, server.dsn)
+        ours = Contestant(
+            f"ha-{heat}", root, events, server.dsn, WITHOUT_STATE
+        )
         plain = Contestant(f"plain-{heat}", root, events, None)
         with ExitStack() as stack:
             for each in (ours, plain):
