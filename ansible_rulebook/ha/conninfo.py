@@ -29,7 +29,7 @@ class Conninfo:
     def __init__(self, dsn: str, origin: str = "DSN") -> None:
         try:
             self._params: dict[str, Any] = dict(conninfo.conninfo_to_dict(dsn))
-        except Error:
+        except (Error, UnicodeError):
             raise OptionError(
                 f"{origin}: not a PostgreSQL connection string; give a URI "
                 "(postgresql://user@host:5432/database, special characters "

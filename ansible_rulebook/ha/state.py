@@ -34,7 +34,7 @@ from .errors import (
     StateRefused,
     StateTampered,
 )
-from .jdbc import application_name, jdbc_parameters
+from .jdbc import application_name, ignored, jdbc_parameters
 from .lease import Timings
 from .lock import lock_key
 from .log import WorkerLog
@@ -96,7 +96,8 @@ class StateStore:
         self._completed: Deque[str] = deque()
         self._flushing = threading.Lock()
         self._database_thread = ThreadPoolExecutor(1, "ha-state-database")
-        self._engine_thread = ThreadPoolExecutor(1, "ha-state-engine")
+        self.engine_thread = ThreadPoolExecutor(1, "ha-state-engine")
+        """What the engine does apart from the event loop, in order."""
         self.progress = Progress(records)
 
     # -- before the first term -------------------------------------------
@@ -116,6 +117,12 @@ class StateStore:
 
     def _look(self) -> None:
         self._jdbc_parameters()  # refuses what JDBC cannot do
+        names = ignored(self._conninfo)
+        if names:
+            self._log.info(
+                "JDBC does not know these parameters of the connection string",
+                ", ".join(names),
+            )
         survey = self._database.survey()
         obstacle = survey.obstacle()
         if obstacle is not None:
@@ -140,7 +147,7 @@ class StateStore:
         if not self._search_path:
             return  # not reached before: do not block the start on it
         try:
-            self._engine_thread.submit(self._initialise).result()
+            self.engine_thread.submit(self._initialise).result()
         except ServerUnavailable as error:
             self._log.warning(
                 "The state will be connected to at promotion", str(error)
@@ -207,7 +214,7 @@ class StateStore:
         """
         engine = self._engine()
         if not engine.is_initialised:
-            await self._in(self._engine_thread, self._initialise)
+            await self._in(self.engine_thread, self._initialise)
             # Sessions that were made before that keep no state.
             reset()
             if not engine.is_initialised:
@@ -219,11 +226,11 @@ class StateStore:
         self.progress.recovered(stored)
         self._leading = True
         try:
-            await self._in(self._engine_thread, engine.enable_leader)
+            await self._in(self.engine_thread, engine.enable_leader)
         except StateTampered as error:
-            await self._in(self._engine_thread, self._mend, error)
+            await self._in(self.engine_thread, self._mend, error)
             reset()
-            await self._in(self._engine_thread, engine.enable_leader)
+            await self._in(self.engine_thread, engine.enable_leader)
 
     def _claim(
         self, holder: int
@@ -281,7 +288,7 @@ class StateStore:
         _, late = await asyncio.wait({flushing}, timeout=limit)
         if late:
             self._database.abort()
-        await self._in(self._engine_thread, self._disable)
+        await self._in(self.engine_thread, self._disable)
 
     def _disable(self) -> None:
         if self._drools is not None and self._drools.is_initialised:
@@ -372,7 +379,7 @@ class StateStore:
     def close(self) -> None:
         """Disconnect when that is possible; wait for nothing."""
         self._database_thread.submit(self._database.close)
-        for thread in (self._database_thread, self._engine_thread):
+        for thread in (self._database_thread, self.engine_thread):
             thread.shutdown(wait=False)
 
     def _engine(self) -> DroolsState:
