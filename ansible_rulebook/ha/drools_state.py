@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import logging
-from typing import Any, Callable, Mapping
+from typing import Any, Mapping
 
 from .errors import (
     HaError,
@@ -36,19 +36,7 @@ POOLED = 1  # connections that wait in the pool; two more when needed
 FAILED = "Failed to "
 DATABASE = "PostgreSQL"
 TAMPERED = "integrity check failed"
-
-# What changes the state and is written before the call returns.
-WRITES = (
-    "assertEvent",
-    "assertFact",
-    "retractFact",
-    "retractMatchingFacts",
-    "advanceTime",
-    "addActionInfo",
-    "updateActionInfo",
-)
 RUNTIME_EXCEPTION = "java.lang.RuntimeException: "
-NUL = "\\u0000"  # in JSON; PostgreSQL's text cannot hold it
 
 
 def is_failed_write(error: Exception) -> bool:
@@ -171,91 +159,6 @@ class DroolsState:
     def _executors(self) -> list[Any]:
         container = _peek(self._engine, "rulesExecutorContainer")
         return _list(container.getAllExecutors())
-
-
-class GuardedEngine:
-    """The engine, with each failed write told before anybody can go on.
-
-    Drools' state is spoilt by a write that failed and is followed by one
-    that succeeds, so the first has to be the last.
-
-    :param engine: the Java object.
-    :param drools: its state.
-    :param failed: told of a failed write, in the caller's thread.
-    :param completed: takes the place of ``deleteActionInfo``: told of each
-        match whose last action has run.
-    :param refused: told why there are rules whose state cannot be kept; if
-        it raises, they are not built.
-    """
-
-    def __init__(
-        self,
-        engine: Any,
-        drools: DroolsState,
-        failed: Callable[[Exception], None],
-        completed: Callable[[str], None],
-        refused: Callable[[str], None],
-    ) -> None:
-        self._engine = engine
-        self._drools = drools
-        self._failed = failed
-        self._completed = completed
-        self._refused = refused
-        self._sessions: list[int] = []
-        for name in WRITES:
-            setattr(self, name, self._guarded(getattr(engine, name)))
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._engine, name)
-
-    def createRuleset(self, *rules: Any) -> int:
-        """A session for these rules, without state if need be.
-
-        Drools 0.4 cannot build some rules if it is to keep their state.
-        """
-        try:
-            session = int(self._engine.createRuleset(*rules))
-        except RuntimeError as error:
-            if not self._drools.is_initialised:
-                raise
-            self._drools.leave_ha_mode()
-            session = int(self._engine.createRuleset(*rules))
-            self._refused(
-                f"Drools cannot keep the state of these rules: {reason(error)}"
-            )
-            self._begin_again()
-        self._sessions.append(session)
-        return session
-
-    def _begin_again(self) -> None:
-        from drools.ruleset import RulesetCollection
-
-        sessions, self._sessions = self._sessions, []
-        for session in sessions:
-            reset(RulesetCollection.get_by_session_id(session))
-
-    def deleteActionInfo(self, session: int, match: str) -> None:
-        """All actions of a match have run."""
-        self._completed(match)
-
-    def _guarded(self, method: Callable[..., Any]) -> Callable[..., Any]:
-        def call(session: int, *values: Any) -> Any:
-            if values and isinstance(values[0], str) and NUL in values[0]:
-                from drools.exceptions import MessageNotHandledException
-
-                logger.error(
-                    "An event or fact with a NUL character cannot be stored "
-                    "in PostgreSQL and is dropped"
-                )
-                raise MessageNotHandledException("contains a NUL character")
-            try:
-                return method(session, *values)
-            except RuntimeError as error:
-                if is_failed_write(error):
-                    self._failed(error)
-                raise
-
-        return call
 
 
 def reset(ruleset: Any) -> None:

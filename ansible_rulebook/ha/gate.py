@@ -17,6 +17,7 @@ logger = logging.getLogger(__name__)
 
 NOT_LEADING = "this worker does not lead any more"
 LAST_TRY = 5  # times that an event is given to the engine
+MOST_IN_HAND = 2  # events: one that is being stored, and the next
 
 
 class EventGate:
@@ -50,8 +51,13 @@ class EventGate:
         # Such a source is not started again, so it does not send again.
         self._has_aware_source = False
         self._held: Deque[Any] = deque()
-        self._in_hand: Any = None
-        self._tries = 0
+        self.may_overlap = True
+        """No source waits to be told that its event is stored."""
+        self.before_control: Callable[[], None] = _do_nothing
+        """Called before a message to the engine is handed out."""
+        self._in_hand: Deque[Any] = deque(maxlen=MOST_IN_HAND)
+        self._failing: Any = None
+        self._failures = 0
         self._reader: asyncio.Task[Any] | None = None
         self._putters: Deque[asyncio.Future[None]] = deque()
 
@@ -121,11 +127,16 @@ class EventGate:
     async def get(self) -> Any:
         """The next event, while leading; a message to the engine always."""
         item = await self._get()
-        if item is not self._in_hand:
-            self._in_hand, self._tries = item, 0
-        self._tries += 1
-        self._reader = asyncio.current_task()
+        if self._is_control(item):
+            self.before_control()
+        else:
+            self._in_hand.append(item)
+            self._reader = asyncio.current_task()
         return item
+
+    def is_read_here(self) -> bool:
+        """Whether the present task is the one that gets the events."""
+        return self._reader is asyncio.current_task()
 
     async def _get(self) -> Any:
         while True:
@@ -163,21 +174,26 @@ class EventGate:
             getting.cancel()
             leading.cancel()
 
-    def give_back(self) -> None:
-        """What this task has got last could not be stored: keep it.
+    def give_back(self, count: int) -> None:
+        """The last ``count`` events could not be stored: keep them.
 
-        Of no effect in any other task. An event that fails again and again
-        is dropped in the end, or nothing would come after it.
+        One that fails again and again is dropped in the end, or nothing
+        would come after it.
         """
-        if self._reader is not asyncio.current_task():
-            return
-        if self._tries < LAST_TRY:
-            self._keep(self._in_hand, first=True)
+        events = [self._in_hand.pop() for _ in range(count)]
+        first = events.pop()
+        for event in events:
+            self._keep(event, first=True)
+        if first is not self._failing:
+            self._failing, self._failures = first, 0
+        self._failures += 1
+        if self._failures < LAST_TRY:
+            self._keep(first, first=True)
             return
         self.dropped_total += 1
         logger.error(
             "An event could not be stored %d times and is dropped",
-            self._tries,
+            self._failures,
         )
 
     def _keep(self, event: Any, first: bool = False) -> None:
@@ -201,6 +217,10 @@ class EventGate:
     def held(self) -> int:
         """How many events are held now."""
         return len(self._held)
+
+
+def _do_nothing() -> None:
+    pass
 
 
 _NOTHING = object()

@@ -17,14 +17,16 @@ import asyncio
 import gc
 import logging
 import signal
-from typing import Any, Awaitable, Callable, Coroutine
+from collections import Counter
+from typing import Any, Awaitable, Callable, Coroutine, Sequence
 
 from .actions import Actions
-from .drools_state import DroolsState, GuardedEngine
+from .drools_state import DroolsState
 from .election import LeaderElection, default_worker_id
 from .election_thread import ElectionThread
 from .errors import StateRefused
 from .gate import EventGate
+from .guarded_engine import GuardedEngine
 from .guardian import Guardian
 from .log import WorkerLog
 from .office import Office
@@ -91,6 +93,7 @@ class Worker:
         self._reloaded: Term | None = None
         self._resuming: asyncio.Task[None] | None = None
         self._watch: asyncio.Task[None] | None = None
+        self._engine: GuardedEngine | None = None
         self.state: StateStore | None = None
         """Keeps the engine's state, or None: then it ends with a term."""
 
@@ -296,9 +299,11 @@ class Worker:
         """
         assert self.state is not None
         drools = DroolsState(engine)
-        guarded = GuardedEngine(
+        self._engine = GuardedEngine(
             engine,
             drools,
+            self.state.engine_thread,
+            self._gate_being_read,
             self.state_failed,
             self.state.completed,
             lambda why: self._refuse_state(StateRefused(why)),
@@ -307,21 +312,35 @@ class Worker:
             self.state.attach(drools, config)
         except StateRefused as error:
             self._refuse_state(error)
-        return guarded
+        return self._engine
 
-    def state_failed(self, error: Exception) -> None:
+    def _gate_being_read(self) -> EventGate | None:
+        for gate in self._gates.values():
+            if gate.is_read_here():
+                return gate
+        return None
+
+    def _settle(self) -> None:
+        if self._engine is not None:
+            self._engine.settle()
+
+    def state_failed(
+        self, error: Exception, unstored: Sequence[Any] = ()
+    ) -> None:
         """The engine could not store something: nothing more may follow.
 
-        Called in the task that asked the engine. The event in its hand goes
-        back to its gate; this worker steps down, and whoever leads next
-        goes on with what is stored.
+        This worker steps down, and whoever leads next goes on with what is
+        stored.
+
+        :param unstored: the gates of the events that are not, which go back
+            there.
         """
         if self.state is None:
             return
         news = self.state.write_failed()
         self.office.leave()
-        for gate in self._gates.values():
-            gate.give_back()
+        for gate, count in Counter(unstored).items():
+            gate.give_back(count)
         if news and self._election is not None:
             why = f"the state could not be stored: {one_line(str(error))}"
             self._log.warning("Stepping down", why)
@@ -354,6 +373,8 @@ class Worker:
         gate = self._gates.get(id(queue))
         if gate is None:
             gate = self._gates[id(queue)] = self._make_gate(queue, self.office)
+            # A shutdown must not overtake the event before it.
+            gate.before_control = self._settle
         return gate
 
     def reload(self) -> None:
