@@ -49,6 +49,7 @@ T = TypeVar("T")
 
 # A window that ended while nobody led fires late rather than never.
 GRACE_PERIOD = 3600  # seconds, unless the variables say otherwise
+OVERWRITE = "overwrite_if_rulebook_changes"  # true by default, in Drools
 LINGER = 0.01  # seconds in which completed matches gather for one commit
 LONGEST_JDBC_CONNECT = 5.0  # seconds
 
@@ -227,7 +228,8 @@ class StateStore:
         self._leading = True
         try:
             await self._in(self.engine_thread, engine.enable_leader)
-        except StateTampered as error:
+        except (StateTampered, ServerUnavailable) as error:
+            # Mended, or with new connections, it may do at once.
             await self._in(self.engine_thread, self._mend, error)
             reset()
             await self._in(self.engine_thread, engine.enable_leader)
@@ -240,10 +242,12 @@ class StateStore:
         return number, primed, self._database.progress()
 
     def _mend(self, error: Exception) -> None:
-        # After a crash amid an outage the checksum can be ahead of what was
-        # stored; what is stored is whole, since it was stored at once.
         drools = self._engine()
         drools.disable_leader()
+        if not isinstance(error, StateTampered):
+            return
+        # After a crash amid an outage the checksum can be ahead of what was
+        # stored; what is stored is whole, since it was stored at once.
         for name, stored in self._database.session_shas().items():
             actual = drools.checksum(name)
             if actual is not None and actual != stored:
@@ -256,7 +260,10 @@ class StateStore:
 
     def is_primed(self, ruleset: str, text: str) -> bool:
         """Whether a ruleset has had its gathered facts, in any term."""
-        return self._primed.get(ruleset) == _digest(text)
+        if self._config.get(OVERWRITE, True):
+            # Other rules under the same name begin without any state.
+            return self._primed.get(ruleset) == _digest(text)
+        return ruleset in self._primed
 
     async def set_primed(self, rulesets: Mapping[str, str]) -> None:
         """These rulesets, by name, have had their facts.

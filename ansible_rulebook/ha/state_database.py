@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import select
 import socket
 import threading
 import uuid
@@ -320,6 +321,8 @@ class StateDatabase:
             yield connection
 
     def _open(self) -> Connection[Any]:
+        if self._connection is not None and _has_news(self._connection):
+            self.close()  # unasked for, it can only be the last word
         if self._connection is None or self._connection.closed:
             self._connection = psycopg.connect(
                 make_conninfo("", **self._conninfo.merged(**self._options())),
@@ -355,3 +358,13 @@ class StateDatabase:
         ):
             return ServerUnavailable(text)
         return HaError(text)
+
+
+def _has_news(connection: Connection[Any]) -> bool:
+    """Whether the server said something, or hung up, since the last use."""
+    try:
+        poll = select.poll()
+        poll.register(connection.fileno(), select.POLLIN)
+        return bool(poll.poll(0))
+    except (psycopg.Error, OSError):
+        return True
