@@ -221,6 +221,8 @@ def install(options: HaOptions) -> None:
     for name, action in list(actions.items()):
         if name in PLAYBOOKS:
             action = upstream.guard_playbook(action)
+        elif name in TEMPLATES:
+            action = watch_anew(action)
         actions[name] = upstream.fence_action(action)
 
 
@@ -649,6 +651,28 @@ class _Upstream:
 
         GuardedPlaybook.__name__ = base.__name__  # upstream prints it
         return GuardedPlaybook
+
+
+def watch_anew(base: Any) -> Any:
+    """A template whose job is watched, also if it was in an earlier term.
+
+    Upstream's monitor hands out the future of a job that it knows, though
+    that was cancelled with the action at the end of the term.
+    """
+
+    class WatchedJob(base):  # type: ignore[misc]
+        """Runs as upstream's does."""
+
+        async def __call__(self) -> Any:
+            runner = _upstream("job_template_runner").job_template_runner
+            monitor = getattr(runner, "_job_monitor", None)
+            forget = getattr(monitor, "_cleanup_stale_jobs", None)
+            if forget is not None:
+                await forget()
+            return await super().__call__()
+
+    WatchedJob.__name__ = base.__name__  # upstream prints it
+    return WatchedJob
 
 
 def _speak_up() -> None:
