@@ -22,7 +22,7 @@ WRITES = (
     "addActionInfo",
     "updateActionInfo",
 )
-ENDS = ("dispose", "shutdown", "close")
+ENDS = ("shutdown", "close")
 NUL = "\\u0000"  # in JSON; PostgreSQL's text cannot hold it
 
 
@@ -138,6 +138,13 @@ class GuardedEngine:
         future.add_done_callback(lambda _: self._arrive_soon(underway))
         return None
 
+    def dispose(self, session: int) -> Any:
+        """End a session."""
+        self.settle()
+        if session in self._sessions:
+            self._sessions.remove(session)
+        return self._engine.dispose(session)
+
     def deleteActionInfo(self, session: int, match: str) -> None:
         """All actions of a match have run."""
         self._completed(match)
@@ -238,4 +245,7 @@ def _deliver(session: int, answer: str | None) -> None:
         logger.debug("Matches of a session that has ended were skipped")
         return
     for match in json.loads(answer):
-        ruleset.dispatch(match)
+        try:
+            ruleset.dispatch(match)
+        except Exception as error:
+            logger.error("A match was skipped: %s", error)

@@ -132,6 +132,8 @@ def init_db(conninfo: Conninfo) -> None:
 def grants(conninfo: Conninfo, role: str) -> list[str]:
     """The statements that allow a role what a worker does, and no more.
 
+    With a comment where the tables are not in the usual schema.
+
     :raises ServerUnavailable: if the server cannot be asked.
     """
     tables = list(sql.PRIVILEGES)
@@ -141,11 +143,16 @@ def grants(conninfo: Conninfo, role: str) -> list[str]:
         ).fetchone()
     assert row is not None
     database, schemas, places, sequences, quoted = row
+    found_by = [
+        "-- Workers find the tables by their search_path "
+        f"(in the DSN: options=-csearch_path={','.join(schemas)})."
+    ]
     return [
+        *(found_by if schemas != ["public"] else []),
         f"GRANT CONNECT, TEMPORARY ON DATABASE {database} TO {quoted};",
         f"GRANT USAGE ON SCHEMA {', '.join(schemas)} TO {quoted};",
         *(
-            f"GRANT {privileges} ON {places[table]} TO {quoted};"
+            f"GRANT {', '.join(privileges)} ON {places[table]} TO {quoted};"
             for table, privileges in sql.PRIVILEGES.items()
         ),
         f"GRANT USAGE ON SEQUENCE {', '.join(sequences)} TO {quoted};",

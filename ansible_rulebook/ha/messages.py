@@ -22,13 +22,8 @@ def results_of(message: bytes) -> Iterator[tuple[int, Any]]:
     """
     text = message.decode()
     start = text.find(RESULTS) if len(message) > SMALL else -1
-    head: dict[str, Any] = {}
-    if start >= 0:
-        try:
-            head = json.loads(text[:start] + RESULTS + "]}")
-        except ValueError:
-            start = -1  # something else stands before it
-    if start < 0:
+    session = _session_before(text, start)
+    if session is None:
         whole = json.loads(text)
         for result in whole["result"]:
             yield whole["session_id"], result
@@ -36,6 +31,15 @@ def results_of(message: bytes) -> Iterator[tuple[int, Any]]:
     place = start + len(RESULTS)
     while text[place] != "]":
         result, place = _decoder.raw_decode(text, place)
-        yield head["session_id"], result
+        yield session, result
         if text[place] == ",":
             place += 1
+
+
+def _session_before(text: str, start: int) -> int | None:
+    """The session's number, if it stands before the results."""
+    try:
+        head = json.loads(text[: max(start, 0)] + RESULTS + "]}")
+        return int(head["session_id"])
+    except (ValueError, KeyError):
+        return None

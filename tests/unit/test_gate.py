@@ -1,0 +1,157 @@
+"""Events that the engine could not store go back to their gate."""
+
+# A pause of no length lets the other task go on.
+# ruff: noqa: ASYNC110
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from ansible_rulebook.ha.gate import LAST_TRY, EventGate
+from ansible_rulebook.ha.office import Office
+from ansible_rulebook.ha.term import Term
+
+PATIENCE = 10.0  # seconds
+
+
+class House:
+    """A gate of a worker that leads."""
+
+    def __init__(self) -> None:
+        self.office = Office()
+        self.gate = EventGate(
+            asyncio.Queue(), self.office, lambda item: item == "shutdown"
+        )
+        self.terms = 0
+        self.promote()
+
+    def promote(self) -> None:
+        self.terms += 1
+        term = Term(self.terms, 1.0, lambda: False, lambda: 0.0)
+        self.office.enter(term)
+        self.office.announce()
+
+    async def get(self) -> Any:
+        return await asyncio.wait_for(self.gate.get(), PATIENCE)
+
+    async def get_all(self, count: int) -> list[Any]:
+        return [await self.get() for _ in range(count)]
+
+
+@pytest.fixture
+def events() -> list[dict[str, int]]:
+    return [{"n": number} for number in range(4)]
+
+
+@pytest.mark.asyncio
+async def test_what_was_not_stored_comes_again_first(
+    events: list[Any],
+) -> None:
+    house = House()
+    for event in events:
+        house.gate.queue.put_nowait(event)
+    await house.get_all(2)
+    house.office.leave()
+    house.gate.give_back(2)
+    assert house.gate.held == 2
+    house.promote()
+    assert await house.get_all(4) == events
+
+
+@pytest.mark.asyncio
+async def test_only_the_one_that_was_not_stored(events: list[Any]) -> None:
+    house = House()
+    for event in events:
+        house.gate.queue.put_nowait(event)
+    await house.get_all(2)
+    house.gate.give_back(1)
+    assert await house.get_all(3) == events[1:]
+
+
+@pytest.mark.asyncio
+async def test_before_those_that_were_held(events: list[Any]) -> None:
+    house = House()
+    first, second, third, _ = events
+    house.gate.queue.put_nowait(first)
+    await house.get()
+    reading = asyncio.ensure_future(house.get())
+    await asyncio.sleep(0)
+    house.office.leave()
+    house.gate.queue.put_nowait(second)  # comes when nobody leads
+    while not house.gate.held:
+        await asyncio.sleep(0)
+    house.gate.give_back(1)
+    house.gate.queue.put_nowait(third)
+    house.promote()
+    assert await reading == first
+    assert await house.get_all(2) == [second, third]
+
+
+@pytest.mark.asyncio
+async def test_one_that_always_fails_is_dropped_and_counted(
+    events: list[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    house = House()
+    for event in events[:2]:
+        house.gate.queue.put_nowait(event)
+    for _ in range(LAST_TRY):
+        assert await house.get() == events[0]
+        house.gate.give_back(1)
+    assert await house.get() == events[1]
+    assert house.gate.dropped_total == 1
+    assert "could not be stored 5 times" in caplog.text
+
+
+@pytest.mark.asyncio
+async def test_an_equal_event_is_another_event() -> None:
+    house = House()
+    for _ in range(2 * LAST_TRY):
+        house.gate.queue.put_nowait({"n": 0})
+        await house.get()
+        house.gate.give_back(1)
+        house.gate._held.clear()
+    assert house.gate.dropped_total == 0
+
+
+@pytest.mark.asyncio
+async def test_a_source_with_feedback_sends_it_again(
+    events: list[Any],
+) -> None:
+    house = House()
+    house.gate.will_be_sent_again = lambda event: True
+    house.gate.queue.put_nowait(events[0])
+    await house.gate.put(events[1], house.office.term)
+    await house.get()
+    house.gate.give_back(1)
+    assert house.gate.held == 0
+    assert house.gate.dropped_total == 1
+
+
+@pytest.mark.asyncio
+async def test_a_shutdown_waits_for_the_event_before_it() -> None:
+    house = House()
+    seen: list[str] = []
+    house.gate.before_control = lambda: seen.append("settled")
+    house.gate.queue.put_nowait({"n": 0})
+    house.gate.queue.put_nowait("shutdown")
+    await house.get()
+    assert seen == []
+    assert await house.get() == "shutdown"
+    assert seen == ["settled"]
+
+
+@pytest.mark.asyncio
+async def test_who_reads() -> None:
+    house = House()
+    house.gate.queue.put_nowait({"n": 0})
+    assert not house.gate.is_read_here()
+    await house.gate.get()
+    assert house.gate.is_read_here()
+
+    async def elsewhere() -> bool:
+        return house.gate.is_read_here()
+
+    assert not await asyncio.ensure_future(elsewhere())
