@@ -28,8 +28,10 @@ class Conninfo:
 
     def __init__(self, dsn: str, origin: str = "DSN") -> None:
         try:
+            if "\0" in dsn:  # libpq would read no further
+                raise ValueError
             self._params: dict[str, Any] = dict(conninfo.conninfo_to_dict(dsn))
-        except (Error, UnicodeError):
+        except (Error, ValueError):  # the latter: bytes that are no UTF-8
             raise OptionError(
                 f"{origin}: not a PostgreSQL connection string; give a URI "
                 "(postgresql://user@host:5432/database, special characters "

@@ -227,6 +227,11 @@ def _worker_id(text: str | None) -> str | None:
             f"{WORKER.origin}: {_shown(text)} cannot be used, give a name of "
             "printable characters"
         )
+    if mask_password(text) != text:
+        raise OptionError(
+            f"{WORKER.origin}: {_shown(text)} cannot be used, it looks like "
+            "a connection string; give a name"
+        )
     if len(text) > LONGEST_WORKER_ID:
         raise OptionError(
             f"{WORKER.origin}: the name is longer than "

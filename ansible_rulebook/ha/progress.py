@@ -11,7 +11,10 @@ class Records(Protocol):
     """Where progress is stored: upstream's own calls, one commit each."""
 
     def read(self, ruleset: str, match: str, index: int) -> Info:
-        """What is stored of an action that has a record."""
+        """What is stored of an action that has a record.
+
+        :raises RuntimeError: if it cannot be read.
+        """
 
     def write(
         self, ruleset: str, match: str, index: int, info: Info, new: bool
@@ -44,7 +47,10 @@ class Progress:
         self._known.clear()
 
     def look_up(self, ruleset: str, match: str, index: int) -> Info | None:
-        """What an earlier leader stored of this action, if anything."""
+        """What an earlier leader stored of this action, if anything.
+
+        :raises RuntimeError: if it cannot be read.
+        """
         if (match, index) not in self._stored:
             return None
         info = self._records.read(ruleset, match, index)

@@ -417,9 +417,14 @@ class _Upstream:
         state = self._worker.state
         if state is None:
             return None
-        found: dict[str, Any] | None = state.progress.look_up(
-            rule_set, matching_uuid, index
-        )
+        try:
+            found: dict[str, Any] | None = state.progress.look_up(
+                rule_set, matching_uuid, index
+            )
+        except RuntimeError as error:
+            # Without it an action that has run would run again.
+            self._worker.state_failed(error)
+            raise
         return found
 
     def update_action(
@@ -505,10 +510,14 @@ class _Upstream:
                 self, action: Any, action_item: Any, *args: Any, **kwargs: Any
             ) -> asyncio.Task[None]:
                 if self._may_start(action, action_item):
-                    task: asyncio.Task[None] = super()._run_action(
-                        action, action_item, *args, **kwargs
-                    )
-                    return task
+                    try:
+                        task: asyncio.Task[None] = super()._run_action(
+                            action, action_item, *args, **kwargs
+                        )
+                        return task
+                    except RuntimeError:  # Java's, of a write that failed
+                        if self._worker.office.allows():
+                            raise
                 self._worker.actions.drop(
                     f"{action.action} of {action_item.rule}"
                 )
@@ -581,9 +590,11 @@ class _Upstream:
                 return
             try:
                 await call(self, *args, **kwargs)
-            except asyncio.CancelledError:
+            except (asyncio.CancelledError, RuntimeError) as error:
+                # Java's: what it has done cannot be stored any more.
                 if actions.may_go_on():
                     raise
+                logger.debug("An action ended with its term: %s", error)
             finally:
                 actions.leave()
 
@@ -720,7 +731,10 @@ class _Records:
         found = _upstream("persistence").get_action_a_priori(
             ruleset, match, index
         )
-        return dict(found or {})
+        if not found:
+            # There is one: the engine says so, too, if it cannot look.
+            raise RuntimeError("the progress of an action cannot be read")
+        return dict(found)
 
     def write(
         self,

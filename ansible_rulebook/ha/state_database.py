@@ -72,7 +72,10 @@ class Survey:
                 return f"role {self.role} lacks {', '.join(self.lacking)}"
             return None
         if self.schema is None:
-            return f"no schema of the search_path {self.search_path} exists"
+            return (
+                f"role {self.role} lacks USAGE on the schemas of its "
+                f"search_path ({self.search_path}), or none of them exists"
+            )
         if not self.may_create:
             return (
                 f"role {self.role} lacks CREATE on schema {self.schema}, and "
