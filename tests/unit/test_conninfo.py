@@ -213,23 +213,25 @@ def test_redact_folds_what_libpq_says_to_one_line():
 @pytest.mark.parametrize(
     ("word", "shown"),
     [
-        ("postgresql://eda:s3cret@db/eda", "postgresql://eda:***@db/eda"),
-        ("--dsn=postgres://u:p@h/d", "--dsn=postgres://u:***@h/d"),
+        # Nothing is shown after where a password may begin: only a string
+        # that libpq takes tells where it ends.
+        ("postgresql://eda:s3cret@db/eda", "postgresql://eda:***"),
+        ("--dsn=postgres://u:p@h/d", "--dsn=postgres://u:***"),
         ("postgresql://eda@db/eda", "postgresql://eda@db/eda"),
-        ("postgresql://db:5432/eda", "postgresql://db:5432/eda"),
-        ("postgresql://a:1,b:2/eda", "postgresql://a:1,b:2/eda"),
+        ("postgresql://db:5432/eda", "postgresql://db:***"),
         (
             "postgresql://u@h/d?sslpassword=s3cret&x=1",
-            "postgresql://u@h/d?sslpassword=***&x=1",
+            "postgresql://u@h/d?sslpassword=***",
         ),
-        ("host=db password=s3cret port=1", "host=db password=*** port=1"),
-        ("a and host=db password=s3cret b", "a and host=db password=*** b"),
-        ("PASSWORD='s3 cret' port=1", "PASSWORD=*** port=1"),
+        ("host=db password=s3cret port=1", "host=db password=***"),
+        ("a and host=db password = s3cret b", "a and host=db password =***"),
+        ("PASSWORD='s3 cret' port=1", "PASSWORD=***"),
         ("host=db sslpassword=s3cret", "host=db sslpassword=***"),
-        ("oauth_client_secret=s3cret x=1", "oauth_client_secret=*** x=1"),
+        ("oauth_client_secret=s3cret x=1", "oauth_client_secret=***"),
         # Not what libpq would take, and yet somebody's password.
-        ("postgresql://u:s3 cret@h/d", "postgresql://u:***@h/d"),
+        ("postgresql://u:s3 cret@h/d", "postgresql://u:***"),
         ("host=db password='s3cret host=a", "host=db password=***"),
+        ("host=db password='ab'cd", "host=db password=***"),
         ("--rulebook", "--rulebook"),
     ],
 )
