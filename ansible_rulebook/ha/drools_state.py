@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import json
 import logging
-from typing import Any, Mapping
+import re
+from contextlib import contextmanager
+from typing import Any, Iterator, Mapping
 
 from .errors import (
     HaError,
@@ -36,7 +38,8 @@ POOLED = 1  # connections that wait in the pool; two more when needed
 FAILED = "Failed to "
 DATABASE = "PostgreSQL"
 TAMPERED = "integrity check failed"
-RUNTIME_EXCEPTION = "java.lang.RuntimeException: "
+CAUSE = "caused by "
+_CLASSES = re.compile(r"^(?:[\w.$]+(?:Exception|Error): )+")
 
 
 def is_failed_write(error: Exception) -> bool:
@@ -113,7 +116,8 @@ class DroolsState:
         :raises ServerUnavailable: if the server did not answer.
         """
         try:
-            self._engine.enableLeader()
+            with _whole_story():
+                self._engine.enableLeader()
         except RuntimeError as error:
             raise _classified(error) from None
         if self._dedup_window is not None:
@@ -170,10 +174,22 @@ def reset(ruleset: Any) -> None:
 
 def reason(error: Exception) -> str:
     """The innermost sentence of a Java exception, on one line."""
-    text = one_line(str(error)).split(" at org.", 1)[0]
-    while text.startswith(RUNTIME_EXCEPTION):
-        text = text[len(RUNTIME_EXCEPTION) :]
-    return text
+    lines = str(error).splitlines() or [""]
+    causes = [each for each in lines if each.startswith(CAUSE)]
+    text = causes[-1][len(CAUSE) :] if causes else lines[0]
+    return one_line(_CLASSES.sub("", text))
+
+
+@contextmanager
+def _whole_story() -> Iterator[None]:
+    """Have jpy tell the causes of a Java exception, too."""
+    import jpy
+
+    jpy.VerboseExceptions.enabled = True
+    try:
+        yield
+    finally:
+        jpy.VerboseExceptions.enabled = False
 
 
 def _quieten_pool() -> None:
@@ -201,12 +217,16 @@ def _initialise(
     config: Mapping[str, Any],
 ) -> None:
     try:
-        engine.initializeHA(
-            ha_uuid, worker, json.dumps(dict(params)), json.dumps(dict(config))
-        )
+        with _whole_story():
+            engine.initializeHA(
+                ha_uuid,
+                worker,
+                json.dumps(dict(params)),
+                json.dumps(dict(config)),
+            )
     except RuntimeError as error:
         text = reason(error)
-        if "permission denied" in text or "Unsupported" in text:
+        if "permission denied" in text or "must be owner" in text:
             raise StateRefused(text) from None
         raise ServerUnavailable(text) from None
 

@@ -60,7 +60,8 @@ class LeaderElection:
         three poll intervals.
     :param on_promotion: called, and awaited, with the :class:`Term` once the
         lock is held and before ``leader_event`` is set. If it raises, the
-        lock is given up; after three failures in a row the election ends.
+        lock is given up; after three failures in a row the election ends,
+        unless they are :class:`ServerUnavailable`.
     :param on_demotion: called, and awaited, with the reason after
         ``leader_event`` was cleared and before the lock is given up, if the
         server has not taken it already. Whatever the term started has to
@@ -375,6 +376,11 @@ class LeaderElection:
     async def _promotion_of(self, term: Term) -> None:
         try:
             await _call(self._on_promotion, term)
+        except ServerUnavailable as error:
+            # An outage: the worker goes on to try, for as long as it takes.
+            self._log.warning("Promotion failed", str(error))
+            self._candidate.step_down("promotion failed")
+            return
         except Exception as error:
             self._log.exception("Promotion failed")
             self._candidate.promotion_failed(f"promotion failed: {error}")

@@ -189,6 +189,8 @@ class EventGate:
         self._failures += 1
         if self._failures < LAST_TRY:
             self._keep(first, first=True)
+            if not self.queue.full():
+                self.queue.put_nowait(_NOTHING)  # the reader waits there
             return
         self.dropped_total += 1
         logger.error(

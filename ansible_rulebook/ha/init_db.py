@@ -65,6 +65,14 @@ SELECT pg_catalog.quote_ident(pg_catalog.current_database()),
   JOIN pg_catalog.pg_namespace ON pg_namespace.oid = relnamespace
 """
 
+# Others than this role and those whose member it is.
+OTHER_OWNERS = """
+SELECT DISTINCT pg_catalog.pg_get_userbyid(relowner)
+  FROM pg_catalog.unnest(%(tables)s::text[]) AS wanted (name)
+  JOIN pg_catalog.pg_class ON pg_class.oid = pg_catalog.to_regclass(name)
+ WHERE NOT pg_catalog.pg_has_role(relowner, 'USAGE')
+"""
+
 # Drools makes a row for each cluster that it is told of.
 FORGET = "DELETE FROM drools_ansible_ha_stats WHERE ha_uuid = %(ha_uuid)s"
 
@@ -109,7 +117,7 @@ def init_db(conninfo: Conninfo) -> None:
         conninfo, NOBODY, APPLICATION, APPLICATION, Timings()
     )
     try:
-        _check(database)
+        _check(conninfo, database)
         params = jdbc_parameters(
             conninfo,
             APPLICATION,
@@ -159,7 +167,7 @@ def grants(conninfo: Conninfo, role: str) -> list[str]:
     ]
 
 
-def _check(database: StateDatabase) -> None:
+def _check(conninfo: Conninfo, database: StateDatabase) -> None:
     """Find out what would fail, before a JVM is started for it."""
     survey = database.survey()
     if survey.schema is None:
@@ -171,6 +179,16 @@ def _check(database: StateDatabase) -> None:
         raise StateRefused(
             f"role {survey.role} lacks CREATE on schema {survey.schema}"
         )
+    with _session(conninfo) as connection:
+        owners = connection.execute(
+            OTHER_OWNERS, {"tables": list(sql.PRIVILEGES)}
+        ).fetchall()
+    if owners:
+        names = ", ".join(name for (name,) in owners)
+        raise StateRefused(
+            f"the tables are there, and their owner is not role "
+            f"{survey.role} but {names}"
+        )
 
 
 def _create_tables(database: StateDatabase, params: Mapping[str, str]) -> None:
@@ -180,9 +198,11 @@ def _create_tables(database: StateDatabase, params: Mapping[str, str]) -> None:
         try:
             DroolsState.create_tables(str(NOBODY), params)
             return
-        except ServerUnavailable:
+        except ServerUnavailable as error:
             if not left:
-                raise
+                raise ServerUnavailable(
+                    f"{error} (are the tables in use?)"
+                ) from None
             database.survey()  # raises if it is the server that is away
             time.sleep(PAUSE)
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections import OrderedDict
 from typing import Any, Iterator
 
 SMALL = 65536  # bytes that are parsed in no time
 RESULTS = '"result":['
+RECOVERED = "MATCHING_EVENT_RECOVERY"
+REMEMBERED = 10_000  # matches
 
 _decoder = json.JSONDecoder()
 
@@ -42,4 +45,42 @@ def _session_before(text: str, start: int) -> int | None:
         head = json.loads(text[: max(start, 0)] + RESULTS + "]}")
         return int(head["session_id"])
     except (ValueError, KeyError):
+        return None
+
+
+class Repeats:
+    """Tells a timed match that the engine sends a second time.
+
+    After a recovery drools_jpy 0.4 fires a ``not_all`` whose window was
+    running then at its end, as it should, and once more one window later.
+    No timer fires twice for the same events otherwise.
+    """
+
+    def __init__(self) -> None:
+        self._seen: OrderedDict[tuple[Any, ...], None] = OrderedDict()
+
+    def is_one(self, session: int, result: Any) -> bool:
+        """Whether it is; remembers it if not."""
+        events = _identities(result)
+        if events is None:
+            return False
+        match = (session, result["name"], events)
+        if match in self._seen:
+            return bool(result.get("type") != RECOVERED)
+        self._seen[match] = None
+        if len(self._seen) > REMEMBERED:
+            self._seen.popitem(last=False)
+        return False
+
+
+def _identities(result: Any) -> tuple[tuple[str, str], ...] | None:
+    """Names and ids of a match's events, None if one of them has no id."""
+    try:
+        return tuple(
+            sorted(
+                (name, str(event["meta"]["uuid"]))
+                for name, event in result["events"].items()
+            )
+        )
+    except (KeyError, TypeError, AttributeError):
         return None

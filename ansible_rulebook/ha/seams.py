@@ -209,7 +209,7 @@ def install(options: HaOptions) -> None:
     engine.establish_async_channel = upstream.wrap_channel(
         engine.establish_async_channel
     )
-    engine.handle_async_messages = handle_async_messages
+    engine.handle_async_messages = upstream.handle_async_messages
     engine.broadcast = broadcast
     if _lacks_state() is None:
         engine.enable_persistence = upstream.attach_state
@@ -409,6 +409,46 @@ class _Upstream:
         RulesetCollection.engine = worker.attach_state(
             RulesetCollection.engine, read_config(variables)
         )
+
+    async def handle_async_messages(self, reader: Any, writer: Any) -> None:
+        """Read the engine's timed and recovered matches until the end.
+
+        Upstream's reader takes a short read for a message and ends with the
+        first match that it cannot deliver. Here a match of a session that
+        was reset meanwhile, at the end of a term, is skipped, and a message
+        of thousands of matches lets others have a turn.
+        """
+        from drools.ruleset import RulesetCollection
+
+        from .messages import Repeats, results_of
+
+        repeats = Repeats()
+        loop = asyncio.get_running_loop()
+        try:
+            while True:
+                size = int.from_bytes(await reader.readexactly(4), "big")
+                since = loop.time()
+                message = await reader.readexactly(size)
+                for session, result in results_of(message):
+                    if repeats.is_one(session, result):
+                        self._skip_repeated(result)
+                    else:
+                        _dispatch(session, result)
+                    if loop.time() - since > LONGEST_TURN:
+                        await asyncio.sleep(0)
+                        since = loop.time()
+        except asyncio.IncompleteReadError:
+            logger.debug("The engine has closed its channel")
+        except asyncio.CancelledError:
+            RulesetCollection.shutdown()
+        finally:
+            writer.close()
+
+    def _skip_repeated(self, result: dict[str, Any]) -> None:
+        logger.info("A match that was sent twice is skipped")
+        state, match = self._worker.state, result.get("matching_uuid")
+        if state is not None and match:
+            state.completed(match)
 
     def look_up_action(
         self, rule_set: str, matching_uuid: str, index: int
@@ -750,35 +790,10 @@ class _Records:
         store(ruleset, match, index, json.dumps(info))
 
 
-async def handle_async_messages(reader: Any, writer: Any) -> None:
-    """Read the engine's timed and recovered matches until the end.
-
-    Upstream's reader takes a short read for a message and ends with the
-    first match that it cannot deliver. Here a match of a session that was
-    reset meanwhile, at the end of a term, is skipped, and a message of
-    thousands of matches lets others have a turn.
-    """
+def _dispatch(session: int, result: Any) -> None:
     from drools.dispatch import Dispatch
-    from drools.ruleset import RulesetCollection
 
-    from .messages import results_of
-
-    loop = asyncio.get_running_loop()
     try:
-        while True:
-            size = int.from_bytes(await reader.readexactly(4), "big")
-            since = loop.time()
-            for session, result in results_of(await reader.readexactly(size)):
-                try:
-                    Dispatch(session, result).run()
-                except Exception as error:
-                    logger.warning("A timed match was skipped: %s", error)
-                if loop.time() - since > LONGEST_TURN:
-                    await asyncio.sleep(0)
-                    since = loop.time()
-    except asyncio.IncompleteReadError:
-        logger.debug("The engine has closed its channel")
-    except asyncio.CancelledError:
-        RulesetCollection.shutdown()
-    finally:
-        writer.close()
+        Dispatch(session, result).run()
+    except Exception as error:
+        logger.warning("A timed match was skipped: %s", error)

@@ -186,7 +186,7 @@ class StateStore:
         if search_path:
             options += f" -c search_path={_escaped(search_path)}"
         # A silent server blocks the rulebook's event loop for so long.
-        limit = max(1, round(self._timings.demote_within))
+        limit = max(1, int(self._timings.demote_within / 2))
         return jdbc_parameters(
             self._conninfo,
             self._writer,
@@ -199,7 +199,7 @@ class StateStore:
         )
 
     def _patience(self) -> float:
-        return min(self._timings.demote_within / 2, LONGEST_JDBC_CONNECT)
+        return min(self._timings.demote_within / 3, LONGEST_JDBC_CONNECT)
 
     # -- terms -----------------------------------------------------------
 

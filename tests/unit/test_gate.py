@@ -155,3 +155,18 @@ async def test_who_reads() -> None:
         return house.gate.is_read_here()
 
     assert not await asyncio.ensure_future(elsewhere())
+
+
+@pytest.mark.asyncio
+async def test_who_waits_already_gets_what_was_given_back(
+    events: list[Any],
+) -> None:
+    house = House()
+    house.gate.queue.put_nowait(events[0])
+    await house.get()
+    waiting = asyncio.ensure_future(house.get())
+    await asyncio.sleep(0)
+    house.office.leave()
+    house.gate.give_back(1)
+    house.promote()
+    assert await waiting == events[0]
