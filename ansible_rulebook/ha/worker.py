@@ -240,6 +240,11 @@ class Worker:
         held = sum(gate.held_total for gate in self._gates.values())
         dropped = sum(gate.dropped_total for gate in self._gates.values())
         actions = self.actions.dropped_total
+        if self.state is not None and self.state.unrecorded:
+            self._log.warning(
+                "Completed matches are not recorded and may run again",
+                matches=self.state.unrecorded,
+            )
         if held or dropped or actions:
             self._log.info(
                 "Not processed for want of leadership",
