@@ -58,6 +58,7 @@ class EventGate:
         self._in_hand: Deque[Any] = deque(maxlen=MOST_IN_HAND)
         self._failing: Any = None
         self._failures = 0
+        self._calm = 0  # events handed out since then
         self._reader: asyncio.Task[Any] | None = None
         self._putters: Deque[asyncio.Future[None]] = deque()
 
@@ -132,6 +133,9 @@ class EventGate:
         else:
             self._in_hand.append(item)
             self._reader = asyncio.current_task()
+            self._calm += 1
+            if self._calm > MOST_IN_HAND:
+                self._failures = 0  # those before have been stored
         return item
 
     def is_read_here(self) -> bool:
@@ -178,14 +182,15 @@ class EventGate:
         """The last ``count`` events could not be stored: keep them.
 
         One that fails again and again is dropped in the end, or nothing
-        would come after it.
+        would come after it; see :meth:`is_hopeless`.
         """
+        self._calm = 0
         events = [self._in_hand.pop() for _ in range(count)]
         first = events.pop()
         for event in events:
             self._keep(event, first=True)
-        if first is not self._failing:
-            self._failing, self._failures = first, 0
+        if _content(first) != self._failing:
+            self._failing, self._failures = _content(first), 0
         self._failures += 1
         if self._failures < LAST_TRY:
             self._keep(first, first=True)
@@ -196,6 +201,16 @@ class EventGate:
         logger.error(
             "An event could not be stored %d times and is dropped",
             self._failures,
+        )
+
+    def is_hopeless(self) -> bool:
+        """Whether the last event is one that could never be stored.
+
+        For sources that send it again: with other metadata, it is the same.
+        """
+        return (
+            self._failures >= LAST_TRY
+            and _content(self._in_hand[-1]) == self._failing
         )
 
     def _keep(self, event: Any, first: bool = False) -> None:
@@ -219,6 +234,13 @@ class EventGate:
     def held(self) -> int:
         """How many events are held now."""
         return len(self._held)
+
+
+def _content(event: Any) -> Any:
+    """What a source sent, without what was added on the way."""
+    if isinstance(event, dict):
+        return {name: event[name] for name in event if name != "meta"}
+    return event
 
 
 def _do_nothing() -> None:

@@ -7,7 +7,7 @@ import json
 import logging
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
-from typing import Any, Callable, Protocol
+from typing import Any, Callable, NoReturn, Protocol
 
 from .drools_state import DroolsState, is_failed_write, reason, reset
 
@@ -31,6 +31,9 @@ class Source(Protocol):
 
     may_overlap: bool
     """Nobody is told that the event is stored when the call returns."""
+
+    def is_hopeless(self) -> bool:
+        """Whether that event could not be stored in too many tries."""
 
 
 Failed = Callable[[Exception, "list[Source]"], None]
@@ -125,6 +128,8 @@ class GuardedEngine:
         """
         _check(event)
         source = self._source()
+        if source is not None and source.is_hopeless():
+            _refuse("An event that could never be stored is dropped")
         self._settle(source)
         method = self._engine.assertEvent
         if source is None or not source.may_overlap:
@@ -222,13 +227,18 @@ class GuardedEngine:
 
 def _check(text: str) -> None:
     if NUL in text:
-        from drools.exceptions import MessageNotHandledException
-
-        logger.error(
+        _refuse(
             "An event or fact with a NUL character cannot be stored in "
             "PostgreSQL and is dropped"
         )
-        raise MessageNotHandledException("contains a NUL character")
+
+
+def _refuse(why: str) -> NoReturn:
+    """Not for the engine; a source with feedback is told to go on."""
+    from drools.exceptions import MessageNotHandledException
+
+    logger.error(why)
+    raise MessageNotHandledException(why)
 
 
 def _deliver(session: int, answer: str | None) -> None:

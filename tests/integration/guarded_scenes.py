@@ -94,6 +94,9 @@ UNBUILDABLE = ruleset(
 class Source:
     may_overlap: bool = True
 
+    def is_hopeless(self) -> bool:
+        return False
+
 
 class Stage:
     def __init__(self, dsn: str) -> None:

@@ -106,14 +106,35 @@ async def test_one_that_always_fails_is_dropped_and_counted(
 
 
 @pytest.mark.asyncio
-async def test_an_equal_event_is_another_event() -> None:
+async def test_only_failures_in_a_row_count() -> None:
     house = House()
-    for _ in range(2 * LAST_TRY):
+    for number in range(LAST_TRY):
         house.gate.queue.put_nowait({"n": 0})
-        await house.get()
+        assert await house.get() == {"n": 0}
         house.gate.give_back(1)
-        house.gate._held.clear()
+        assert await house.get() == {"n": 0}
+        for other in range(3):  # these were stored, and so was that
+            house.gate.queue.put_nowait({"other": other, "n": number})
+            await house.get()
     assert house.gate.dropped_total == 0
+
+
+@pytest.mark.asyncio
+async def test_an_event_that_is_sent_again_and_again_is_hopeless() -> None:
+    house = House()
+    house.gate.will_be_sent_again = lambda event: True
+    await house.gate.put({"n": 0}, house.office.term)
+    for number in range(LAST_TRY):
+        assert (await house.get())["n"] == 0
+        assert not house.gate.is_hopeless()
+        house.gate.give_back(1)
+        again = {"n": 0, "meta": {"uuid": str(number)}}
+        await house.gate.put(again, house.office.term)
+    await house.get()
+    assert house.gate.is_hopeless()
+    await house.gate.put({"n": 1}, house.office.term)
+    await house.get()
+    assert not house.gate.is_hopeless()
 
 
 @pytest.mark.asyncio
