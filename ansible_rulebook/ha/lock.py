@@ -10,6 +10,7 @@ import os
 import re
 import select
 import socket
+import threading
 import uuid
 from contextlib import suppress
 from typing import Any, Awaitable, Callable, Iterable, TypeVar
@@ -17,6 +18,8 @@ from typing import Any, Awaitable, Callable, Iterable, TypeVar
 import psycopg
 from psycopg import AsyncConnection
 from psycopg.conninfo import make_conninfo
+from psycopg.pq import ExecStatus
+from psycopg.pq.abc import PGconn
 
 from . import sql
 from .conninfo import Conninfo
@@ -223,6 +226,7 @@ class LockSession:
         self._news.register(self._socket, select.POLLIN | _HUNG_UP)
         self._plain = not connection.pgconn.ssl_in_use
         self._busy = False
+        self._reading = threading.Lock()
         self._backend = 0
         self._ended = False
         self._unanswered: asyncio.Future[Any] | None = None
@@ -359,9 +363,13 @@ class LockSession:
         :returns: same backend, primary, lock granted to it.
         :raises SessionLost: if there is no answer.
         """
-        rows = await self._statement(sql.PROVE, self._halves(), timeout)
-        backend, in_recovery, granted = rows[0]
-        return backend == self._backend and granted and not in_recovery
+        high, low = self._halves()
+        statement = sql.PROVE.format(high=high, low=low)
+        try:
+            answer = await self._in_time(self._ask(statement), timeout)
+        except psycopg.Error as error:
+            raise SessionLost(self._words(error)) from None
+        return answer == [str(self._backend).encode(), b"f", b"t"]
 
     async def holder(self) -> str | None:
         """The worker id of who holds the lock now, cut to what fits."""
@@ -392,23 +400,25 @@ class LockSession:
         *before* it frees the locks of a session that it terminates, so a
         leader that asks here knows no later than the next one.
         """
-        if self._ended:
-            return True
+        with self._reading:
+            return self._ended or self._has_last_word()
+
+    def _has_last_word(self) -> bool:
         # No news is the usual answer, and asked for several times an event:
         # poll() has it at a quarter of the cost of a recv() that raises.
-        try:
-            if not self._news.poll(0):
-                return self._ended
-        except RuntimeError:
-            pass  # another thread is inside of it
+        if self._socket.fileno() < 0:
+            return True
+        if not self._news.poll(0):
+            return False
         try:
             first = self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
         except (BlockingIOError, InterruptedError):
             return False
         except OSError:
             return True
-        # Unasked for, an ErrorResponse can only be the last word. What TLS
-        # wraps cannot be told apart; then the end of the stream has to do.
+        # Unasked for, or in answer to a proof, an ErrorResponse is the last
+        # word. What TLS wraps cannot be told apart; then the end of the
+        # stream has to do.
         if not first or (first == b"E" and self._plain and not self._busy):
             return True
         return self._hung_up()
@@ -435,10 +445,10 @@ class LockSession:
         """
         if self._busy:
             return
-        # Once read, the last error is no longer there to be peeked at.
-        self._ended = self.is_over()
         self._notices.clear()
-        with suppress(psycopg.Error):
+        with self._reading, suppress(psycopg.Error):
+            # Once read, the last error is no longer there to be peeked at.
+            self._ended = self._ended or self._has_last_word()
             self._connection.pgconn.consume_input()
             self._connection.pgconn.is_busy()  # parses what was read
         if self._ended:
@@ -495,15 +505,61 @@ class LockSession:
         params: Iterable[Any] | None = None,
         timeout: float | None = None,
     ) -> list[tuple[Any, ...]]:
-        if timeout is None:
-            timeout = max(self.timings.trust_for, 1.0)
         self._busy = True
         try:
-            return await self._bounded(
+            return await self._in_time(
                 self._execute(statement, params), timeout
             )
         finally:
             self._busy = False
+
+    async def _in_time(self, work: Awaitable[T], timeout: float | None) -> T:
+        if timeout is None:
+            timeout = max(self.timings.trust_for, 1.0)
+        return await self._bounded(work, timeout)
+
+    async def _ask(self, statement: str) -> list[bytes | None]:
+        """The one row that answers a statement, as text.
+
+        A leader asks while another thread wants to know whether the session
+        is over. What psycopg has read and not yet raised, that thread could
+        not see; so here nobody looks at the socket between the two.
+        """
+        pgconn = self._connection.pgconn
+        pgconn.send_query(statement.encode())
+        while pgconn.flush():
+            await self._ready(writing=True)
+        row: list[bytes | None] = []
+        while True:
+            await self._ready()
+            with self._reading:
+                self._ended = self._ended or self._has_last_word()
+                try:
+                    if _take_row(pgconn, row):
+                        return row
+                except psycopg.Error:
+                    self._ended = True
+                    raise
+
+    async def _ready(self, writing: bool = False) -> None:
+        """Wait until the connection can be read from, or written to."""
+        loop = asyncio.get_running_loop()
+        ready: asyncio.Future[None] = loop.create_future()
+        add, remove = loop.add_reader, loop.remove_reader
+        if writing:
+            add, remove = loop.add_writer, loop.remove_writer
+        # Its own descriptor, which abort() does not close.
+        number = self._connection.fileno()
+
+        def tell() -> None:
+            if not ready.done():
+                ready.set_result(None)
+
+        add(number, tell)
+        try:
+            await ready
+        finally:
+            remove(number)
 
     async def _execute(
         self, statement: str, params: Iterable[Any] | None
@@ -528,6 +584,22 @@ class LockSession:
 
     def _words(self, error: Exception) -> str:
         return self._lock.conninfo.redact(str(error))
+
+
+def _take_row(pgconn: PGconn, row: list[bytes | None]) -> bool:
+    """Read what has come; true when the answer is complete.
+
+    :raises psycopg.Error: if it is an error, or the end.
+    """
+    pgconn.consume_input()
+    while not pgconn.is_busy():
+        result = pgconn.get_result()
+        if result is None:
+            return True
+        if result.status != ExecStatus.TUPLES_OK:
+            raise psycopg.OperationalError(pgconn.get_error_message())
+        row += [result.get_value(0, n) for n in range(result.nfields)]
+    return False
 
 
 # Limits of a role that would end a wait or a busy leader without need.

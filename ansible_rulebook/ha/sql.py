@@ -45,7 +45,7 @@ SELECT pg_catalog.pg_backend_pid(), pg_catalog.pg_is_in_recovery(),
          SELECT FROM pg_catalog.pg_locks
           WHERE locktype = 'advisory' AND granted AND objsubid = 1
             AND pid = pg_catalog.pg_backend_pid()
-            AND classid = %s::oid AND objid = %s::oid)
+            AND classid = {high}::oid AND objid = {low}::oid)
 """
 
 UNLOCK: Final = "SELECT pg_catalog.pg_advisory_unlock(%s)"
