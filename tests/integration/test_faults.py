@@ -398,8 +398,9 @@ async def test_twenty_contenders_whose_sessions_are_ended_at_random(
     with Referee(*crowd):
         async with running(*crowd):
             thread.start()
-            end = time.monotonic() + 4
-            while time.monotonic() < end:
+            end = time.monotonic() + 60
+            while len(terms) <= 20 or sum(terminated) <= 50:
+                assert time.monotonic() < end, "too little was going on"
                 leader = await one_leads(crowd)
                 terms.add((leader, leader.term))
                 if dice.random() < 0.2:
@@ -411,8 +412,6 @@ async def test_twenty_contenders_whose_sessions_are_ended_at_random(
             for one in crowd:
                 await until(lambda o=one: o.is_leader() or waits(o))
             assert sum(one.is_leader() for one in crowd) == 1
-    assert len(terms) > 20
-    assert sum(terminated) > 50
 
 
 def waits(election) -> bool:
