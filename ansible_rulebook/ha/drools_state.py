@@ -12,8 +12,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from contextlib import contextmanager
-from typing import Any, Iterator, Mapping
+from typing import Any, Mapping
 
 from .errors import (
     HaError,
@@ -38,14 +37,27 @@ POOLED = 1  # connections that wait in the pool; two more when needed
 FAILED = "Failed to "
 DATABASE = "PostgreSQL"
 TAMPERED = "integrity check failed"
+NO_CONNECTION = "Connection is not available"  # HikariCP's words
+SERVER_ERROR = "PSQLException: ERROR: "  # FATAL would end the session
 CAUSE = "caused by "
 _CLASSES = re.compile(r"^(?:[\w.$]+(?:Exception|Error): )+")
 
 
 def is_failed_write(error: Exception) -> bool:
     """Whether Drools failed to store something, so its state is spoilt."""
+    first = (str(error).splitlines() or [""])[0]
+    return FAILED in first and DATABASE in first
+
+
+def is_surely_unstored(error: Exception) -> bool:
+    """Whether a write that failed can have left nothing in the database.
+
+    It cannot if there was no connection to begin with, or if the server
+    answered with an error: then it has rolled back. Else the last answer
+    may have been lost on its way.
+    """
     text = str(error)
-    return FAILED in text and DATABASE in text
+    return NO_CONNECTION in text or SERVER_ERROR in text
 
 
 class DroolsState:
@@ -59,6 +71,7 @@ class DroolsState:
 
     def __init__(self, engine: Any) -> None:
         _quieten_pool()
+        _tell_causes()
         self._engine = engine
         self._dedup_window: int | None = None
         self.is_initialised = False
@@ -73,6 +86,7 @@ class DroolsState:
         import jpy
 
         _quieten_pool()
+        _tell_causes()
         engine = jpy.get_type(ENGINE)()
         try:
             _initialise(engine, ha_uuid, "init-db", params, {})
@@ -116,8 +130,7 @@ class DroolsState:
         :raises ServerUnavailable: if the server did not answer.
         """
         try:
-            with _whole_story():
-                self._engine.enableLeader()
+            self._engine.enableLeader()
         except RuntimeError as error:
             raise _classified(error) from None
         if self._dedup_window is not None:
@@ -180,16 +193,11 @@ def reason(error: Exception) -> str:
     return one_line(_CLASSES.sub("", text))
 
 
-@contextmanager
-def _whole_story() -> Iterator[None]:
+def _tell_causes() -> None:
     """Have jpy tell the causes of a Java exception, too."""
     import jpy
 
     jpy.VerboseExceptions.enabled = True
-    try:
-        yield
-    finally:
-        jpy.VerboseExceptions.enabled = False
 
 
 def _quieten_pool() -> None:
@@ -217,13 +225,9 @@ def _initialise(
     config: Mapping[str, Any],
 ) -> None:
     try:
-        with _whole_story():
-            engine.initializeHA(
-                ha_uuid,
-                worker,
-                json.dumps(dict(params)),
-                json.dumps(dict(config)),
-            )
+        engine.initializeHA(
+            ha_uuid, worker, json.dumps(dict(params)), json.dumps(dict(config))
+        )
     except RuntimeError as error:
         text = reason(error)
         if "permission denied" in text or "must be owner" in text:

@@ -59,6 +59,8 @@ class EventGate:
         self._failing: Any = None
         self._failures = 0
         self._calm = 0  # events handed out since then
+        # An event that may be stored, and the term in which it failed.
+        self._doubtful: tuple[Any, int] | None = None
         self._reader: asyncio.Task[Any] | None = None
         self._putters: Deque[asyncio.Future[None]] = deque()
 
@@ -145,7 +147,10 @@ class EventGate:
     async def _get(self) -> Any:
         while True:
             if self._held and self._office.leads():
-                return self._held.popleft()
+                item = self._held.popleft()
+                if self._is_anothers(item):
+                    continue
+                return item
             if self._held:
                 item = await self._next()
             else:
@@ -178,8 +183,11 @@ class EventGate:
             getting.cancel()
             leading.cancel()
 
-    def give_back(self, count: int) -> None:
+    def give_back(self, count: int, doubtful_in: int | None = None) -> None:
         """The last ``count`` events could not be stored: keep them.
+
+        :param doubtful_in: the number of the term, if it is not known
+            whether the first of them was stored after all.
 
         One that fails again and again is dropped in the end, or nothing
         would come after it; see :meth:`is_hopeless`.
@@ -193,6 +201,8 @@ class EventGate:
             self._failing, self._failures = _content(first), 0
         self._failures += 1
         if self._failures < LAST_TRY:
+            if doubtful_in is not None:
+                self._doubtful = first, doubtful_in
             self._keep(first, first=True)
             if not self.queue.full():
                 self.queue.put_nowait(_NOTHING)  # the reader waits there
@@ -202,6 +212,26 @@ class EventGate:
             "An event could not be stored %d times and is dropped",
             self._failures,
         )
+
+    def _is_anothers(self, event: Any) -> bool:
+        """Whether a doubtful event may have been another leader's by now.
+
+        In the very next term the engine knows its id, should it be stored.
+        Later its actions may have run and be recorded as completed.
+        """
+        doubtful, self._doubtful = self._doubtful, None
+        term = self._office.term
+        if doubtful is None or doubtful[0] is not event or term is None:
+            self._doubtful = doubtful
+            return False
+        if term.number <= doubtful[1] + 1:
+            return False
+        self.dropped_total += 1
+        logger.warning(
+            "An event of which it is not known whether it was stored is "
+            "dropped, since another worker has led meanwhile"
+        )
+        return True
 
     def is_hopeless(self) -> bool:
         """Whether the last event is one that could never be stored.

@@ -111,7 +111,7 @@ class GuardedEngine:
             session = int(self._engine.createRuleset(*rules))
         except RuntimeError as error:
             if not self._drools.is_initialised:
-                raise
+                raise RuntimeError(reason(error)) from None
             self._drools.leave_ha_mode()
             session = int(self._engine.createRuleset(*rules))
             self._refused(
@@ -137,7 +137,7 @@ class GuardedEngine:
                 return method(session, event)
             except RuntimeError as error:
                 self._look_at(error, [source] if source is not None else [])
-                raise
+                raise RuntimeError(reason(error)) from None
         future = self._thread.submit(method, session, event)
         underway = self._underway = _Underway(session, future, source)
         future.add_done_callback(lambda _: self._arrive_soon(underway))
@@ -174,7 +174,7 @@ class GuardedEngine:
             if next_source is not None:
                 left.append(next_source)
             if self._look_at(error, left):
-                raise
+                raise RuntimeError(reason(error)) from None
             logger.error("An event was not taken: %s", reason(error))
             return
         _deliver(underway.session, answer)
@@ -206,7 +206,7 @@ class GuardedEngine:
                 return method(session, *values)
             except RuntimeError as error:
                 self._look_at(error, [])
-                raise
+                raise RuntimeError(reason(error)) from None
 
         return call
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections import OrderedDict
 from typing import Any, Iterator
 
 SMALL = 65536  # bytes that are parsed in no time
 RESULTS = '"result":['
-RECOVERED = "MATCHING_EVENT_RECOVERY"
-REMEMBERED = 10_000  # matches
 
 _decoder = json.JSONDecoder()
 
@@ -48,39 +46,17 @@ def _session_before(text: str, start: int) -> int | None:
         return None
 
 
-class Repeats:
-    """Tells a timed match that the engine sends a second time.
+def signature_of(ruleset: str, result: Any) -> str | None:
+    """What tells a match from others, whatever its id: rule and events.
 
-    After a recovery drools_jpy 0.4 fires a ``not_all`` whose window was
-    running then at its end, as it should, and once more one window later.
-    No timer fires twice for the same events otherwise.
+    :returns: None if an event of it has no id.
     """
-
-    def __init__(self) -> None:
-        self._seen: OrderedDict[tuple[Any, ...], None] = OrderedDict()
-
-    def is_one(self, session: int, result: Any) -> bool:
-        """Whether it is; remembers it if not."""
-        events = _identities(result)
-        if events is None:
-            return False
-        match = (session, result["name"], events)
-        if match in self._seen:
-            return bool(result.get("type") != RECOVERED)
-        self._seen[match] = None
-        if len(self._seen) > REMEMBERED:
-            self._seen.popitem(last=False)
-        return False
-
-
-def _identities(result: Any) -> tuple[tuple[str, str], ...] | None:
-    """Names and ids of a match's events, None if one of them has no id."""
     try:
-        return tuple(
-            sorted(
-                (name, str(event["meta"]["uuid"]))
-                for name, event in result["events"].items()
-            )
+        events = sorted(
+            (name, str(event["meta"]["uuid"]))
+            for name, event in result["events"].items()
         )
+        text = json.dumps([ruleset, result["name"], events])
     except (KeyError, TypeError, AttributeError):
         return None
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -420,9 +420,8 @@ class _Upstream:
         """
         from drools.ruleset import RulesetCollection
 
-        from .messages import Repeats, results_of
+        from .messages import results_of
 
-        repeats = Repeats()
         loop = asyncio.get_running_loop()
         try:
             while True:
@@ -430,10 +429,10 @@ class _Upstream:
                 since = loop.time()
                 message = await reader.readexactly(size)
                 for session, result in results_of(message):
-                    if repeats.is_one(session, result):
-                        self._skip_repeated(result)
-                    else:
-                        _dispatch(session, result)
+                    try:
+                        self._dispatch(session, result)
+                    except Exception as error:
+                        logger.warning("A timed match was skipped: %s", error)
                     if loop.time() - since > LONGEST_TURN:
                         await asyncio.sleep(0)
                         since = loop.time()
@@ -444,11 +443,22 @@ class _Upstream:
         finally:
             writer.close()
 
-    def _skip_repeated(self, result: dict[str, Any]) -> None:
-        logger.info("A match that was sent twice is skipped")
-        state, match = self._worker.state, result.get("matching_uuid")
-        if state is not None and match:
-            state.completed(match)
+    def _dispatch(self, session: int, result: Any) -> None:
+        from drools.dispatch import Dispatch
+        from drools.ruleset import RulesetCollection
+
+        from .messages import signature_of
+
+        state = self._worker.state
+        match = result.get("matching_uuid") if state is not None else None
+        if match:
+            name = RulesetCollection.get_by_session_id(session).name
+            window = signature_of(name, result)
+            if window is not None and state.has_fired(match, window):
+                logger.info("A time window that has fired is skipped")
+                state.completed(match)
+                return
+        Dispatch(session, result).run()
 
     def look_up_action(
         self, rule_set: str, matching_uuid: str, index: int
@@ -788,12 +798,3 @@ class _Records:
 
         store = drools.add_action_info if new else drools.update_action_info
         store(ruleset, match, index, json.dumps(info))
-
-
-def _dispatch(session: int, result: Any) -> None:
-    from drools.dispatch import Dispatch
-
-    try:
-        Dispatch(session, result).run()
-    except Exception as error:
-        logger.warning("A timed match was skipped: %s", error)

@@ -94,7 +94,9 @@ class StateStore:
         self._config: Mapping[str, Any] = {}
         self._primed: dict[str, str] = {}
         self._leading = False
-        self._completed: Deque[str] = deque()
+        self._completed: Deque[tuple[str, str | None]] = deque()
+        self._windows: dict[str, str] = {}
+        self._fired: set[str] = set()
         self._flushing = threading.Lock()
         self._database_thread = ThreadPoolExecutor(1, "ha-state-database")
         self.engine_thread = ThreadPoolExecutor(1, "ha-state-engine")
@@ -220,10 +222,11 @@ class StateStore:
             reset()
             if not engine.is_initialised:
                 raise StateRefused("the rules cannot be built with state")
-        number, primed, stored = await self._in(
+        number, primed, stored, fired = await self._in(
             self._database_thread, self._claim, term.session_pid
         )
-        term.number, self._primed = number, primed
+        term.number, self._primed, self._fired = number, primed, fired
+        self._windows.clear()
         self.progress.recovered(stored)
         self._leading = True
         try:
@@ -236,10 +239,11 @@ class StateStore:
 
     def _claim(
         self, holder: int
-    ) -> tuple[int, dict[str, str], set[tuple[str, int]]]:
+    ) -> tuple[int, dict[str, str], set[tuple[str, int]], set[str]]:
         number, primed = self._database.claim(self._key, holder)
         self._flush()  # what an earlier term of this worker has completed
-        return number, primed, self._database.progress()
+        stored, fired = self._database.progress(), self._database.fired()
+        return number, primed, stored, fired
 
     def _mend(self, error: Exception) -> None:
         drools = self._engine()
@@ -344,9 +348,24 @@ class StateStore:
         if it had died just before it could say so.
         """
         self.progress.forget(match)
-        self._completed.append(match)
+        self._completed.append((match, self._windows.pop(match, None)))
         if self._flushing.acquire(blocking=False):
             self._database_thread.submit(self._flush_soon)
+
+    def has_fired(self, match: str, window: str) -> bool:
+        """A time window of the engine comes; whether it had its actions.
+
+        drools_jpy 0.4 can fire one that it has recovered once more, at
+        another failover for example. Each fires once for its events.
+
+        :param match: the match's id, which is another each time.
+        :param window: the same for the same rule and events.
+        """
+        if window in self._fired:
+            return True
+        self._fired.add(window)
+        self._windows[match] = window
+        return False
 
     def _flush_soon(self) -> None:
         time.sleep(LINGER)  # others come in the meantime
@@ -354,13 +373,16 @@ class StateStore:
         self._flush()
 
     def _flush(self) -> None:
-        batch: list[str] = []
+        batch: list[tuple[str, str | None]] = []
         while self._completed:
             batch.append(self._completed.popleft())
         if not batch:
             return
         try:
-            self._database.delete_matches(batch)
+            self._database.delete_matches(
+                [match for match, _ in batch],
+                [window for _, window in batch if window is not None],
+            )
         except StateFenced:
             # Another leads and has these matches; it decides.
             self._log.warning(
@@ -382,6 +404,12 @@ class StateStore:
         return len(self._completed)
 
     # -- the end ---------------------------------------------------------
+
+    def in_engine_thread(
+        self, work: Callable[[], None]
+    ) -> asyncio.Future[None]:
+        """Have something done after all that the engine is at."""
+        return asyncio.ensure_future(self._in(self.engine_thread, work))
 
     def close(self) -> None:
         """Disconnect when that is possible; wait for nothing."""

@@ -244,16 +244,33 @@ class StateDatabase:
 
     # -- records ---------------------------------------------------------
 
-    def delete_matches(self, uuids: Iterable[str]) -> None:
+    def delete_matches(
+        self, uuids: Iterable[str], signatures: Iterable[str] = ()
+    ) -> None:
         """Record that all actions of these matches have run.
 
+        :param signatures: of the time windows among them.
         :raises StateFenced: if another worker leads.
         :raises ServerUnavailable: if that could not be stored.
         """
+        values = {**self._names, "uuids": list(uuids)}
+        fired = list(signatures)
         with self._statement() as connection:
-            connection.execute(
-                sql.DELETE_MATCHES, {**self._names, "uuids": list(uuids)}
-            )
+            if fired:
+                values["signatures"] = fired
+                connection.execute(sql.DELETE_FIRED, values)
+            else:
+                connection.execute(sql.DELETE_MATCHES, values)
+
+    def fired(self) -> set[str]:
+        """The time windows whose actions have run, in any term.
+
+        :raises ServerUnavailable: if the server cannot be asked now.
+        """
+        with self._transaction() as connection:
+            connection.execute(sql.FORGET_FIRED, self._names)
+            rows = connection.execute(sql.FIRED, self._names).fetchall()
+        return {str(signature) for (signature,) in rows}
 
     def progress(self) -> set[tuple[str, int]]:
         """Which actions of pending matches have a record.

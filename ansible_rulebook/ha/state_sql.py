@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Final
 
 TERM_TABLE: Final = "eda_ha_term"
+FIRED_TABLE: Final = "eda_ha_fired"
 FENCE: Final = "eda_ha_fence"
 FENCED: Final = "EDHA1"  # SQLSTATE of a write that the fence refused
 
@@ -34,6 +35,7 @@ PRIVILEGES: Final = {
     "drools_ansible_action_info": ("SELECT", "INSERT", "UPDATE"),
     "drools_ansible_ha_stats": ("SELECT", "INSERT", "UPDATE"),
     TERM_TABLE: ("SELECT", "INSERT", "UPDATE"),
+    FIRED_TABLE: ("SELECT", "INSERT", "DELETE"),
 }
 
 # Where Drools' tables are, and so the fence.
@@ -57,6 +59,14 @@ CREATE TABLE IF NOT EXISTS {{schema}}.{TERM_TABLE} (
 );
 COMMENT ON TABLE {{schema}}.{TERM_TABLE} IS
     'Who leads each ansible-rulebook cluster, and its fencing token (term)';
+CREATE TABLE IF NOT EXISTS {{schema}}.{FIRED_TABLE} (
+    ha_uuid text NOT NULL,
+    signature text NOT NULL,
+    fired_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    PRIMARY KEY (ha_uuid, signature)
+);
+COMMENT ON TABLE {{schema}}.{FIRED_TABLE} IS
+    'Time windows whose actions have run, so that none fires twice';
 CREATE OR REPLACE FUNCTION {{schema}}.{FENCE}() RETURNS trigger
 LANGUAGE plpgsql AS $fence$
 DECLARE
@@ -106,7 +116,8 @@ SELECT pg_catalog.current_schema(),
        coalesce(pg_catalog.has_schema_privilege(
            pg_catalog.current_schema(), 'CREATE'), false),
        pg_catalog.current_setting('search_path'),
-       pg_catalog.to_regclass('{TERM_TABLE}') IS NOT NULL,
+       pg_catalog.to_regclass('{TERM_TABLE}') IS NOT NULL
+           AND pg_catalog.to_regclass('{FIRED_TABLE}') IS NOT NULL,
        (SELECT pg_catalog.array_agg(name)
           FROM pg_catalog.unnest(%(tables)s::text[]) AS wanted (name)
          WHERE pg_catalog.to_regclass(name) IS NULL),
@@ -182,6 +193,25 @@ UPDATE {TERM_TABLE} SET primed = primed || %(primed)s::jsonb
 DELETE_MATCHES: Final = """
 DELETE FROM drools_ansible_matching_event
  WHERE ha_uuid = %(ha_uuid)s AND me_uuid = ANY(%(uuids)s::uuid[])
+"""
+
+# The same where time windows are among them, in one statement.
+DELETE_FIRED: Final = f"""
+WITH done AS ({DELETE_MATCHES})
+INSERT INTO {FIRED_TABLE} (ha_uuid, signature)
+SELECT %(ha_uuid)s, signature
+  FROM pg_catalog.unnest(%(signatures)s::text[]) AS fired (signature)
+ON CONFLICT DO NOTHING
+"""
+
+FIRED: Final = f"""
+SELECT signature FROM {FIRED_TABLE} WHERE ha_uuid = %(ha_uuid)s
+"""
+
+FORGET_FIRED: Final = f"""
+DELETE FROM {FIRED_TABLE}
+ WHERE ha_uuid = %(ha_uuid)s
+   AND fired_at < pg_catalog.clock_timestamp() - interval '2 days'
 """
 
 PROGRESS: Final = """

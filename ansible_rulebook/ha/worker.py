@@ -21,7 +21,7 @@ from collections import Counter
 from typing import Any, Awaitable, Callable, Coroutine, Sequence
 
 from .actions import Actions
-from .drools_state import DroolsState
+from .drools_state import DroolsState, is_surely_unstored, reason
 from .election import LeaderElection, default_worker_id
 from .election_thread import ElectionThread
 from .errors import StateRefused
@@ -32,7 +32,6 @@ from .log import WorkerLog
 from .office import Office
 from .options import HaOptions, StateMode
 from .progress import Records
-from .redaction import one_line
 from .rulesets import Ruleset, Rulesets
 from .sources import GRACE, Sources
 from .state import StateStore
@@ -94,6 +93,7 @@ class Worker:
         self._resuming: asyncio.Task[None] | None = None
         self._watch: asyncio.Task[None] | None = None
         self._engine: GuardedEngine | None = None
+        self._resetting: asyncio.Future[None] | None = None
         self.state: StateStore | None = None
         """Keeps the engine's state, or None: then it ends with a term."""
 
@@ -266,6 +266,10 @@ class Worker:
 
     async def _assume(self, term: Term) -> None:
         """Act with the state that the last leader left."""
+        if self._resetting is not None:
+            await asyncio.wait({self._resetting})
+            self._resetting.result()
+            self._resetting = None
         # Before the recovery: its matches arrive while it goes on.
         self.office.enter(term)
         if self.state is not None:
@@ -343,11 +347,16 @@ class Worker:
         if self.state is None:
             return
         news = self.state.write_failed()
+        term = self.office.term
         self.office.leave()
+        in_doubt = None
+        if term is not None and not is_surely_unstored(error):
+            in_doubt = term.number
         for gate, count in Counter(unstored).items():
-            gate.give_back(count)
+            first = gate is unstored[0]
+            gate.give_back(count, in_doubt if first else None)
         if news and self._election is not None:
-            why = f"the state could not be stored: {one_line(str(error))}"
+            why = f"the state could not be stored: {reason(error)}"
             self._log.warning("Stepping down", why)
             self._election.step_down("the state could not be stored")
 
@@ -360,8 +369,18 @@ class Worker:
             await self.sources.end_term()
             await self._end_actions()
             await self._retire()
-            self.rulesets.reset()
+            await self._reset()
             self.guardian.unwatch()
+
+    async def _reset(self) -> None:
+        """Empty the engine: what it knows belongs to a term that is over."""
+        if self.state is None:
+            self.rulesets.reset()
+            return
+        # Drools can be held up by a write that fails. The lease does not
+        # wait for that: nothing of it is stored or acted upon any more.
+        self._settle()
+        self._resetting = self.state.in_engine_thread(self.rulesets.reset)
 
     async def _retire(self) -> None:
         """Write no state from here on."""

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_rulebook.ha import messages
-from ansible_rulebook.ha.messages import RECOVERED, Repeats, results_of
+from ansible_rulebook.ha.messages import results_of, signature_of
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=20),
@@ -70,31 +70,29 @@ def test_what_is_no_message_is_refused() -> None:
         list(results_of(b"nonsense"))
 
 
+
 def match(*uuids: str, name: str = "rule", **extra: Any) -> dict[str, Any]:
     events = {f"m_{n}": {"meta": {"uuid": u}} for n, u in enumerate(uuids)}
     return {"name": name, "events": events, **extra}
 
 
-def test_a_timed_match_that_comes_twice_is_a_repeat() -> None:
-    repeats = Repeats()
-    assert not repeats.is_one(1, match("a", matching_uuid="x"))
-    assert repeats.is_one(1, match("a", matching_uuid="y"))
+def test_the_same_window_has_the_same_signature_under_any_id() -> None:
+    first = signature_of("R", match("a", "b", matching_uuid="x"))
+    again = signature_of("R", match("a", "b", matching_uuid="y", type="z"))
+    assert first == again is not None
 
 
-def test_another_match_is_none() -> None:
-    repeats = Repeats()
-    repeats.is_one(1, match("a"))
-    assert not repeats.is_one(1, match("b"))
-    assert not repeats.is_one(1, match("a", "b"))
-    assert not repeats.is_one(1, match("a", name="another"))
-    assert not repeats.is_one(2, match("a"))
-
-
-def test_a_recovered_match_is_never_skipped_but_remembered() -> None:
-    repeats = Repeats()
-    assert not repeats.is_one(1, match("a", type=RECOVERED))
-    assert not repeats.is_one(1, match("a", type=RECOVERED))
-    assert repeats.is_one(1, match("a"))
+def test_another_window_has_another_one() -> None:
+    all_different = [
+        signature_of("R", match("a")),
+        signature_of("R", match("b")),
+        signature_of("R", match("a", "b")),
+        signature_of("R", match("b", "a")),
+        signature_of("R", match("a", name="another")),
+        signature_of("S", match("a")),
+    ]
+    assert len(set(all_different)) == len(all_different)
+    assert None not in all_different
 
 
 @pytest.mark.parametrize(
@@ -106,16 +104,5 @@ def test_a_recovered_match_is_never_skipped_but_remembered() -> None:
         {"name": "rule", "events": None},
     ],
 )
-def test_what_has_no_identity_is_never_skipped(result: Any) -> None:
-    repeats = Repeats()
-    assert not repeats.is_one(1, result)
-    assert not repeats.is_one(1, result)
-
-
-def test_old_matches_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(messages, "REMEMBERED", 3)
-    repeats = Repeats()
-    for uuid in "abcd":
-        repeats.is_one(1, match(uuid))
-    assert repeats.is_one(1, match("b"))
-    assert not repeats.is_one(1, match("a"))
+def test_what_has_no_identity_has_none(result: Any) -> None:
+    assert signature_of("R", result) is None
