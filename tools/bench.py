@@ -3,29 +3,50 @@
 
 ::
 
-    python tools/bench.py [--quick] [--strict] [--json FILE] [part ...]
+    python tools/bench.py [--quick] [--strict] [--json FILE] [--rst FILE]
+                          [--charts FOLDER] [part ...]
+    python tools/bench.py --from FILE [--rst FILE] [--charts FOLDER]
 
 Needs nothing but the environment it runs in: PostgreSQL and Java come from
-the ``[embedded]`` extra. Exits with 1 if a part could not be run, and with
-``--strict`` also if a goal was missed. The parts are in the package of the
-same name beside this file.
+the ``[embedded]`` extra. What ``[bench]`` adds are the peers that part
+"peers" compares with, and matplotlib for the charts; ZooKeeper, Redis and
+etcd come from the system's packages. Without them the rest is measured.
+
+Exits with 1 if a part could not be run, and with ``--strict`` also if a goal
+was missed. The parts are in the package of the same name beside this file.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 import sys
 import tempfile
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Callable
 
-from bench import lock, startup, statements, throughput, worker
+from bench import (
+    chart,
+    load,
+    lock,
+    memory,
+    peers,
+    pending,
+    recovery,
+    startup,
+    state,
+    statements,
+    tables,
+    throughput,
+    timeline,
+    worker,
+)
 from bench.report import Result, machine, show
 from bench.setting import Setting
 from rich.console import Console
@@ -33,9 +54,16 @@ from rig.server import EmbeddedRig
 
 PARTS: dict[str, Callable[[Setting], Result]] = {
     "lock": lock.measure,
+    "peers": peers.measure,
     "worker": worker.measure,
+    "timeline": timeline.measure,
     "statements": statements.measure,
+    "load": load.measure,
     "throughput": throughput.measure,
+    "state": state.measure,
+    "recovery": recovery.measure,
+    "pending": pending.measure,
+    "memory": memory.measure,
     "startup": startup.measure,
 }
 EXIT_FAILED = 1
@@ -64,6 +92,25 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="write all figures there"
     )
+    parser.add_argument(
+        "--rst",
+        type=Path,
+        metavar="FILE",
+        help="write all tables there, as the docs have them",
+    )
+    parser.add_argument(
+        "--charts",
+        type=Path,
+        metavar="FOLDER",
+        help="draw takeover.svg and failover.svg there",
+    )
+    parser.add_argument(
+        "--from",
+        dest="source",
+        type=Path,
+        metavar="FILE",
+        help="measure nothing: show and draw what --json has written",
+    )
     return parser
 
 
@@ -90,32 +137,80 @@ def describe_machine() -> dict[str, Any]:
     return found
 
 
+def measure(options: argparse.Namespace, console: Console) -> dict[str, Any]:
+    """Run the parts and show each; all that is known about the run."""
+    names = [n for n in PARTS if n in options.parts or not options.parts]
+    started = datetime.now(timezone.utc)
+    where = describe_machine()
+    show_machine(where, console)
+    results: list[Result] = []
+    for name in names:
+        results.append(run_part(name, options.quick, console))
+        show(results[-1], console)
+    words = [*options.parts, *(["--quick"] if options.quick else [])]
+    return {
+        "started": started.isoformat(timespec="seconds"),
+        "arguments": " ".join(words),
+        "quick": options.quick,
+        "machine": where,
+        "parts": {result.part: result.as_json() for result in results},
+    }
+
+
+def show_machine(where: Mapping[str, Any], console: Console) -> None:
+    for key, value in where.items():
+        console.print(f"{key:>16}: {value}", highlight=False)
+    console.print()
+
+
+def results_of(report: Mapping[str, Any]) -> dict[str, Result]:
+    return {
+        part: Result.from_json(part, found)
+        for part, found in report["parts"].items()
+    }
+
+
+def write(
+    report: Mapping[str, Any], options: argparse.Namespace, console: Console
+) -> None:
+    """The files that were asked for."""
+    results = results_of(report)
+    pictures: dict[str, str] = {}
+    if options.json is not None:
+        text = json.dumps(report, indent=2, ensure_ascii=False)
+        options.json.write_text(f"{text}\n", "utf-8")
+    if options.charts is not None and not chart.can_draw():
+        console.print("no charts: matplotlib is not installed")
+    elif options.charts is not None:
+        for part, path in chart.draw(results, options.charts).items():
+            beside = (options.rst or path).parent.resolve()
+            pictures[part] = os.path.relpath(path.resolve(), beside)
+    if options.rst is not None:
+        text = tables.document(
+            list(results.values()),
+            report["machine"],
+            report["arguments"],
+            pictures,
+        )
+        options.rst.write_text(text, "utf-8")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     parser = get_parser()
     options = parser.parse_args(argv)
     for name in options.parts:
         if name not in PARTS:
             parser.error(f"no such part: {name}")
-    names = [n for n in PARTS if n in options.parts or not options.parts]
     console = Console()
-    started = datetime.now(timezone.utc)
-    where = describe_machine()
-    for key, value in where.items():
-        console.print(f"{key:>16}: {value}", highlight=False)
-    console.print()
-    results: list[Result] = []
-    for name in names:
-        results.append(run_part(name, options.quick, console))
-        show(results[-1], console)
-    if options.json is not None:
-        report = {
-            "started": started.isoformat(timespec="seconds"),
-            "quick": options.quick,
-            "machine": where,
-            "parts": {result.part: result.as_json() for result in results},
-        }
-        text = json.dumps(report, indent=2, ensure_ascii=False)
-        options.json.write_text(f"{text}\n", "utf-8")
+    if options.source is not None:
+        report = json.loads(options.source.read_text("utf-8"))
+        show_machine(report["machine"], console)
+        for result in results_of(report).values():
+            show(result, console)
+    else:
+        report = measure(options, console)
+    write(report, options, console)
+    results = list(results_of(report).values())
     missed = [
         f"{result.part}: {goal.name}"
         for result in results

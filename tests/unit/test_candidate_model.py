@@ -1,9 +1,11 @@
-"""Two candidates, a server and a network, in whatever order it comes.
+"""Candidates, a server and a network, in whatever order it comes.
 
-Hypothesis interleaves what two workers decide, what the server does with
-their requests, when answers arrive or never do, sessions that are ended,
-and time. After each step no two terms may be current, and none without the
-lock that it relies on.
+Hypothesis interleaves what two or three workers decide, what the server does
+with their requests, when answers arrive or never do, errors, sessions that
+are ended, restarts of either side, and time: by clocks that do not agree, of
+which some run fast, some slow, and some jump ahead. After each step no two
+terms may be current, and none without the lock that it relies on; and with a
+network that works again somebody leads before long.
 """
 
 from __future__ import annotations
@@ -26,6 +28,21 @@ from ansible_rulebook.ha.term import Term
 
 LEASE = 9.0
 TIMINGS = Timings(3.0, LEASE)
+# A third of the lease is kept for what goes wrong. A clock that is slow by
+# less than that has to be harmless.
+RATES = (0.7, 1.3)
+# Until the silent one's lease has run out, and one more try.
+LED_WITHIN = LEASE + 2 * TIMINGS.poll_interval
+TICK = 0.2  # seconds
+# Where each phase may lead to, besides itself.
+WAYS = {
+    Phase.OFFLINE: {Phase.CONTENDING, Phase.STOPPED},
+    Phase.CONTENDING: {Phase.PROMOTING, Phase.OFFLINE},
+    Phase.PROMOTING: {Phase.LEADING, Phase.DEMOTING},
+    Phase.LEADING: {Phase.DEMOTING},
+    Phase.DEMOTING: {Phase.OFFLINE},
+    Phase.STOPPED: set(),
+}
 
 
 @dataclass
@@ -41,6 +58,8 @@ class Session:
 class Server:
     """One lock, and the rule that frees it when its holder is silent."""
 
+    lease: float = LEASE  # it may be stricter than what is asked for
+    up: bool = True
     now: float = 0.0
     sessions: list[Session] = field(default_factory=list)
     holder: Session | None = None
@@ -66,10 +85,20 @@ class Server:
         self.now += seconds
         for session in list(self.sessions):
             idle = session.number not in waiting
-            if idle and self.now >= session.heard_at + LEASE:
+            if idle and self.now >= session.heard_at + self.lease:
                 self.sessions.remove(session)
                 if self.holder is session:
                     self.holder = None
+
+    def crash(self) -> None:
+        """It ends, and its machine lives: that closes every connection.
+
+        (If the machine goes down with it and another one is the primary
+        within two thirds of a lease, nothing here would notice.)
+        """
+        for session in list(self.sessions):
+            self.end(session)
+        self.up = False
 
     def lock(self, session: Session) -> bool:
         session.heard_at = self.now
@@ -92,9 +121,12 @@ class Request:
 class Worker:
     """Does what its candidate decides, as the election does."""
 
-    def __init__(self, server: Server, offset: float) -> None:
+    def __init__(
+        self, server: Server, offset: float, rate: float = 1.0
+    ) -> None:
         self.server = server
         self.offset = offset  # clocks of two machines never agree
+        self.rate = rate  # nor does one second of theirs
         self.candidate = Candidate(TIMINGS, jitter=lambda: 0.3)
         self.session: Session | None = None
         self.request: Request | None = None
@@ -103,12 +135,20 @@ class Worker:
         self.demotion = "none"
         self.works = False  # something of the term is still running
         self.terms = 0
+        self.phase = self.candidate.phase
+        self.doomed = False  # a term without its session
+        self.over: set[int] = set()  # terms that were seen to be
+        self.exits = False  # the process ends, with all that it started
 
     def clock(self) -> float:
-        return self.server.now + self.offset
+        return self.server.now * self.rate + self.offset
 
     def leads(self) -> bool:
-        return self.term is not None and self.term.is_current()
+        leads = self.term is not None and self.term.is_current()
+        if self.term is not None and not leads:
+            self.over.add(self.term.number)
+        assert not leads or self.terms not in self.over, "leads once more"
+        return leads
 
     def waits(self) -> int | None:
         """The session that the server works for, and which is not idle."""
@@ -118,13 +158,28 @@ class Worker:
             return None
         return self.session.number
 
+    def check_phase(self) -> None:
+        phase = self.candidate.phase
+        assert phase is self.phase or phase in WAYS[self.phase], self.phase
+        self.phase = phase
+
     def decide(self) -> None:
         if self.request is not None:
             return
+        self.check_phase()
+        if self.term is not None and self.term.has_ended:
+            # Somebody was told so; a late answer cannot take it back.
+            self.candidate.step_down("the lease had ended")
         step = self.candidate.decide(self.clock(), self.promotion != "none")
+        # Zero would be a loop that keeps the processor busy.
+        assert step.seconds is None or step.seconds > 0, step
+        assert not self.doomed or step.do is Do.DEMOTE, step
+        self.doomed = False
+        self.check_phase()
+        if step.do is Do.REST:
+            self.check_rest(step.seconds)
         if step.do in (Do.CONNECT, Do.TRY, Do.WAIT, Do.RENEW):
             limit = TIMINGS.trust_for if step.seconds is None else step.seconds
-            assert limit > 0
             self.request = Request(step.do, self.clock(), self.clock() + limit)
         elif step.do is Do.PROMOTE:
             assert self.session is not None and not self.works
@@ -151,11 +206,26 @@ class Worker:
             self.session = self.term = None
             self.promotion = self.demotion = "none"
             self.candidate.released(self.clock())
+        elif step.do is Do.OVERDUE:
+            # Not before the last moment, and never while it leads.
+            assert self.demotion == "running" and not self.leads()
+            self.exits = True
+
+    def check_rest(self, seconds: float | None) -> None:
+        """Nobody may sleep through what has to be done in time."""
+        if self.demotion == "running":
+            return  # its end wakes the worker
+        assert seconds is not None, "rests for ever"
+        if self.term is None:
+            assert seconds <= TIMINGS.poll_interval * 1.001
+        else:
+            left = self.candidate.trusted_until - self.clock()
+            assert seconds < left, "would renew too late"
 
     def serve(self) -> None:
         """The request reaches the server."""
         request = self.request
-        if request is None or request.served:
+        if request is None or request.served or not self.server.up:
             return
         if request.kind is Do.CONNECT:
             request.answer = self.server.open()
@@ -180,7 +250,7 @@ class Worker:
         if request.kind is Do.CONNECT:
             assert isinstance(request.answer, Session)
             self.session = request.answer
-            self.candidate.connected(TIMINGS)
+            self.candidate.connected(TIMINGS.shortened(self.server.lease))
         elif request.kind in (Do.TRY, Do.WAIT):
             if request.answer:
                 now = self.clock()
@@ -193,6 +263,7 @@ class Worker:
                 self.term.renewed(self.candidate.trusted_until)
         else:
             self.lose()
+        self.check_phase()
 
     def lose(self) -> None:
         """The worker gives its session up."""
@@ -205,74 +276,131 @@ class Worker:
             self.session.over = True
             self.session = None
             self.candidate.session_lost(self.clock(), "gone")
+            self.doomed = self.leads_or_is_about_to()
+        self.check_phase()
+
+    def leads_or_is_about_to(self) -> bool:
+        return self.candidate.phase in (Phase.PROMOTING, Phase.LEADING)
 
 
 class Elections(RuleBasedStateMachine):
-    @initialize(offsets=st.tuples(*[st.floats(-1e6, 1e6)] * 2))
-    def start(self, offsets: tuple[float, float]) -> None:
-        self.server = Server()
-        self.workers = [Worker(self.server, offset) for offset in offsets]
+    @initialize(
+        clocks=st.lists(
+            st.tuples(
+                st.floats(-1e6, 1e6),
+                st.sampled_from([*RATES, 1.0]) | st.floats(*RATES),
+            ),
+            min_size=2,
+            max_size=3,
+        ),
+        lease=st.sampled_from([LEASE, LEASE, 6.0, 4.5]),
+    )
+    def start(self, clocks: list[tuple[float, float]], lease: float) -> None:
+        self.server = Server(lease)
+        self.workers = [Worker(self.server, *clock) for clock in clocks]
 
-    who = st.integers(0, 1)
+    # Of three workers; where there are two, the first one has two numbers.
+    who = st.integers(0, 2)
+
+    def worker(self, who: int) -> Worker:
+        return self.workers[who % len(self.workers)]
+
+    def replace(self, who: int) -> None:
+        """Another process takes its place, on the same machine."""
+        old = self.worker(who)
+        if old.session is not None:
+            self.server.end(old.session)
+        new = Worker(self.server, old.offset, old.rate)
+        self.workers[who % len(self.workers)] = new
+
+    # Most that happens must be good, or there would never be a leader whom
+    # something could befall.
+    @rule(seconds=st.floats(0.0, LEASE), demotes=st.booleans())
+    def all_goes_well(self, seconds: float, demotes: bool = True) -> None:
+        end = self.server.now + seconds
+        while True:
+            for who in range(len(self.workers)):
+                self.runs_well(who, demotes)
+            if self.server.now >= end:
+                return
+            self.time_passes(TICK)
 
     @rule(who=who, rounds=st.integers(1, 8))
-    def goes_well(self, who: int, rounds: int) -> None:
-        worker = self.workers[who]
+    def one_goes_well(self, who: int, rounds: int) -> None:
         for _ in range(rounds):
-            worker.decide()
-            worker.serve()
-            worker.receive()
-            if worker.promotion == "running":
-                self.promotion_ends(who, True)
+            self.runs_well(who % len(self.workers), demotes=False)
 
-    @rule(who=who)
+    @rule(who=who, steps=st.lists(st.sampled_from("dsra"), max_size=6))
+    def goes_step_by_step(self, who: int, steps: list[str]) -> None:
+        for step in steps:
+            worker = self.worker(who)
+            if step == "d":
+                self.decides(who)
+            elif step == "s":
+                worker.serve()
+            elif step == "r":
+                worker.receive()
+            elif (
+                worker.request is not None
+                and worker.clock() >= worker.request.give_up_at
+            ):
+                worker.lose()
+            self.one_leader_who_holds_the_lock()
+
     def decides(self, who: int) -> None:
-        self.workers[who].decide()
-
-    @rule(who=who)
-    def request_arrives(self, who: int) -> None:
-        self.workers[who].serve()
-
-    @rule(who=who)
-    def answer_arrives(self, who: int) -> None:
-        self.workers[who].receive()
-
-    @rule(who=who)
-    def gives_up_waiting(self, who: int) -> None:
-        worker = self.workers[who]
-        request = worker.request
-        if request is not None and worker.clock() >= request.give_up_at:
-            worker.lose()
+        self.worker(who).decide()
+        if self.worker(who).exits:
+            self.replace(who)
 
     # A pause of a worker is time that passes without a step of it.
-    @rule(seconds=st.floats(0.001, LEASE * 1.5))
+    @rule(
+        seconds=st.sampled_from([1.0, 2.9, 3.0, 4.5, 5.9, 6.0, 8.9, 9.0])
+        | st.floats(TIMINGS.trust_for, LEASE * 1.5)
+        | st.floats(0.001, LEASE)
+    )
     def time_passes(self, seconds: float) -> None:
         waiting = {worker.waits() for worker in self.workers} - {None}
         self.server.advance(seconds, waiting)
 
-    @rule(seconds=st.sampled_from([1.0, 2.9, 3.0, 5.9, 6.0, 8.9, 9.0]))
-    def time_passes_to_a_limit(self, seconds: float) -> None:
+    @rule(seconds=st.floats(TIMINGS.trust_for, LEASE * 1.5))
+    def silence_after_a_renewal(self, seconds: float) -> None:
+        """What a margin that is too small does not survive."""
+        self.all_goes_well(LEASE)
+        self.one_leader_who_holds_the_lock()
         self.time_passes(seconds)
 
-    @rule(who=who)
-    def server_ends_session(self, who: int) -> None:
-        session = self.workers[who].session
-        if session is not None:
-            self.server.end(session)  # its last word comes before that
+    @rule(who=who, seconds=st.floats(0.0, LEASE))
+    def renewal_takes_its_time(self, who: int, seconds: float) -> None:
+        """The server's answer lies in the socket of a paused process."""
+        self.all_goes_well(TICK)
+        worker = self.worker(who)
+        if worker.leads() and worker.request is None:
+            self.server.advance(
+                TIMINGS.renew_every / worker.rate, {worker.waits()} - {None}
+            )
+            self.decides(who)
+            worker.serve()
+            self.time_passes(seconds)
+            self.one_leader_who_holds_the_lock()
+            worker.receive()
 
-    @rule(who=who)
-    def worker_notices_the_end(self, who: int) -> None:
-        worker = self.workers[who]
-        if worker.session is not None and worker.session.over:
+    @rule(who=who, told=st.booleans())
+    def session_ends(self, who: int, told: bool) -> None:
+        """By the server, whose last word is on its way; or by a reset."""
+        worker = self.worker(who)
+        if worker.session is not None:
+            self.server.end(worker.session)
+        if told:
             worker.lose()
 
     @rule(who=who)
     def connection_is_reset(self, who: int) -> None:
-        self.workers[who].lose()
+        """The server need not know."""
+        self.worker(who).lose()
 
     @rule(who=who, well=st.booleans())
     def promotion_ends(self, who: int, well: bool) -> None:
-        worker = self.workers[who]
+        worker = self.worker(who)
         if worker.promotion != "running":
             return
         worker.promotion = "ended"
@@ -285,7 +413,7 @@ class Elections(RuleBasedStateMachine):
 
     @rule(who=who)
     def demotion_ends(self, who: int) -> None:
-        worker = self.workers[who]
+        worker = self.worker(who)
         if worker.demotion == "running":
             worker.promotion = worker.demotion = "ended"
             worker.works = False
@@ -293,19 +421,45 @@ class Elections(RuleBasedStateMachine):
 
     @rule(who=who)
     def step_down(self, who: int) -> None:
-        self.workers[who].candidate.step_down("asked to")
+        self.worker(who).candidate.step_down("asked to")
 
     @rule(who=who)
     def restarts(self, who: int) -> None:
         """SIGKILL, and the same command once more."""
-        worker = self.workers[who]
-        if worker.session is not None:
-            self.server.end(worker.session)
-        self.workers[who] = Worker(self.server, worker.offset + 17)
+        self.replace(who)
+
+    @rule(who=who, seconds=st.floats(0.001, 100.0))
+    def clock_jumps_ahead(self, who: int, seconds: float) -> None:
+        """Its machine slept, or so its clock says. None ever steps back."""
+        self.worker(who).offset += seconds
+
+    @rule(seconds=st.floats(0.0, LEASE))
+    def server_restarts(self, seconds: float) -> None:
+        self.server.crash()
+        end = self.server.now + seconds
+        while self.server.now < end:
+            for who in range(len(self.workers)):
+                self.runs_well(who)
+            self.time_passes(TICK)
+        self.server.up = True
+
+    @rule(who=who)
+    def withdraws(self, who: int) -> None:
+        """Its rulebook ends: it leads on, and never contends again."""
+        worker = self.worker(who)
+        worker.candidate.withdraw()
+        for _ in range(20):
+            if worker.term is not None or worker.request is not None:
+                break
+            worker.decide()
+        phase = worker.candidate.phase
+        assert phase is not Phase.CONTENDING or worker.request is not None
+        if phase is Phase.STOPPED:
+            self.replace(who)
 
     @rule(who=who)
     def stops(self, who: int) -> None:
-        worker = self.workers[who]
+        worker = self.worker(who)
         worker.candidate.stop()
         for _ in range(20):
             worker.serve()
@@ -319,8 +473,8 @@ class Elections(RuleBasedStateMachine):
                 break
         assert worker.candidate.phase is Phase.STOPPED
         assert not worker.works
-        if worker.session is None:
-            self.workers[who] = Worker(self.server, worker.offset)
+        assert worker.session is None
+        self.replace(who)
 
     @invariant()
     def one_leader_who_holds_the_lock(self) -> None:
@@ -343,30 +497,40 @@ class Elections(RuleBasedStateMachine):
         """With a network that works again, there is a leader."""
         if not hasattr(self, "workers"):
             return
-        for _ in range(300):
-            for who, worker in enumerate(self.workers):
-                if worker.session is not None and (
-                    worker.session.over
-                    or worker.session not in self.server.sessions
-                ):
-                    worker.lose()
-                worker.serve()
-                worker.receive()
-                worker.decide()
-                self.one_leader_who_holds_the_lock()
-                if worker.promotion == "running":
-                    self.promotion_ends(who, True)
-                self.demotion_ends(who)
-            self.time_passes(0.2)
-            gave_up = [worker.candidate.gave_up for worker in self.workers]
-            if any(worker.leads() for worker in self.workers) or all(gave_up):
+        end = self.server.now + LED_WITHIN
+        while self.server.now < end:
+            self.all_goes_well(0.0)
+            if any(worker.leads() for worker in self.workers):
                 return
+            self.time_passes(TICK)
         raise AssertionError(f"nobody leads: {self.workers}")
+
+    def runs_well(self, who: int, demotes: bool = True) -> None:
+        """One turn of a worker whose network is fine."""
+        worker = self.workers[who]
+        candidate = worker.candidate
+        if candidate.gave_up or candidate.phase is Phase.STOPPED:
+            self.replace(who)
+            return
+        if worker.session is not None and (
+            worker.session.over or worker.session not in self.server.sessions
+        ):
+            worker.lose()
+        worker.serve()
+        if not self.server.up:
+            worker.lose()
+        worker.receive()
+        self.decides(who)
+        self.one_leader_who_holds_the_lock()
+        if worker.promotion == "running":
+            self.promotion_ends(who, True)
+        if demotes:
+            self.demotion_ends(who)
 
 
 TestElections = Elections.TestCase
 TestElections.settings = settings(
-    max_examples=150,
+    max_examples=300,
     stateful_step_count=50,
     deadline=None,
     derandomize=True,

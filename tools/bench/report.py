@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,15 +16,26 @@ from rich.console import Console
 from rich.table import Table
 
 PACKAGES = ("ansible-rulebook", "drools_jpy", "psycopg")
+HEADINGS = ("rounds", "min", "median", "max")
 
 
 @dataclass(frozen=True)
 class Figure:
-    """Something that was measured several times."""
+    """Something that was measured several times.
+
+    A value of infinity is one that never came while it was waited for.
+
+    :param group: figures of one group make a table of their own.
+    :param waited: for how long, in the same unit.
+    :param missing: why there are no values, "not installed" for one.
+    """
 
     name: str
     unit: str
     values: Sequence[float]
+    group: str = ""
+    waited: float | None = None
+    missing: str = ""
 
     @property
     def median(self) -> float:
@@ -38,15 +50,57 @@ class Figure:
         return max(self.values)
 
     def as_json(self) -> dict[str, Any]:
-        return {
+        found: dict[str, Any] = {
             "name": self.name,
             "unit": self.unit,
             "rounds": len(self.values),
-            "min": self.least,
-            "median": self.median,
-            "max": self.most,
-            "values": list(self.values),
         }
+        if self.values:
+            found["min"] = _finite(self.least)
+            found["median"] = _finite(self.median)
+            found["max"] = _finite(self.most)
+        found["values"] = [_finite(value) for value in self.values]
+        # Not in every figure: most have none of these.
+        for key in ("group", "waited", "missing"):
+            if getattr(self, key) not in ("", None):
+                found[key] = getattr(self, key)
+        return found
+
+    @classmethod
+    def from_json(cls, found: Mapping[str, Any]) -> Figure:
+        return cls(
+            found["name"],
+            found["unit"],
+            [math.inf if v is None else v for v in found["values"]],
+            found.get("group", ""),
+            found.get("waited"),
+            found.get("missing", ""),
+        )
+
+    def cells(self) -> tuple[str, str, str, str]:
+        """Rounds, min, median and max, as a table shows them."""
+        if not self.values:
+            return ("0", "", self.missing, "")
+        if math.isinf(self.least):
+            return (str(len(self.values)), "", self._cell(self.least), "")
+        return (
+            str(len(self.values)),
+            self._cell(self.least),
+            self._cell(self.median),
+            self._cell(self.most),
+        )
+
+    def _cell(self, value: float) -> str:
+        if math.isfinite(value):
+            return with_unit(value, self.unit)
+        if self.waited is None:
+            return "never"
+        return f"none in {self.waited:g} {self.unit}"
+
+
+def _finite(value: float) -> float | None:
+    # Infinity is no JSON.
+    return value if math.isfinite(value) else None
 
 
 @dataclass(frozen=True)
@@ -80,6 +134,16 @@ class Goal:
             "met": self.met,
         }
 
+    @classmethod
+    def from_json(cls, found: Mapping[str, Any]) -> Goal:
+        return cls(
+            found["name"],
+            found["value"],
+            found["bound"],
+            found["unit"],
+            found["kind"] == "at least",
+        )
+
 
 @dataclass
 class Result:
@@ -91,6 +155,7 @@ class Result:
     goals: list[Goal] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     error: str | None = None
+    data: dict[str, Any] = field(default_factory=dict)  # for a chart
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -99,11 +164,33 @@ class Result:
             "goals": [goal.as_json() for goal in self.goals],
             "notes": self.notes,
             "error": self.error,
+            **({"data": self.data} if self.data else {}),
         }
+
+    @classmethod
+    def from_json(cls, part: str, found: Mapping[str, Any]) -> Result:
+        return cls(
+            part,
+            found["title"],
+            [Figure.from_json(each) for each in found["figures"]],
+            [Goal.from_json(each) for each in found["goals"]],
+            list(found["notes"]),
+            found["error"],
+            dict(found.get("data", {})),
+        )
+
+    def groups(self) -> dict[str, list[Figure]]:
+        """The figures, table by table."""
+        found: dict[str, list[Figure]] = {}
+        for figure in self.figures:
+            found.setdefault(figure.group, []).append(figure)
+        return found
 
 
 def with_unit(value: float, unit: str) -> str:
     """Three digits that matter, and the unit."""
+    if unit == "s" and 0 < abs(value) < 1:
+        value, unit = value * 1e3, "ms"
     if value and abs(value) < 0.001:
         text = f"{value:.2g}"
     elif abs(value) >= 100:
@@ -117,8 +204,8 @@ def with_unit(value: float, unit: str) -> str:
 
 def show(result: Result, console: Console) -> None:
     """Print one part."""
-    if result.figures:
-        console.print(_figures(result))
+    for group, figures in result.groups().items():
+        console.print(_figures(result, group, figures))
     for goal in result.goals:
         verdict = "[green]met[/]" if goal.met else "[bold red]missed[/]"
         console.print(
@@ -133,23 +220,18 @@ def show(result: Result, console: Console) -> None:
     console.print()
 
 
-def _figures(result: Result) -> Table:
+def _figures(result: Result, group: str, figures: list[Figure]) -> Table:
+    title = f"{result.part}: {result.title}"
     table = Table(
-        title=f"{result.part}: {result.title}",
+        title=f"{title}, {group}" if group else title,
         title_justify="left",
         title_style="bold",
     )
     table.add_column("")
-    for heading in ("rounds", "min", "median", "max"):
+    for heading in HEADINGS:
         table.add_column(heading, justify="right")
-    for figure in result.figures:
-        table.add_row(
-            figure.name,
-            str(len(figure.values)),
-            with_unit(figure.least, figure.unit),
-            with_unit(figure.median, figure.unit),
-            with_unit(figure.most, figure.unit),
-        )
+    for figure in figures:
+        table.add_row(figure.name, *figure.cells())
     return table
 
 
@@ -162,7 +244,9 @@ def machine() -> dict[str, Any]:
     found: dict[str, Any] = {
         "processor": _processor(),
         "cores": usable,
-        "system": f"{platform.system()} {platform.release()}",
+        # Two numbers tell enough; the rest names a provider's build.
+        "system": f"{platform.system()} "
+        + ".".join(platform.release().split(".")[:2]),
         "python": platform.python_version(),
         "load before": [round(load, 2) for load in os.getloadavg()],
     }

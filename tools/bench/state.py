@@ -83,9 +83,7 @@ def measure(setting: Setting) -> Result:
                 f"state-{heat}", root, events, own, ("--ha-state", "required")
             ),
             Persistent(f"persistent-{heat}", root, events, theirs),
-            Contestant(
-                f"ha-{heat}", root, events, server.dsn, WITHOUT_STATE
-            ),
+            Contestant(f"ha-{heat}", root, events, server.dsn, WITHOUT_STATE),
             Contestant(f"plain-{heat}", root, events, None),
         )
         with ExitStack() as stack:
