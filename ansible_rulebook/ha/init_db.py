@@ -65,14 +65,6 @@ SELECT pg_catalog.quote_ident(pg_catalog.current_database()),
   JOIN pg_catalog.pg_namespace ON pg_namespace.oid = relnamespace
 """
 
-# Others than this role and those whose member it is.
-OTHER_OWNERS = """
-SELECT DISTINCT pg_catalog.pg_get_userbyid(relowner)
-  FROM pg_catalog.unnest(%(tables)s::text[]) AS wanted (name)
-  JOIN pg_catalog.pg_class ON pg_class.oid = pg_catalog.to_regclass(name)
- WHERE NOT pg_catalog.pg_has_role(relowner, 'USAGE')
-"""
-
 # Drools makes a row for each cluster that it is told of.
 FORGET = "DELETE FROM drools_ansible_ha_stats WHERE ha_uuid = %(ha_uuid)s"
 
@@ -117,7 +109,7 @@ def init_db(conninfo: Conninfo) -> None:
         conninfo, NOBODY, APPLICATION, APPLICATION, Timings()
     )
     try:
-        _check(conninfo, database)
+        _check(database)
         params = jdbc_parameters(
             conninfo,
             APPLICATION,
@@ -151,12 +143,12 @@ def grants(conninfo: Conninfo, role: str) -> list[str]:
         ).fetchone()
     assert row is not None
     database, schemas, places, sequences, quoted = row
-    found_by = [
+    comment = one_line(
         "-- Workers find the tables by their search_path "
         f"(in the DSN: options=-csearch_path={','.join(schemas)})."
-    ]
+    )
     return [
-        *(found_by if schemas != ["public"] else []),
+        *([comment] if schemas != ["public"] else []),
         f"GRANT CONNECT, TEMPORARY ON DATABASE {database} TO {quoted};",
         f"GRANT USAGE ON SCHEMA {', '.join(schemas)} TO {quoted};",
         *(
@@ -167,7 +159,7 @@ def grants(conninfo: Conninfo, role: str) -> list[str]:
     ]
 
 
-def _check(conninfo: Conninfo, database: StateDatabase) -> None:
+def _check(database: StateDatabase) -> None:
     """Find out what would fail, before a JVM is started for it."""
     survey = database.survey()
     if survey.schema is None:
@@ -178,16 +170,6 @@ def _check(conninfo: Conninfo, database: StateDatabase) -> None:
     if not survey.may_create:
         raise StateRefused(
             f"role {survey.role} lacks CREATE on schema {survey.schema}"
-        )
-    with _session(conninfo) as connection:
-        owners = connection.execute(
-            OTHER_OWNERS, {"tables": list(sql.PRIVILEGES)}
-        ).fetchall()
-    if owners:
-        names = ", ".join(name for (name,) in owners)
-        raise StateRefused(
-            f"the tables are there, and their owner is not role "
-            f"{survey.role} but {names}"
         )
 
 
@@ -201,7 +183,7 @@ def _create_tables(database: StateDatabase, params: Mapping[str, str]) -> None:
         except ServerUnavailable as error:
             if not left:
                 raise ServerUnavailable(
-                    f"{error} (are the tables in use?)"
+                    f"the tables cannot be changed now: {error}"
                 ) from None
             database.survey()  # raises if it is the server that is away
             time.sleep(PAUSE)
@@ -261,9 +243,14 @@ def _stdout_to_stderr() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _session(conninfo: Conninfo) -> Iterator[Connection[Any]]:
-    changes = {"application_name": APPLICATION}
-    if not conninfo.get("connect_timeout"):
-        changes["connect_timeout"] = str(CONNECT_TIMEOUT)
+    usual = {
+        "connect_timeout": str(CONNECT_TIMEOUT),
+        "target_session_attrs": "read-write",
+    }
+    changes = {
+        name: conninfo.get(name) or value for name, value in usual.items()
+    }
+    changes["application_name"] = APPLICATION
     try:
         with psycopg.connect(
             make_conninfo("", **conninfo.merged(**changes)), autocommit=True

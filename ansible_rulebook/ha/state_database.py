@@ -209,7 +209,7 @@ class StateDatabase:
         for _ in range(CLAIM_TRIES):
             try:
                 return self._claim(wanted)
-            except psycopg.errors.LockNotAvailable:
+            except _RowInUse:
                 logger.warning(
                     "A write of an earlier leader is still under way: "
                     "ending its sessions"
@@ -330,8 +330,6 @@ class StateDatabase:
         try:
             with self._turn:
                 yield self._open()
-        except psycopg.errors.LockNotAvailable:
-            raise
         except psycopg.Error as error:
             raise self._classified(error) from None
 
@@ -367,6 +365,8 @@ class StateDatabase:
 
     def _classified(self, error: psycopg.Error) -> HaError:
         text = self._conninfo.redact(str(error))
+        if isinstance(error, psycopg.errors.LockNotAvailable):
+            return _RowInUse(text)
         if error.sqlstate == sql.FENCED:
             return StateFenced(text)
         if isinstance(error, psycopg.errors.InsufficientPrivilege):
@@ -378,6 +378,10 @@ class StateDatabase:
         ):
             return ServerUnavailable(text)
         return HaError(text)
+
+
+class _RowInUse(ServerUnavailable):
+    """Somebody else's transaction took too long; trying again may help."""
 
 
 def _has_news(connection: Connection[Any]) -> bool:

@@ -159,6 +159,8 @@ class Worker:
         state, self.state = self.state, None
         if state is None:
             return  # said before
+        if self._engine is not None:
+            self._engine.stop_guarding()
         state.close()
         if self.options.state is StateMode.REQUIRED:
             raise StateRefused(
