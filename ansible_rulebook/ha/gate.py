@@ -17,7 +17,6 @@ logger = logging.getLogger(__name__)
 
 NOT_LEADING = "this worker does not lead any more"
 LAST_TRY = 5  # times that an event is given to the engine
-MOST_IN_HAND = 2  # events: one that is being stored, and the next
 
 
 class EventGate:
@@ -51,14 +50,9 @@ class EventGate:
         # Such a source is not started again, so it does not send again.
         self._has_aware_source = False
         self._held: Deque[Any] = deque()
-        self.may_overlap = True
-        """No source waits to be told that its event is stored."""
-        self.before_control: Callable[[], None] = _do_nothing
-        """Called before a message to the engine is handed out."""
-        self._in_hand: Deque[Any] = deque(maxlen=MOST_IN_HAND)
+        self._in_hand: Any = None
         self._failing: Any = None
         self._failures = 0
-        self._calm = 0  # events handed out since then
         # An event that may be stored, and the term in which it failed.
         self._doubtful: tuple[Any, int] | None = None
         self._reader: asyncio.Task[Any] | None = None
@@ -129,15 +123,13 @@ class EventGate:
 
     async def get(self) -> Any:
         """The next event, while leading; a message to the engine always."""
+        if self._in_hand is not None:
+            self._failures = 0  # it was not given back: it is stored
+        self._in_hand = None
         item = await self._get()
-        if self._is_control(item):
-            self.before_control()
-        else:
-            self._in_hand.append(item)
+        if not self._is_control(item):
+            self._in_hand = item
             self._reader = asyncio.current_task()
-            self._calm += 1
-            if self._calm > MOST_IN_HAND:
-                self._failures = 0  # those before have been stored
         return item
 
     def is_read_here(self) -> bool:
@@ -183,27 +175,23 @@ class EventGate:
             getting.cancel()
             leading.cancel()
 
-    def give_back(self, count: int, doubtful_in: int | None = None) -> None:
-        """The last ``count`` events could not be stored: keep them.
-
-        :param doubtful_in: the number of the term, if it is not known
-            whether the first of them was stored after all.
+    def give_back(self, doubtful_in: int | None = None) -> None:
+        """The last event could not be stored: keep it.
 
         One that fails again and again is dropped in the end, or nothing
         would come after it; see :meth:`is_hopeless`.
+
+        :param doubtful_in: the number of the term, if it is not known
+            whether it was stored after all.
         """
-        self._calm = 0
-        events = [self._in_hand.pop() for _ in range(count)]
-        first = events.pop()
-        for event in events:
-            self._keep(event, first=True)
-        if _content(first) != self._failing:
-            self._failing, self._failures = _content(first), 0
+        event, self._in_hand = self._in_hand, None
+        if _content(event) != self._failing:
+            self._failing, self._failures = _content(event), 0
         self._failures += 1
         if self._failures < LAST_TRY:
             if doubtful_in is not None:
-                self._doubtful = first, doubtful_in
-            self._keep(first, first=True)
+                self._doubtful = event, doubtful_in
+            self._keep(event, first=True)
             if not self.queue.full():
                 self.queue.put_nowait(_NOTHING)  # the reader waits there
             return
@@ -240,7 +228,7 @@ class EventGate:
         """
         return (
             self._failures >= LAST_TRY
-            and _content(self._in_hand[-1]) == self._failing
+            and _content(self._in_hand) == self._failing
         )
 
     def _keep(self, event: Any, first: bool = False) -> None:
@@ -271,10 +259,6 @@ def _content(event: Any) -> Any:
     if isinstance(event, dict):
         return {name: event[name] for name in event if name != "meta"}
     return event
-
-
-def _do_nothing() -> None:
-    pass
 
 
 _NOTHING = object()

@@ -523,9 +523,6 @@ class _Upstream:
                 plan: Any = self.ruleset_queue_plan
                 gate = worker.gate_of(plan.source_queue)
                 gate.will_be_sent_again = self._is_with_feedback
-                gate.may_overlap = not getattr(
-                    plan, "source_feedback_queues", None
-                )
                 self.ruleset_queue_plan: Any = plan._replace(source_queue=gate)
 
             def _is_with_feedback(self, event: Any) -> bool:

@@ -99,8 +99,7 @@ class StateStore:
         self._fired: set[str] = set()
         self._flushing = threading.Lock()
         self._database_thread = ThreadPoolExecutor(1, "ha-state-database")
-        self.engine_thread = ThreadPoolExecutor(1, "ha-state-engine")
-        """What the engine does apart from the event loop, in order."""
+        self._engine_thread = ThreadPoolExecutor(1, "ha-state-engine")
         self.progress = Progress(records)
 
     # -- before the first term -------------------------------------------
@@ -150,7 +149,7 @@ class StateStore:
         if not self._search_path:
             return  # not reached before: do not block the start on it
         try:
-            self.engine_thread.submit(self._initialise).result()
+            self._engine_thread.submit(self._initialise).result()
         except ServerUnavailable as error:
             self._log.warning(
                 "The state will be connected to at promotion", str(error)
@@ -217,7 +216,7 @@ class StateStore:
         """
         engine = self._engine()
         if not engine.is_initialised:
-            await self._in(self.engine_thread, self._initialise)
+            await self._in(self._engine_thread, self._initialise)
             # Sessions that were made before that keep no state.
             reset()
             if not engine.is_initialised:
@@ -230,12 +229,12 @@ class StateStore:
         self.progress.recovered(stored)
         self._leading = True
         try:
-            await self._in(self.engine_thread, engine.enable_leader)
+            await self._in(self._engine_thread, engine.enable_leader)
         except (StateTampered, ServerUnavailable) as error:
             # Mended, or with new connections, it may do at once.
-            await self._in(self.engine_thread, self._mend, error)
+            await self._in(self._engine_thread, self._mend, error)
             reset()
-            await self._in(self.engine_thread, engine.enable_leader)
+            await self._in(self._engine_thread, engine.enable_leader)
 
     def _claim(
         self, holder: int
@@ -299,7 +298,7 @@ class StateStore:
         _, late = await asyncio.wait({flushing}, timeout=limit)
         if late:
             self._database.abort()
-        await self._in(self.engine_thread, self._disable)
+        await self._in(self._engine_thread, self._disable)
 
     def _disable(self) -> None:
         if self._drools is not None and self._drools.is_initialised:
@@ -409,12 +408,12 @@ class StateStore:
         self, work: Callable[[], None]
     ) -> asyncio.Future[None]:
         """Have something done after all that the engine is at."""
-        return asyncio.ensure_future(self._in(self.engine_thread, work))
+        return asyncio.ensure_future(self._in(self._engine_thread, work))
 
     def close(self) -> None:
         """Disconnect when that is possible; wait for nothing."""
         self._database_thread.submit(self._database.close)
-        for thread in (self._database_thread, self.engine_thread):
+        for thread in (self._database_thread, self._engine_thread):
             thread.shutdown(wait=False)
 
     def _engine(self) -> DroolsState:

@@ -17,8 +17,7 @@ import asyncio
 import gc
 import logging
 import signal
-from collections import Counter
-from typing import Any, Awaitable, Callable, Coroutine, Sequence
+from typing import Any, Awaitable, Callable, Coroutine
 
 from .actions import Actions
 from .drools_state import DroolsState, is_surely_unstored, reason
@@ -313,7 +312,6 @@ class Worker:
         self._engine = GuardedEngine(
             engine,
             drools,
-            self.state.engine_thread,
             self._gate_being_read,
             self.state_failed,
             self.state.completed,
@@ -331,20 +329,14 @@ class Worker:
                 return gate
         return None
 
-    def _settle(self) -> None:
-        if self._engine is not None:
-            self._engine.settle()
-
-    def state_failed(
-        self, error: Exception, unstored: Sequence[Any] = ()
-    ) -> None:
+    def state_failed(self, error: Exception, unstored: Any = None) -> None:
         """The engine could not store something: nothing more may follow.
 
         This worker steps down, and whoever leads next goes on with what is
         stored.
 
-        :param unstored: the gates of the events that are not, which go back
-            there.
+        :param unstored: the gate of the event that is not, to which it goes
+            back.
         """
         if self.state is None:
             return
@@ -354,9 +346,8 @@ class Worker:
         in_doubt = None
         if term is not None and not is_surely_unstored(error):
             in_doubt = term.number
-        for gate, count in Counter(unstored).items():
-            first = gate is unstored[0]
-            gate.give_back(count, in_doubt if first else None)
+        if unstored is not None:
+            unstored.give_back(in_doubt)
         if news and self._election is not None:
             why = f"the state could not be stored: {reason(error)}"
             self._log.warning("Stepping down", why)
@@ -381,7 +372,6 @@ class Worker:
             return
         # Drools can be held up by a write that fails. The lease does not
         # wait for that: nothing of it is stored or acted upon any more.
-        self._settle()
         self._resetting = self.state.in_engine_thread(self.rulesets.reset)
 
     async def _retire(self) -> None:
@@ -399,8 +389,6 @@ class Worker:
         gate = self._gates.get(id(queue))
         if gate is None:
             gate = self._gates[id(queue)] = self._make_gate(queue, self.office)
-            # A shutdown must not overtake the event before it.
-            gate.before_control = self._settle
         return gate
 
     def reload(self) -> None:
