@@ -17,6 +17,7 @@ import asyncio
 import gc
 import logging
 import signal
+from contextlib import suppress
 from typing import Any, Awaitable, Callable, Coroutine
 
 from .actions import Actions
@@ -198,6 +199,8 @@ class Worker:
         if self._resuming is not None:
             self._resuming.cancel()
         await self._retire()
+        with suppress(Exception):  # of sessions that have ended meanwhile
+            await self._reset_is_done()
         self._tell_counts()
         self.rulesets.clear()
         if self._election is not None:
@@ -267,10 +270,7 @@ class Worker:
 
     async def _assume(self, term: Term) -> None:
         """Act with the state that the last leader left."""
-        if self._resetting is not None:
-            await asyncio.wait({self._resetting})
-            self._resetting.result()
-            self._resetting = None
+        await self._reset_is_done()
         # Before the recovery: its matches arrive while it goes on.
         self.office.enter(term)
         if self.state is not None:
@@ -362,17 +362,27 @@ class Worker:
             await self.sources.end_term()
             await self._end_actions()
             await self._retire()
-            await self._reset()
+            self._reset()
             self.guardian.unwatch()
 
-    async def _reset(self) -> None:
-        """Empty the engine: what it knows belongs to a term that is over."""
-        if self.state is None:
-            self.rulesets.reset()
-            return
-        # Drools can be held up by a write that fails. The lease does not
-        # wait for that: nothing of it is stored or acted upon any more.
-        self._resetting = self.state.in_engine_thread(self.rulesets.reset)
+    def _reset(self) -> None:
+        """Empty the engine: what it knows belongs to a term that is over.
+
+        Java can take its time, or be held up by a write that fails. The
+        lease does not wait for that: nothing of it acts any more.
+        """
+        if self.state is not None:
+            self._resetting = self.state.in_engine_thread(self.rulesets.reset)
+        else:
+            self._resetting = self._loop.run_in_executor(
+                None, self.rulesets.reset
+            )
+
+    async def _reset_is_done(self) -> None:
+        resetting, self._resetting = self._resetting, None
+        if resetting is not None:
+            await asyncio.wait({resetting})
+            resetting.result()
 
     async def _retire(self) -> None:
         """Write no state from here on."""
