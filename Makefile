@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench venv clean
+.PHONY: help demo test lint bench chaos venv clean
 # Two extras are not to be installed into one environment at a time.
 .NOTPARALLEL:
 
@@ -22,8 +22,11 @@ lint: $(VENV)/.test $(VENV)/.lint ## ruff and mypy --strict
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(VENV)/.test ## takeover times, statements, events per second
+bench: $(VENV)/.bench ## takeover times, statements, events per second
 	$(BIN)/python tools/bench.py $(BENCH_ARGS)
+
+chaos: $(VENV)/.test ## random faults, then a checker (CHAOS_ARGS="--seed 1")
+	$(BIN)/python tools/chaos.py $(CHAOS_ARGS)
 
 venv: $(VENV)/.demo ## only install what the demo and the workers need
 

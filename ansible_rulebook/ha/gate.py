@@ -123,8 +123,9 @@ class EventGate:
 
     async def get(self) -> Any:
         """The next event, while leading; a message to the engine always."""
-        if self._in_hand is not None:
-            self._failures = 0  # it was not given back: it is stored
+        # What was not given back is stored.
+        if self._failures and _content(self._in_hand) == self._failing:
+            self._failures = 0
         self._in_hand = None
         item = await self._get()
         if not self._is_control(item):

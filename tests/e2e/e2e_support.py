@@ -7,6 +7,7 @@ from a journal that their playbooks write.
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import json
 import time
@@ -14,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Callable, TypeVar
 
+import pytest
 from rig.process import Line
 from rig.server import Server
 from rig.workers import LOST, WorkerProcess, wait_leader
@@ -32,6 +34,12 @@ LEASE = 3.0  # seconds
 PATIENCE = 60.0  # seconds for anything, on a busy machine
 LOOK_EVERY = 0.02  # seconds
 STILL = 0.5  # seconds without a change
+
+STATELESS = ["--ha-state", "off"]
+needs_state = pytest.mark.skipif(
+    importlib.util.find_spec("ansible_rulebook.persistence") is None,
+    reason="upstream keeps state from 1.3 on",
+)
 
 FOLLOWING = r"Worker \S+: Following"
 READY = r"Waiting for events"
@@ -85,6 +93,22 @@ def terminate(server: Server, worker: WorkerProcess) -> float:
     return at
 
 
+def wait_recorded(server: Server, stage: Stage, *but: str) -> None:
+    """Wait until it is on record that the actions of all matches have run.
+
+    The leader records them a little later; killed before, it leaves them to
+    the next one. Left out are the rules of these names.
+    """
+    names = "SELECT DISTINCT rule_name FROM drools_ansible_matching_event"
+    until(
+        lambda: (
+            {name for (name,) in server.query(names, dsn=stage.dsn)}
+            <= set(but)
+        ),
+        "all matches to be recorded",
+    )
+
+
 class Stage:
     """Workers of one cluster, an inbox for all of them, and a journal.
 
@@ -108,7 +132,8 @@ class Stage:
         self.inbox.mkdir(parents=True)
         self._journal = folder / "journal"
         self._let_go = folder / "let-go"
-        self._worker = worker
+        self.worker = worker
+        self.workers: list[WorkerProcess] = []
         self._numbers = itertools.count(1)
         self._events = itertools.count(1)
 
@@ -133,7 +158,7 @@ class Stage:
             "LET_GO": str(self._let_go),
             "PLAYBOOK": str(RULEBOOKS / "hold.yml"),
         }
-        return self._worker(
+        started = self.worker(
             rulebook,
             args=[
                 *("--source-dir", str(SOURCES)),
@@ -144,6 +169,8 @@ class Stage:
             env={**variables, **(env or {})},
             **options,
         )
+        self.workers.append(started)
+        return started
 
     def pair(
         self, rulebook: str | Path = STAGE, **options: Any
@@ -156,9 +183,11 @@ class Stage:
         follower.wait_for(FOLLOWING, PATIENCE)
         return leader, follower
 
-    def post(self, do: str, word: str) -> None:
-        """Give the leader an event."""
-        path = self.inbox / f"{next(self._events):04}.json"
+    def post(self, do: str, word: str, to: str = "") -> None:
+        """Give the leader an event, by a folder in the inbox perhaps."""
+        folder = self.inbox / to
+        folder.mkdir(exist_ok=True)
+        path = folder / f"{next(self._events):04}.json"
         draft = path.with_suffix(".draft")
         draft.write_text(json.dumps({"do": do, "word": word}), "utf-8")
         draft.rename(path)
@@ -167,6 +196,11 @@ class Stage:
         """Have an event go through this worker, which leads."""
         self.post("say", word)
         return worker.wait_for(f"says {word}$", PATIENCE)
+
+    def shown(self, pattern: str) -> list[str]:
+        """The lines of all workers that match, in the order of their times."""
+        lines = [line for each in self.workers for line in each.find(pattern)]
+        return [line.text for line in sorted(lines, key=lambda each: each.at)]
 
     def hold(self, worker: WorkerProcess, word: str) -> None:
         """Have this worker, which leads, run a playbook."""

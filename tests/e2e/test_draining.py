@@ -5,7 +5,14 @@ from __future__ import annotations
 import signal
 import time
 
-from e2e_support import FOLLOWING, PATIENCE, Stage, carriers, until
+from e2e_support import (
+    FOLLOWING,
+    PATIENCE,
+    STATELESS,
+    Stage,
+    carriers,
+    until,
+)
 from rig.server import Server
 from rig.workers import WorkerProcess
 
@@ -56,7 +63,8 @@ def test_the_lock_outlasts_the_last_action_of_who_is_told_to_end(
     # Ctrl-C, and once more by somebody who does not want to wait.
     stage.hold_on()
     leader = follower
-    follower = stage.start(args=["--shutdown-delay", "1"])
+    # Without state, or it would run again what was cut short.
+    follower = stage.start(args=["--shutdown-delay", "1", *STATELESS])
     follower.wait_for(FOLLOWING, PATIENCE)
     stage.hold(leader, "third")
     assert carriers(leader)

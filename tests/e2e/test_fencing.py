@@ -1,10 +1,14 @@
-"""Nothing that a leader began goes on beside the next leader."""
+"""Nothing that a leader began goes on beside the next leader.
+
+Without state, so that what was cut short is not run again by the next one.
+"""
 
 from __future__ import annotations
 
 from e2e_support import (
     FOLLOWING,
     PATIENCE,
+    STATELESS,
     Stage,
     carriers,
     terminate,
@@ -17,13 +21,13 @@ def test_no_playbook_goes_on_without_its_leader(
     stage: Stage, server: Server
 ) -> None:
     # Killed: nobody is left to end its playbook but its guardian.
-    first, second = stage.pair()
+    first, second = stage.pair(args=STATELESS)
     stage.hold(first, "killed")
     assert carriers(first)
     killed_at = first.kill()
     until(lambda: not carriers(first), "the end of the killed one's playbook")
     second.wait_leads(PATIENCE, after=killed_at)
-    third = stage.start()
+    third = stage.start(args=STATELESS)
     third.wait_for(FOLLOWING, PATIENCE)
 
     # Paused: its kernel keeps the session, and its playbook works on.
@@ -65,7 +69,7 @@ def test_no_playbook_goes_on_without_its_leader(
 def test_what_an_earlier_term_began_does_not_go_on_in_the_next(
     stage: Stage, server: Server
 ) -> None:
-    first, second = stage.pair()
+    first, second = stage.pair(args=STATELESS)
     stage.post("once", "early")
     stage.post("two steps", "early")
     stage.wait_journal(f"begin {first.worker_id} early")

@@ -32,6 +32,10 @@ from ansible_rulebook.ha.lease import Timings
 from ansible_rulebook.ha.lock import lock_key
 from ansible_rulebook.ha.state_database import StateDatabase
 
+pytest.importorskip(
+    "ansible_rulebook.persistence", reason="upstream keeps state from 1.3 on"
+)
+
 LIMIT = 30.0  # seconds; what takes longer than that has failed
 LONG = 60.0  # seconds of patience where a test wants to see the waiting
 FENCED = state_sql.FENCED
@@ -499,6 +503,45 @@ def test_who_cannot_be_ended_stops_the_promotion_not_the_fence(
     somebody.execute("COMMIT")
     cluster.fill(cluster.session("ex"), "still the leader")
     assert cluster.claim("new") == 2
+
+
+def test_a_write_of_another_role_is_waited_for(
+    server: Server,
+    dsn: str,
+    make_cluster: Callable[[str], Cluster],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Workers of one cluster have two roles, and may not end each other.
+    init_db(dsn)
+    role = f"other_{uuid.uuid4().hex[:8]}"
+    server.query(f"CREATE ROLE {role} LOGIN PASSWORD 'sesame'", dsn=dsn)
+    for table in state_sql.PRIVILEGES:
+        server.query(f"GRANT ALL ON {table} TO {role}", dsn=dsn)
+    server.query(
+        f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {role}", dsn=dsn
+    )
+    try:
+        mine = make_cluster(dsn)
+        other = make_cluster(make_conninfo(dsn, user=role, password="sesame"))
+        other.uuid, other.key = mine.uuid, mine.key
+        mine.claim("ex")
+        ex_leader = mine.session("ex")
+        ex_leader.execute("BEGIN")
+        mine.fill(ex_leader, "in time")
+        monkeypatch.setattr(state_database, "CLAIM_PATIENCE", 0.01)
+        with pytest.raises(ServerUnavailable):
+            other.claim("new")
+        ex_leader.execute("COMMIT")
+        assert other.claim("new") == 2
+        assert refused(ex_leader, SESSION, **mine.values("late"))
+        other.fill(other.session("new"), "fresh")
+    finally:
+        server.query(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            f" WHERE usename = '{role}'"
+        )
+        server.query(f"DROP OWNED BY {role}", dsn=dsn)
+        server.query(f"DROP ROLE {role}", dsn=dsn)
 
 
 # -- other schemas ---------------------------------------------------------

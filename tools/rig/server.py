@@ -232,9 +232,11 @@ class EmbeddedRig(Server):
         auth: str = "scram",
         password: str | None = None,
         standby_of: EmbeddedRig | None = None,
+        port: int = 0,
     ) -> None:
         super().__init__()
         self.embedded: EmbeddedServer = EmbeddedServer(
+            port=port,
             settings=settings,
             auth=auth,
             password=password,
@@ -276,13 +278,16 @@ class EmbeddedRig(Server):
         self.embedded.restart(mode)
 
     def make_standby(
-        self, settings: Mapping[str, Setting] | None = None
+        self,
+        settings: Mapping[str, Setting] | None = None,
+        *,
+        port: int = 0,
     ) -> EmbeddedRig:
         """A hot standby of this server that streams from it.
 
         It has the same password, so both fit into one DSN: see both_dsn().
         """
-        standby = EmbeddedRig(settings, standby_of=self)
+        standby = EmbeddedRig(settings, standby_of=self, port=port)
         standby.wait_caught_up(self)
         return standby
 

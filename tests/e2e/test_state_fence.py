@@ -1,0 +1,208 @@
+"""A write that an ex-leader has under way while another is promoted.
+
+Each is shown without the fence, too: then the stale write arrives.
+"""
+
+from __future__ import annotations
+
+from typing import Callable
+
+import pytest
+from e2e_support import (
+    FOLLOWING,
+    LEASE,
+    PATIENCE,
+    Stage,
+    needs_state,
+    settled,
+    until,
+)
+from rig.proxy import Proxy
+from rig.server import Server
+
+pytestmark = needs_state
+
+MENDED = "checksum"
+FENCE = """
+- name: Fence
+  hosts: localhost
+  execution_strategy: parallel
+  sources:
+    - inbox:
+        folder: "{{ INBOX }}"
+        settings:
+          every: 0.05
+  rules:
+    - name: Say
+      condition: event.do == "say"
+      action:
+        debug:
+          msg: "says {{ event.word }}"
+    - name: Pair
+      condition:
+        all:
+          - events.first << event.do == "open"
+          - events.second << event.do == "close"
+      action:
+        debug:
+          msg: "{{ events.first.word }} and {{ events.second.word }}"
+    - name: Hold
+      condition: event.do == "hold"
+      action:
+        run_playbook:
+          name: "{{ PLAYBOOK }}"
+          copy_files: false
+          extra_vars:
+            word: "{{ event.word }}"
+"""
+
+
+# A disk that takes its time with one event, until the test lets go.
+SLOW = """
+CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF position('early' in NEW.event_data) > 0 THEN
+        PERFORM pg_advisory_xact_lock_shared(1);
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER slow BEFORE INSERT ON drools_ansible_matching_event
+    FOR EACH ROW EXECUTE FUNCTION slow();
+"""
+WORDS = ("door", "early", "late")
+EVENTS = "SELECT event_json FROM drools_ansible_event_record"
+MATCHES = "SELECT event_data FROM drools_ansible_matching_event"
+
+
+def words(server: Server, dsn: str, query: str) -> list[str]:
+    """What the events say that are stored."""
+    rows = server.query(query, dsn=dsn)
+    return [word for (text,) in rows for word in WORDS if f'"{word}"' in text]
+
+
+def waiting(server: Server, dsn: str, event: str) -> list[int]:
+    """The sessions of state that wait for a lock of that kind."""
+    return [
+        session.pid
+        for session in server.sessions("eda-state:%", dsn=dsn)
+        if session.wait_event == event
+    ]
+
+
+@pytest.mark.parametrize("fenced", [True, False])
+def test_a_leader_that_stopped_amid_a_write_spoils_nothing(
+    stage: Stage, server: Server, fenced: bool
+) -> None:
+    # Whoever was paused has a third of the lease to come to itself.
+    first, second = stage.pair(FENCE, lease_duration=2 * LEASE)
+    server.query(SLOW, dsn=stage.dsn)
+    stage.post("open", "door")
+    stage.say(first, "ready")
+    if not fenced:
+        tear_down(server, stage.dsn)
+    with server.connect(stage.dsn) as somebody:
+        somebody.execute("SELECT pg_advisory_lock(1)")
+        stage.post("close", "early")
+        (writer,) = until(
+            lambda: waiting(server, stage.dsn, "advisory"),
+            "the leader's write takes its time",
+        )
+        first.pause()
+        if fenced:
+            second.wait_leads(PATIENCE)
+        else:
+            # It has read the state, and its own first write has to wait.
+            until(
+                lambda: waiting(server, stage.dsn, "transactionid"),
+                "the new leader to come so far",
+            )
+        assert fenced == (state_of(server, writer) is None)
+    until(
+        lambda: state_of(server, writer) in (None, "idle in transaction"),
+        "the stale write to have only its commit before it",
+    )
+    first.resume()
+    if not fenced:
+        until(lambda: words(server, stage.dsn, MATCHES), "a stale write")
+        return
+    first.wait_lost(PATIENCE)
+    first.wait_for(FOLLOWING, PATIENCE)
+
+    # What it was about to store is not there, and what was stored is.
+    assert words(server, stage.dsn, MATCHES) == []
+    assert words(server, stage.dsn, EVENTS) == ["door"]
+    stage.post("close", "late")
+    second.wait_for("^door and late$", PATIENCE)
+    stage.say(second, "well")
+
+    # The next one finds it whole, and tells what became of the event in its
+    # hand: of that one nobody had told it whether it was stored.
+    killed_at = second.kill()
+    first.wait_leads(PATIENCE, after=killed_at)
+    stage.post("open", "gate")
+    stage.post("close", "late")
+    line = first.wait_for("^gate and (early|late)$", PATIENCE)
+    assert "early" in line.text or first.find("not known whether it was")
+    stage.say(first, "again")
+    for worker in (first, second):
+        assert not worker.find(MENDED)
+    assert not first.find("^door and")
+
+
+@pytest.mark.parametrize("fenced", [True, False])
+def test_what_an_ex_leader_sent_before_arrives_in_vain(
+    stage: Stage,
+    server: Server,
+    proxy: Callable[..., Proxy],
+    fenced: bool,
+) -> None:
+    direct = stage.dsn
+    network = proxy(direct)
+    first = stage.start(FENCE, dsn=network.dsn)
+    first.wait_leads(PATIENCE)
+    second = stage.start(FENCE)
+    second.wait_for(FOLLOWING, PATIENCE)
+    stage.hold(first, "early")
+    if not fenced:
+        tear_down(server, direct)
+
+    # What it says from here on is on its way for long.
+    network.hold_to_server()
+    sent = network.bytes_to_server
+    stage.let_go()
+    stage.wait_journal(f"end {first.worker_id} early")
+    first.wait_lost(PATIENCE)
+    stage.hold_on()
+    second.wait_leads(PATIENCE)
+    stage.wait_journal(f"begin {second.worker_id} early")
+
+    network.hear()
+    until(lambda: network.bytes_to_server > sent, "it arrives")
+    if fenced:
+        settled(lambda: network.bytes_to_server)
+        assert words(server, direct, MATCHES) == ["early"]
+    else:
+        until(
+            lambda: not words(server, direct, MATCHES),
+            "a stale write",
+        )
+    stage.let_go()
+    stage.wait_journal(f"end {second.worker_id} early")
+    until(
+        lambda: not words(server, direct, MATCHES),
+        "the new leader records it",
+    )
+
+
+def state_of(server: Server, pid: int) -> str | None:
+    """What a session is at; None if it has ended."""
+    return {each.pid: each.state for each in server.sessions()}.get(pid)
+
+
+def tear_down(server: Server, dsn: str) -> None:
+    """Take the fence away, without a lock on the tables."""
+    server.query(
+        "CREATE OR REPLACE FUNCTION eda_ha_fence() RETURNS trigger"
+        " LANGUAGE plpgsql AS 'BEGIN RETURN coalesce(NEW, OLD); END'",
+        dsn=dsn,
+    )

@@ -1,0 +1,287 @@
+"""State by the rights of the role: enough of them, and one too few."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Callable
+
+import pytest
+from e2e_support import PATIENCE, READY, Stage, needs_state, until
+from psycopg.conninfo import make_conninfo
+from rig.proxy import Proxy
+from rig.server import Server, database_of
+from rig.workers import worker_env
+
+needs_old = pytest.mark.skipif(
+    importlib.util.find_spec("ansible_rulebook.persistence") is not None,
+    reason="upstream before 1.3 keeps no state",
+)
+
+REQUIRED = ("--ha-state", "required")
+WITHOUT = "The rules' state will not survive a failover"
+PASSWORD = "sesame"
+RULEBOOK = """
+- name: Rights
+  hosts: localhost
+  sources:
+    - inbox:
+        folder: "{{ INBOX }}"
+        settings:
+          every: 0.05
+  rules:
+    - name: Say
+      condition: event.do == "say"
+      action:
+        debug:
+          msg: "says {{ event.word }}"
+    - name: Pair
+      condition:
+        all:
+          - events.first << event.do == "first"
+          - events.second << event.do == "second"
+      action:
+        debug:
+          msg: "pair {{ events.first.word }} {{ events.second.word }}"
+    - name: Learn
+      condition: event.do == "learn"
+      actions:
+        - set_fact:
+            fact:
+              known: "{{ event.word }}"
+        - debug:
+            msg: "learned {{ event.word }}"
+    - name: Ask
+      condition:
+        all:
+          - events.question << event.do == "ask"
+          - events.answer << fact.known is defined
+      action:
+        debug:
+          msg: "knows {{ events.answer.known }}"
+    - name: After
+      condition: event.do == "after"
+      throttle:
+        once_after: 1 second
+        group_by_attributes:
+          - event.word
+      action:
+        debug:
+          msg: "once after {{ event.word }}"
+    - name: Steps
+      condition: event.do == "steps"
+      actions:
+        - debug:
+            msg: "before {{ event.word }}"
+        - run_playbook:
+            name: "{{ PLAYBOOK }}"
+            copy_files: false
+            extra_vars:
+              word: "{{ event.word }}"
+        - debug:
+            msg: "after {{ event.word }}"
+"""
+
+
+class Role:
+    """A role that may connect, and what it is given."""
+
+    def __init__(self, server: Server, owner: str) -> None:
+        self.server = server
+        self.owner = owner
+        self.name = f"worker_{uuid.uuid4().hex[:8]}"
+        self.database = database_of(owner)
+        self.dsn = make_conninfo(owner, user=self.name, password=PASSWORD)
+        self.do(f"CREATE ROLE {self.name} LOGIN PASSWORD '{PASSWORD}'")
+        self.do(f"REVOKE ALL ON DATABASE {self.database} FROM PUBLIC")
+        self.do("REVOKE ALL ON SCHEMA public FROM PUBLIC")
+
+    def may_connect(self) -> None:
+        """What everybody may do by default, but in this database not."""
+        self.do(
+            f"GRANT CONNECT, TEMPORARY ON DATABASE {self.database}"
+            f" TO {self.name}"
+        )
+        self.do(f"GRANT USAGE ON SCHEMA public TO {self.name}")
+
+    def do(self, statement: str) -> None:
+        self.server.query(statement, dsn=self.owner)
+
+    def give_what_init_db_prints(self) -> None:
+        done = subprocess.run(
+            [
+                *(sys.executable, "-m", "ansible_rulebook.ha.init_db"),
+                *("init-db", "--worker-role", self.name),
+            ],
+            env=worker_env({"EDA_HA_POSTGRES_DSN": self.owner}),
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+        )
+        assert done.returncode == 0, done.stderr
+        self.do(done.stdout)
+
+
+@pytest.fixture
+def role(server: Server, dsn: str) -> Iterator[Role]:
+    made = Role(server, dsn)
+    yield made
+    for session in server.sessions(dsn=dsn):  # or it could not be dropped
+        server.query("SELECT pg_terminate_backend(%s)", (session.pid,))
+    made.do(f"DROP OWNED BY {made.name} CASCADE")
+    made.do(f"DROP ROLE {made.name}")
+
+
+def relations(server: Server, dsn: str) -> list[str]:
+    """What somebody has made in the database."""
+    rows = server.query(
+        "SELECT relname FROM pg_class WHERE oid >= 16384"
+        " UNION ALL SELECT proname FROM pg_proc WHERE oid >= 16384",
+        dsn=dsn,
+    )
+    return [name for (name,) in rows]
+
+
+@needs_state
+def test_the_printed_grants_are_all_that_a_worker_needs(
+    stage: Stage, role: Role, tmp_path: Path
+) -> None:
+    role.give_what_init_db_prints()
+    stage.dsn = role.dsn
+    first, second = stage.pair(RULEBOOK, args=REQUIRED)
+    stage.post("after", "all")
+    first.wait_for("^once after all$", PATIENCE)
+    stage.post("first", "a")
+    stage.post("learn", "it")
+    first.wait_for("^learned it$", PATIENCE)
+    stage.post("steps", "x")
+    stage.wait_journal(f"begin {first.worker_id} x")
+    killed_at = first.kill()
+    second.wait_leads(PATIENCE, after=killed_at)
+    stage.wait_journal(f"begin {second.worker_id} x")
+    stage.let_go()
+    second.wait_for("^after x$", PATIENCE)
+    assert not second.find("^before x$")
+    stage.post("ask", "it")
+    second.wait_for("^knows it$", PATIENCE)
+    stage.post("second", "b")
+    second.wait_for("^pair a b$", PATIENCE)
+    assert second.stop(PATIENCE) == 0
+
+    # Another rulebook by the same name: its predecessor's state goes.
+    other = tmp_path / "other.yml"
+    other.write_text(RULEBOOK.replace('"pair', '"another pair'), "utf-8")
+    third = stage.start(other, args=REQUIRED)
+    stage.say(third, "hello")
+    assert third.stop(PATIENCE) == 0
+    for worker in (first, second, third):
+        assert not worker.find("permission denied|must be owner"), (
+            worker.tail()
+        )
+
+
+@needs_state
+@pytest.mark.parametrize(
+    ("grants", "revoke", "named"),
+    [
+        (False, "", "CREATE on schema public"),
+        (True, "DELETE ON drools_ansible_event_record", ""),
+        (True, "TEMPORARY ON DATABASE {database}", "TEMPORARY on database"),
+        (True, "USAGE ON SCHEMA public", "public"),
+    ],
+)
+def test_required_ends_with_the_missing_privilege(
+    stage: Stage, role: Role, grants: bool, revoke: str, named: str
+) -> None:
+    if grants:
+        role.give_what_init_db_prints()
+        what = revoke.format(database=role.database)
+        role.do(f"REVOKE {what} FROM {role.name}")
+        named = named or revoke.replace(" ON ", " on ")
+    else:
+        role.may_connect()
+    worker = stage.start(RULEBOOK, dsn=role.dsn, args=REQUIRED)
+    assert worker.wait_exit(PATIENCE) == 1
+    (line,) = worker.find("--ha-state required")
+    assert named in line.text
+    assert PASSWORD not in worker.text
+    assert not worker.find("Traceback")
+
+
+@needs_state
+def test_auto_says_so_once_and_elects_without_state(
+    stage: Stage, role: Role, server: Server
+) -> None:
+    role.may_connect()
+    stage.dsn = role.dsn
+    before = relations(server, role.owner)
+    first, second = stage.pair(RULEBOOK)
+    stage.post("first", "a")
+    stage.say(first, "one")
+    killed_at = first.kill()
+    second.wait_leads(PATIENCE, after=killed_at)
+    stage.post("second", "b")
+    stage.say(second, "two")
+    assert not second.find("^pair")
+    for worker in (first, second):
+        (line,) = worker.find(WITHOUT)
+        assert "lacks CREATE on schema public" in line.text
+    assert second.stop(PATIENCE) == 0
+    assert relations(server, role.owner) == before
+
+
+@needs_state
+def test_auto_says_so_later_if_the_server_was_away(
+    stage: Stage, role: Role, proxy: Callable[..., Proxy]
+) -> None:
+    role.may_connect()
+    network = proxy(role.dsn)
+    network.refuse()
+    worker = stage.start(RULEBOOK, dsn=network.dsn)
+    worker.wait_for("No session with PostgreSQL", PATIENCE)
+    worker.wait_for(READY, PATIENCE)
+    assert not worker.find(WITHOUT)
+    network.hear()
+    worker.wait_leads(PATIENCE)
+    stage.say(worker, "one")
+    stage.say(worker, "two")
+    assert len(worker.find(WITHOUT)) == 1
+    assert worker.stop(PATIENCE) == 0
+
+
+@needs_state
+def test_off_makes_nothing(stage: Stage, server: Server) -> None:
+    before = relations(server, stage.dsn)
+    worker = stage.start(RULEBOOK, args=("--ha-state", "off"))
+    stage.say(worker, "hello")
+    names = {
+        session.application_name.partition(":")[0]
+        for session in server.sessions(dsn=stage.dsn)
+    }
+    assert names == {"eda-ha"}
+    assert worker.stop(PATIENCE) == 0
+    assert not worker.find(WITHOUT)
+    assert relations(server, stage.dsn) == before
+
+
+@needs_old
+def test_an_upstream_that_is_too_old_is_named(
+    stage: Stage, server: Server
+) -> None:
+    before = relations(server, stage.dsn)
+    worker = stage.start(RULEBOOK)
+    stage.say(worker, "hello")
+    (line,) = worker.find(WITHOUT)
+    assert "1.3" in line.text
+    assert worker.stop(PATIENCE) == 0
+
+    worker = stage.start(RULEBOOK, args=REQUIRED)
+    assert worker.wait_exit(PATIENCE) == 1
+    (line,) = worker.find("--ha-state required")
+    assert "1.3" in line.text
+    assert relations(server, stage.dsn) == before
+    assert until(lambda: not server.sessions(dsn=stage.dsn), "no session left")

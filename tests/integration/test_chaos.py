@@ -1,0 +1,72 @@
+"""A short run of ``make chaos`` with fixed seeds.
+
+By far the longest test, a good two minutes: real workers, a real server, and
+each kind of fault at least once. A failure shows what was found, with the
+lines of the records that prove it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from chaos.checker import Limits, Verdict
+from chaos.cluster import Settings
+from chaos.run import Result, Task, can_keep_state, run, with_state
+from chaos.schedule import Plan
+
+# Slack for a machine that does other things as well; the rules that are
+# about order, not about time, have none.
+LIMITS = Limits(slack=10.0, stall=30.0, overrun=5.0, fencing=True)
+FAULTS = 16  # each kind once, and a few more
+DURATION = 150.0  # seconds, where the machine is too slow for all faults
+
+
+def found(result: Result) -> str:
+    """What a failure shows."""
+    lines = [str(each) for each in result.verdict.violations]
+    if result.error is not None:
+        lines.append(result.error)
+    return "\n".join(lines)
+
+
+def assert_it_was_worth_it(verdict: Verdict) -> None:
+    """Nothing found in a run without leaders would prove nothing."""
+    takeovers = [
+        each for each in verdict.outcomes if each.takeover is not None
+    ]
+    assert len(takeovers) >= 5
+    assert verdict.counts["terms"] > 5
+    assert verdict.counts["actions done"] > 100
+    assert verdict.counts["actions cut short"] > 0
+
+
+@pytest.mark.parametrize(
+    ("seed", "state", "standby", "proxied"),
+    [(1, "off", True, False), (2, "required", False, True)],
+    ids=["without state", "with state and a network that fails"],
+)
+def test_random_faults_break_no_promise(
+    tmp_path: Path, seed: int, state: str, standby: bool, proxied: bool
+) -> None:
+    if state == "required" and not can_keep_state():
+        pytest.skip("this version keeps no state")
+    kinds = set(Plan(standby=standby, proxied=proxied).bag())
+    task = Task(
+        seed,
+        DURATION,
+        most=FAULTS,
+        standby=standby,
+        proxied=proxied,
+        settings=with_state(Settings(), state),
+        limits=LIMITS,
+    )
+
+    result = run(task, tmp_path)
+
+    if found(result):
+        pytest.fail(found(result), pytrace=False)
+    assert_it_was_worth_it(result.verdict)
+    done = [outcome.fault.kind for outcome in result.verdict.outcomes]
+    if len(done) == FAULTS:  # else the machine was too slow for all
+        assert set(done) == kinds

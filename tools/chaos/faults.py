@@ -1,0 +1,225 @@
+"""Does a fault to the cluster, and puts it right again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Callable
+
+from rig.history import NANO
+from rig.process import ProcessError
+
+from .broker import Write
+from .checker import EXIT_FENCED
+from .cluster import ChaosError, Cluster, Member
+from .schedule import Fault
+
+BLOCKED_BEFORE = 0.1  # seconds from a blocked loop to the end of its session
+TERMINATION = 90.0  # seconds for a worker to end when asked to
+NOTICE = 10.0  # seconds for a worker to see that its term is over
+
+
+class Faults:
+    """Does faults, one at a time.
+
+    :param cluster: whom to.
+    :param write: writes a row to the driver's record.
+    """
+
+    def __init__(self, cluster: Cluster, write: Write) -> None:
+        self._cluster = cluster
+        self._servers = cluster.servers
+        self._write = write
+        self._how: dict[str, Callable[[Fault], None]] = {
+            "kill": self._kill,
+            "terminate": self._terminate,
+            "pause-short": self._pause,
+            "pause-long": self._pause,
+            "end-session": self._end_session,
+            "restart-fast": self._restart,
+            "restart-immediate": self._restart,
+            "stop": self._stop,
+            "full": self._full,
+            "promote": self._promote,
+            "cut-off": self._cut_off,
+            "one-way": self._one_way,
+            "slow": self._slow,
+            "block": self._block,
+            "block-and-end": self._block_and_end,
+        }
+
+    def do(self, fault: Fault) -> None:
+        """Do it, put it right, and wait until all is well again.
+
+        :raises ChaosError: if that does not come.
+        """
+        self._cluster.wait_calm()
+        self._cluster.rest(fault.calm)
+        try:
+            self._how[fault.kind](fault)
+        except ProcessError as error:
+            # It ended by itself meanwhile, which the record has.
+            raise ChaosError(f"{fault.kind}: {error}") from error
+        self._write("mended", number=fault.number, at=time.monotonic_ns())
+        self._cluster.wait_calm()
+
+    def _victim(self, fault: Fault) -> Member:
+        return self._cluster.pick(fault.target, fault.choice)
+
+    def _begin(self, fault: Fault, victim: Member | None = None) -> None:
+        self._write(
+            "fault",
+            number=fault.number,
+            fault=fault.kind,
+            target=fault.target,
+            victim=None if victim is None else victim.life,
+            seconds=fault.seconds,
+            mode=fault.mode,
+            at=time.monotonic_ns(),
+        )
+
+    # -- a worker ----------------------------------------------------------
+
+    def _kill(self, fault: Fault) -> None:
+        victim = self._victim(fault)
+        self._cluster.expect(victim, -9)
+        self._begin(fault, victim)
+        process = victim.process
+        process.kill()
+        # It counts as ready for as long as nobody has noticed.
+        self._cluster.until(lambda: not process.alive, "a killed worker ends")
+
+    def _terminate(self, fault: Fault) -> None:
+        victim = self._victim(fault)
+        process = victim.process
+        self._cluster.expect(victim, 0)
+        self._begin(fault, victim)
+        process.signal(15)
+        self._cluster.until(
+            lambda: not process.alive,
+            f"{process.name} ends when asked to",
+            TERMINATION,
+        )
+
+    def _pause(self, fault: Fault) -> None:
+        victim = self._victim(fault)
+        led = self._cluster.leader() is victim
+        self._begin(fault, victim)
+        victim.paused = True
+        victim.process.pause()
+        still = time.monotonic_ns()
+        self._cluster.rest(fault.seconds)
+        until = victim.process.resume()
+        victim.paused = False
+        self._write(
+            "pause", life=victim.life, at=still, until=round(until / NANO)
+        )
+        if led and fault.kind == "pause-long":
+            process = victim.process
+            self._cluster.until(
+                lambda: (
+                    not process.alive
+                    or process.find("Lost leadership", after=until)
+                ),
+                f"{process.name} notices that its term is over",
+                NOTICE,
+            )
+
+    def _block(self, fault: Fault) -> None:
+        victim = self._victim(fault)
+        self._begin(fault, victim)
+        self._cluster.ask(victim, block=fault.seconds)
+        self._cluster.rest(fault.seconds)
+
+    def _block_and_end(self, fault: Fault) -> None:
+        victim = self._victim(fault)
+        process = victim.process
+        self._cluster.expect(victim, EXIT_FENCED)
+        self._begin(fault, victim)
+        self._cluster.ask(victim, block=fault.seconds)
+        time.sleep(BLOCKED_BEFORE)
+        self._servers.terminate(victim.name)
+        # It has a third of the lease to demote, and its loop has none.
+        self._cluster.until(
+            lambda: not process.alive,
+            f"{process.name}, whose loop is blocked, ends",
+            fault.seconds + NOTICE,
+        )
+
+    # -- the server --------------------------------------------------------
+
+    @contextmanager
+    def _outage(self) -> Iterator[None]:
+        """Until the server that is the primary then can be reached."""
+        at = time.monotonic_ns()
+        yield
+        self._write("outage", at=at, until=self._servers.back_since())
+
+    def _end_session(self, fault: Fault) -> None:
+        victim = self._victim(fault)
+        self._begin(fault, victim)
+        if fault.mode == "all":
+            self._servers.terminate_all()
+        else:
+            self._servers.terminate(victim.name)
+
+    def _restart(self, fault: Fault) -> None:
+        self._begin(fault)
+        with self._outage():
+            self._servers.stop(fault.kind.partition("-")[2])
+            self._servers.start()
+
+    def _stop(self, fault: Fault) -> None:
+        self._begin(fault)
+        with self._outage():
+            self._servers.stop(fault.mode)
+            self._cluster.rest(fault.seconds)
+            self._servers.start()
+
+    def _full(self, fault: Fault) -> None:
+        victim = self._victim(fault)
+        with self._servers.fill() as filling:
+            filling.wait_full()
+            self._begin(fault, victim)
+            self._servers.terminate(victim.name)
+            self._cluster.rest(fault.seconds)
+
+    def _promote(self, fault: Fault) -> None:
+        self._begin(fault)
+        with self._outage():
+            self._servers.promote(fault.mode)
+        self._cluster.wait_leader()
+        self._servers.rebuild()
+
+    # -- the network -------------------------------------------------------
+
+    def _cut_off(self, fault: Fault) -> None:
+        victim = self._victim(fault)
+        self._begin(fault, victim)
+        for proxy in victim.proxies:
+            proxy.deaf()
+        self._cluster.rest(fault.seconds)
+        for proxy in victim.proxies:
+            proxy.hear()
+
+    def _one_way(self, fault: Fault) -> None:
+        victim = self._victim(fault)
+        self._begin(fault, victim)
+        for proxy in victim.proxies:
+            if fault.mode == "to server":
+                proxy.hold_to_server()
+            else:
+                proxy.hold_from_server()
+        self._cluster.rest(fault.seconds)
+        for proxy in victim.proxies:
+            proxy.hear()
+
+    def _slow(self, fault: Fault) -> None:
+        victim = self._victim(fault)
+        self._begin(fault, victim)
+        for proxy in victim.proxies:
+            proxy.delay(float(fault.mode))
+        self._cluster.rest(fault.seconds)
+        for proxy in victim.proxies:
+            proxy.delay(0)

@@ -1,0 +1,262 @@
+"""Writes down what one worker does. Runs inside of it.
+
+========== ==========================================================
+row        when
+========== ==========================================================
+worker     once, the first one: name, pid, started
+lead       a span in which the worker could act: start, end, samples
+point      one true answer alone: at
+role       it was told that it leads or follows: role, term, at
+neither    it was told both, or neither: leads, follows, at
+post       an event goes into the engine: id, leads, at
+posted     it is there: id, how, at
+begin      an action begins: run, action, index, ids, match, leads, at
+end        it has ended: run, how, at
+blocking   the main loop will stand still: seconds, at
+shutdown   the worker is about to end: at
+error      the record cannot be relied on: text, at
+========== ==========================================================
+
+The spans are those of rig.contender's sampler, which claims no instant that
+was not between two true answers close together. The question is whether
+actions may start now, promotion included: that is more than ``is_leader()``,
+so no two workers may answer it with true at a time either.
+
+The hooks sit below the fence, so that a begin is an action's own first step
+and not one that the fence has still to let through.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import importlib
+import itertools
+import json
+import os
+import socket
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from rig.contender import Recorder, Sampler
+
+from .rulebook import LIFE, RECORD
+
+LOOK_EVERY = 0.05  # seconds between two looks at the two events
+
+_background: list[asyncio.Future[None]] = []  # somebody has to refer to them
+
+
+class Witness:
+    """The record of this worker.
+
+    :param recorder: where the rows go.
+    :param office: of the worker, see ansible_rulebook.ha.office.
+    """
+
+    def __init__(self, recorder: Recorder, office: Any) -> None:
+        self.recorder = recorder
+        self.office = office
+        self._runs = itertools.count(1)
+
+    def install(self) -> None:
+        """Put the hooks in place, for all that comes later."""
+        engine, debug, playbook = map(
+            _module,
+            (
+                "drools.ruleset",
+                "ansible_rulebook.action.debug",
+                "ansible_rulebook.action.run_playbook",
+            ),
+        )
+        engine.post = self._around_post(engine.post)
+        debug.Debug.__call__ = self._around_debug(debug.Debug.__call__)
+        playbook.RunPlaybook.__call__ = self._around_playbook(
+            playbook.RunPlaybook.__call__
+        )
+
+    def may_act(self) -> bool:
+        """Whether actions may start at this instant; from any thread."""
+        return self.office.may_act() is not None
+
+    def leads(self) -> bool:
+        """Whether events may enter the engine; from any thread."""
+        answer: bool = self.office.leads()
+        return answer
+
+    def write(self, kind: str, **values: Any) -> None:
+        """A row, with the time unless it is given."""
+        values.setdefault("at", time.monotonic_ns())
+        self.recorder.add(kind, **values)
+
+    def role(self, role: str) -> None:
+        """It was told its role."""
+        term = self.office.term
+        self.write("role", role=role, term=getattr(term, "number", None))
+
+    def _around_post(self, post: Any) -> Any:
+        @functools.wraps(post)
+        def recorded(ruleset: str, event: Any) -> Any:
+            name = event.get("id") if isinstance(event, dict) else None
+            if name is None:
+                return post(ruleset, event)
+            self.write("post", id=name, leads=self.may_act())
+            how = "ok"
+            try:
+                return post(ruleset, event)
+            except BaseException as error:
+                how = type(error).__name__
+                raise
+            finally:
+                self.write("posted", id=name, how=how)
+
+        return recorded
+
+    @contextlib.contextmanager
+    def _run(self, action: str, index: int, ids: list[str], of: Any) -> Any:
+        number = next(self._runs)
+        known = of.helper.metadata.persistent_info
+        match = known.matching_uuid if known is not None else None
+        self.write(
+            "begin",
+            run=number,
+            action=action,
+            index=index,
+            ids=ids,
+            match=match,
+            leads=self.may_act(),
+        )
+        how = "done"
+        try:
+            yield
+        except asyncio.CancelledError:
+            how = "cancelled"
+            raise
+        except BaseException as error:
+            how = type(error).__name__
+            raise
+        finally:
+            self.write("end", run=number, how=how)
+
+    def _around_debug(self, call: Any) -> Any:
+        @functools.wraps(call)
+        async def recorded(action: Any) -> None:
+            words = str(action.action_args.get("msg", "")).split()
+            name, index, work, *ids = words
+            with self._run(name, int(index), ids, action):
+                await asyncio.sleep(float(work))
+                await call(action)
+
+        return recorded
+
+    def _around_playbook(self, call: Any) -> Any:
+        @functools.wraps(call)
+        async def recorded(action: Any) -> None:
+            name = action.action_args["extra_vars"]["chaos_id"]
+            with self._run("play", 0, [name], action):
+                await call(action)
+
+        return recorded
+
+
+class Orders(threading.Thread):
+    """Answers the broker's questions, in a thread of its own.
+
+    ``{"status": true}`` gives whether this worker leads, ``{"block": S}``
+    stops the main loop for S seconds.
+    """
+
+    def __init__(
+        self, witness: Witness, life: str, path: str, loop: Any
+    ) -> None:
+        super().__init__(name="chaos-orders", daemon=True)
+        self._witness = witness
+        self._life = life
+        self._loop = loop
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._socket.connect(path)
+
+    def run(self) -> None:
+        """Answer until the broker is gone."""
+        with contextlib.suppress(OSError), self._socket.makefile("rwb") as io:
+            self._say(io, witness=self._life)
+            for line in io:
+                question = json.loads(line)
+                if "block" in question:
+                    self._loop.call_soon_threadsafe(
+                        self._block, question["block"]
+                    )
+                self._say(io, leads=self._witness.leads())
+
+    @staticmethod
+    def _say(io: Any, **values: Any) -> None:
+        io.write(json.dumps(values).encode() + b"\n")
+        io.flush()
+
+    def _block(self, seconds: float) -> None:
+        self._witness.write("blocking", seconds=seconds)
+        time.sleep(seconds)
+
+
+def _module(name: str) -> Any:
+    return importlib.import_module(name)
+
+
+def office_of(queue: Any) -> Any:
+    """The office behind the queue that a source is given.
+
+    There is no public way to it: a source is told of its role by events
+    only, and these can lag behind.
+    """
+    return queue.queue._gate._office
+
+
+async def record(
+    queue: Any,
+    path: str,
+    leads: asyncio.Event,
+    follows: asyncio.Event,
+    ends: asyncio.Event,
+) -> None:
+    """Record this worker until it ends.
+
+    :param queue: the source's.
+    :param path: the broker's socket.
+    :param leads: set while the worker leads.
+    :param follows: set while it follows.
+    :param ends: set when it is about to end.
+    """
+    life = os.environ[LIFE]
+    recorder = Recorder(Path(os.environ[RECORD]))
+    recorder.add(
+        "worker", name=life, pid=os.getpid(), started=time.monotonic_ns()
+    )
+    witness = Witness(recorder, office_of(queue))
+    witness.install()
+    Sampler(witness.may_act, recorder).start()
+    Orders(witness, life, path, asyncio.get_running_loop()).start()
+
+    async def roles() -> None:
+        while True:
+            for role, event in (("follower", follows), ("leader", leads)):
+                await event.wait()
+                witness.role(role)
+
+    async def exactly_one() -> None:
+        while True:
+            if leads.is_set() == follows.is_set():
+                witness.write(
+                    "neither", leads=leads.is_set(), follows=follows.is_set()
+                )
+            await asyncio.sleep(LOOK_EVERY)
+
+    _background.extend(
+        asyncio.ensure_future(each) for each in (roles(), exactly_one())
+    )
+    # Returns at once, so that the worker need not wait for it; what still
+    # runs then is written down all the same.
+    await ends.wait()
+    witness.write("shutdown")

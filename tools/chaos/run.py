@@ -1,0 +1,231 @@
+"""One schedule from start to end: a cluster, its faults, and the verdict."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Callable
+
+from . import checker, ledger
+from .broker import Broker
+from .checker import Limits, Verdict
+from .cluster import ChaosError, Cluster, Settings
+from .faults import Faults
+from .records import DRIVER, SUFFIX, History, read
+from .rulebook import source_names
+from .schedule import Fault, Plan, faults
+from .servers import Servers
+
+STATE_FLAG = "--ha-state"
+SETTLE = 60.0  # seconds for all that was acknowledged to be done
+SETTLE_STATELESS = 5.0  # seconds; nothing is promised then
+LOOK_EVERY = 0.2  # seconds between two looks at what is left to do
+
+
+@dataclass(frozen=True)
+class Task:
+    """What to run.
+
+    :param seed: of the faults and of the events.
+    :param duration: seconds in which faults begin.
+    :param most: faults at most, if not None.
+    """
+
+    seed: int
+    duration: float = 120.0
+    most: int | None = None
+    standby: bool = False
+    proxied: bool = True
+    kinds: tuple[str, ...] = ()
+    settings: Settings = field(default_factory=Settings)
+    limits: Limits = field(default_factory=Limits)
+
+
+@dataclass
+class Result:
+    """What came of it.
+
+    :param error: why the schedule was cut short, if it was.
+    """
+
+    task: Task
+    history: History
+    verdict: Verdict
+    seconds: float
+    error: str | None = None
+
+
+class Journal:
+    """The driver's own record; may be written to from any thread."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("w", encoding="utf-8", buffering=1)
+        self._lock = threading.Lock()
+
+    def write(self, kind: str, **values: Any) -> None:
+        """One row."""
+        row = json.dumps({"kind": kind, **values})
+        with self._lock:
+            if not self._file.closed:
+                self._file.write(f"{row}\n")
+
+    def close(self) -> None:
+        """No row comes after this."""
+        with self._lock:
+            self._file.close()
+
+
+def can_keep_state() -> bool:
+    """Whether these workers know the option that turns state on and off."""
+    from ansible_rulebook.ha.options import add_arguments
+
+    parser = argparse.ArgumentParser(add_help=False)
+    add_arguments(parser)
+    return STATE_FLAG in parser.format_help()
+
+
+def with_state(settings: Settings, mode: str) -> Settings:
+    """Settings whose workers are told to keep state, or not to.
+
+    :param mode: "required" or "off".
+    :raises ValueError: if they cannot.
+    """
+    if not can_keep_state():
+        if mode != "off":
+            raise ValueError("this version of the extension keeps no state")
+        return replace(settings, state=False)
+    return replace(
+        settings,
+        state=mode != "off",
+        options=(*settings.options, STATE_FLAG, mode),
+    )
+
+
+def run(
+    task: Task, folder: Path, say: Callable[[str], None] = lambda _: None
+) -> Result:
+    """Run a schedule in this folder; nothing of it is left running."""
+    started = time.monotonic()
+    error: str | None = None
+    journal = Journal(folder / f"{DRIVER}{SUFFIX}")
+    settings = task.settings
+    journal.write(
+        "run",
+        seed=task.seed,
+        state=settings.state,
+        proxied=task.proxied,
+        poll=settings.poll,
+        lease=settings.lease,
+        started=time.monotonic_ns(),
+    )
+    try:
+        with _stage(task, folder, journal) as (cluster, broker):
+            try:
+                say("workers start")
+                cluster.wait_calm(ready=settings.workers)
+                if settings.state:
+                    ledger.install(cluster.servers.database_dsn)
+                journal.write("began", at=time.monotonic_ns())
+                _do_faults(task, cluster, journal, say)
+            except ChaosError as reason:
+                error = str(reason)
+            journal.write("over", at=time.monotonic_ns())
+            say("what was begun is done")
+            broker.finish()
+            _settle(task, cluster, broker)
+            cluster.stop()
+            if settings.state:
+                dsn = cluster.servers.database_dsn
+                for kind, values in ledger.entries(dsn):
+                    journal.write(kind, **values)
+                for match in ledger.pending(dsn):
+                    now = time.monotonic_ns()
+                    journal.write("pending", match=match, at=now)
+    except ChaosError as reason:
+        error = error or str(reason)
+    finally:
+        journal.close()
+    history = read(folder)
+    return Result(
+        task,
+        history,
+        checker.check(history, task.limits),
+        time.monotonic() - started,
+        error,
+    )
+
+
+@contextmanager
+def _stage(
+    task: Task, folder: Path, journal: Journal
+) -> Iterator[tuple[Cluster, Broker]]:
+    settings = task.settings
+    with ExitStack() as stack:
+        # A socket's path must be short.
+        short = stack.enter_context(tempfile.TemporaryDirectory(prefix="c-"))
+        servers = stack.enter_context(
+            Servers(task.standby, task.proxied, synchronous=settings.state)
+        )
+        broker = stack.enter_context(
+            Broker(
+                Path(short, "broker"),
+                task.seed,
+                source_names(settings.state),
+                journal.write,
+            )
+        )
+        cluster = stack.enter_context(
+            Cluster(
+                folder,
+                str(uuid.uuid4()),
+                settings,
+                servers,
+                broker,
+                journal.write,
+            )
+        )
+        yield cluster, broker
+
+
+def _do_faults(
+    task: Task, cluster: Cluster, journal: Journal, say: Callable[[str], None]
+) -> None:
+    plan = Plan(
+        lease=task.settings.lease,
+        standby=task.standby,
+        proxied=task.proxied,
+        kinds=task.kinds,
+    )
+    doer = Faults(cluster, journal.write)
+    end = time.monotonic() + task.duration
+    for fault in faults(task.seed, plan):
+        too_many = task.most is not None and fault.number > task.most
+        if too_many or time.monotonic() > end:
+            return
+        say(_shown(fault))
+        doer.do(fault)
+
+
+def _shown(fault: Fault) -> str:
+    return f"fault {fault.number}: {fault.kind} ({fault.target})"
+
+
+def _settle(task: Task, cluster: Cluster, broker: Broker) -> None:
+    """Wait until all that was promised is done, or too long for it."""
+    state = task.settings.state
+    deadline = time.monotonic() + (SETTLE if state else SETTLE_STATELESS)
+    # A window that has just been opened closes within this.
+    cluster.rest(task.settings.window + 1)
+    while time.monotonic() < deadline:
+        dsn = cluster.servers.database_dsn
+        if broker.is_empty and not (state and ledger.pending(dsn)):
+            return
+        cluster.rest(LOOK_EVERY)
