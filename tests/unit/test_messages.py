@@ -70,7 +70,6 @@ def test_what_is_no_message_is_refused() -> None:
         list(results_of(b"nonsense"))
 
 
-
 def match(*uuids: str, name: str = "rule", **extra: Any) -> dict[str, Any]:
     events = {f"m_{n}": {"meta": {"uuid": u}} for n, u in enumerate(uuids)}
     return {"name": name, "events": events, **extra}
