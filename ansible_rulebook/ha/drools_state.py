@@ -36,6 +36,7 @@ POOLED = 1  # connections that wait in the pool; two more when needed
 # exception on as a RuntimeError with nothing but its text.
 FAILED = "Failed to "
 DATABASE = "PostgreSQL"
+IN_THE_WAY = "ConcurrentModificationException"
 TAMPERED = "integrity check failed"
 NO_CONNECTION = "Connection is not available"  # HikariCP's words
 SERVER_ERROR = "PSQLException: ERROR: "  # FATAL would end the session
@@ -44,9 +45,12 @@ _CLASSES = re.compile(r"^(?:[\w.$]+(?:Exception|Error): )+")
 
 
 def is_failed_write(error: Exception) -> bool:
-    """Whether Drools failed to store something, so its state is spoilt."""
+    """Whether Drools failed to store something, so its state is spoilt.
+
+    So it is when a timer of it got into the way of the call.
+    """
     first = (str(error).splitlines() or [""])[0]
-    return FAILED in first and DATABASE in first
+    return (FAILED in first and DATABASE in first) or IN_THE_WAY in first
 
 
 def is_surely_unstored(error: Exception) -> bool:

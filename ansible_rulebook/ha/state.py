@@ -50,6 +50,7 @@ T = TypeVar("T")
 # A window that ended while nobody led fires late rather than never.
 GRACE_PERIOD = 3600  # seconds, unless the variables say otherwise
 OVERWRITE = "overwrite_if_rulebook_changes"  # true by default, in Drools
+RECOVERY_TRIES = 3
 LINGER = 0.01  # seconds in which completed matches gather for one commit
 LONGEST_JDBC_CONNECT = 5.0  # seconds
 
@@ -228,13 +229,16 @@ class StateStore:
         self._windows.clear()
         self.progress.recovered(stored)
         self._leading = True
-        try:
-            await self._in(self._engine_thread, engine.enable_leader)
-        except (StateTampered, ServerUnavailable) as error:
-            # Mended, or with new connections, it may do at once.
-            await self._in(self._engine_thread, self._mend, error)
-            reset()
-            await self._in(self._engine_thread, engine.enable_leader)
+        for tries_left in reversed(range(RECOVERY_TRIES)):
+            try:
+                await self._in(self._engine_thread, engine.enable_leader)
+                return
+            except (StateTampered, ServerUnavailable) as error:
+                if not tries_left:
+                    raise
+                # Mended, or with new connections, it may do at once.
+                await self._in(self._engine_thread, self._mend, error)
+                reset()
 
     def _claim(
         self, holder: int
