@@ -38,8 +38,11 @@ FAILED = "Failed to "
 DATABASE = "PostgreSQL"
 IN_THE_WAY = "ConcurrentModificationException"
 TAMPERED = "integrity check failed"
-NO_CONNECTION = "Connection is not available"  # HikariCP's words
-SERVER_ERROR = "PSQLException: ERROR: "  # FATAL would end the session
+UNSTORED = (
+    "Connection is not available",  # HikariCP's words
+    "PSQLException: ERROR: ",
+    "PSQLException: FATAL: ",  # in place of the answer
+)
 CAUSE = "caused by "
 _CLASSES = re.compile(r"^(?:[\w.$]+(?:Exception|Error): )+")
 
@@ -61,7 +64,7 @@ def is_surely_unstored(error: Exception) -> bool:
     may have been lost on its way.
     """
     text = str(error)
-    return NO_CONNECTION in text or SERVER_ERROR in text
+    return any(sure in text for sure in UNSTORED)
 
 
 class DroolsState:

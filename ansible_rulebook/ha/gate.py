@@ -53,8 +53,7 @@ class EventGate:
         self._in_hand: Any = None
         self._failing: Any = None
         self._failures = 0
-        # An event that may be stored, and the term in which it failed.
-        self._doubtful: tuple[Any, int] | None = None
+        self._doubtful: Any = None  # an event that may be stored after all
         self._reader: asyncio.Task[Any] | None = None
         self._putters: Deque[asyncio.Future[None]] = deque()
 
@@ -140,10 +139,7 @@ class EventGate:
     async def _get(self) -> Any:
         while True:
             if self._held and self._office.leads():
-                item = self._held.popleft()
-                if self._is_anothers(item):
-                    continue
-                return item
+                return self._held.popleft()
             if self._held:
                 item = await self._next()
             else:
@@ -176,22 +172,21 @@ class EventGate:
             getting.cancel()
             leading.cancel()
 
-    def give_back(self, doubtful_in: int | None = None) -> None:
+    def give_back(self, doubtful: bool = False) -> None:
         """The last event could not be stored: keep it.
 
         One that fails again and again is dropped in the end, or nothing
         would come after it; see :meth:`is_hopeless`.
 
-        :param doubtful_in: the number of the term, if it is not known
-            whether it was stored after all.
+        :param doubtful: it is not known whether it was stored after all.
         """
         event, self._in_hand = self._in_hand, None
         if _content(event) != self._failing:
             self._failing, self._failures = _content(event), 0
         self._failures += 1
         if self._failures < LAST_TRY:
-            if doubtful_in is not None:
-                self._doubtful = event, doubtful_in
+            if doubtful:
+                self._doubtful = event
             self._keep(event, first=True)
             if not self.queue.full():
                 self.queue.put_nowait(_NOTHING)  # the reader waits there
@@ -202,25 +197,22 @@ class EventGate:
             self._failures,
         )
 
-    def _is_anothers(self, event: Any) -> bool:
-        """Whether a doubtful event may have been another leader's by now.
+    def drop_doubtful(self) -> None:
+        """Another worker has led meanwhile: drop what it may have processed.
 
-        In the very next term the engine knows its id, should it be stored.
-        Later its actions may have run and be recorded as completed.
+        If none has, the engine knows the event's id, should it be stored.
         """
         doubtful, self._doubtful = self._doubtful, None
-        term = self._office.term
-        if doubtful is None or doubtful[0] is not event or term is None:
-            self._doubtful = doubtful
-            return False
-        if term.number <= doubtful[1] + 1:
-            return False
-        self.dropped_total += 1
-        logger.warning(
-            "An event of which it is not known whether it was stored is "
-            "dropped, since another worker has led meanwhile"
+        before = len(self._held)
+        self._held = deque(
+            event for event in self._held if event is not doubtful
         )
-        return True
+        if len(self._held) < before:
+            self.dropped_total += 1
+            logger.warning(
+                "An event of which it is not known whether it was stored is "
+                "dropped, since another worker has led meanwhile"
+            )
 
     def is_hopeless(self) -> bool:
         """Whether the last event is one that could never be stored.

@@ -40,7 +40,7 @@ from .lock import lock_key
 from .log import WorkerLog
 from .options import HaOptions
 from .progress import Progress, Records
-from .state_database import StateDatabase
+from .state_database import Claim, StateDatabase
 from .term import Term
 
 logger = logging.getLogger(__name__)
@@ -95,6 +95,8 @@ class StateStore:
         self._config: Mapping[str, Any] = {}
         self._primed: dict[str, str] = {}
         self._leading = False
+        self.others_led = False
+        """Whether another worker has led between this term and the last."""
         self._completed: Deque[tuple[str, str | None]] = deque()
         self._windows: dict[str, str] = {}
         self._fired: set[str] = set()
@@ -222,10 +224,12 @@ class StateStore:
             reset()
             if not engine.is_initialised:
                 raise StateRefused("the rules cannot be built with state")
-        number, primed, stored, fired = await self._in(
+        claim, stored, fired = await self._in(
             self._database_thread, self._claim, term.session_pid
         )
-        term.number, self._primed, self._fired = number, primed, fired
+        term.number, self._primed = claim.number, claim.primed
+        self.others_led = claim.last_writer != self._writer
+        self._fired = fired
         self._windows.clear()
         self.progress.recovered(stored)
         self._leading = True
@@ -242,11 +246,10 @@ class StateStore:
 
     def _claim(
         self, holder: int
-    ) -> tuple[int, dict[str, str], set[tuple[str, int]], set[str]]:
-        number, primed = self._database.claim(self._key, holder)
+    ) -> tuple[Claim, set[tuple[str, int]], set[str]]:
+        claim = self._database.claim(self._key, holder)
         self._flush()  # what an earlier term of this worker has completed
-        stored, fired = self._database.progress(), self._database.fired()
-        return number, primed, stored, fired
+        return claim, self._database.progress(), self._database.fired()
 
     def _mend(self, error: Exception) -> None:
         drools = self._engine()

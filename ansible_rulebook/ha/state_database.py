@@ -32,7 +32,7 @@ from .lease import Timings
 logger = logging.getLogger(__name__)
 
 CLAIM_PATIENCE = 0.25  # seconds for writes under way, before they are ended
-CLAIM_TRIES = 20
+CLAIM_TRIES = 50
 DDL_PATIENCE = 10.0  # seconds to wait for a table that is in use
 LONGEST_CONNECT = 5  # seconds
 
@@ -83,6 +83,18 @@ class Survey:
                 "'ansible-rulebook-ha init-db'"
             )
         return None
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a worker learns with the term that it has claimed."""
+
+    number: int
+    """Rises with each claim of any worker: a fencing token."""
+    primed: dict[str, str]
+    """Which rulesets have had their gathered facts, and of which text."""
+    last_writer: str
+    """Who claimed the term before; empty if nobody did."""
 
 
 class StateDatabase:
@@ -189,13 +201,11 @@ class StateDatabase:
 
     # -- terms -----------------------------------------------------------
 
-    def claim(self, key: int, holder: int) -> tuple[int, dict[str, str]]:
+    def claim(self, key: int, holder: int) -> Claim:
         """Begin a term: from here on nobody else's writes are let in.
 
         :param key: of the advisory lock that makes a leader.
         :param holder: process id of the server session that holds it.
-        :returns: the term's number, which rises with each claim of any
-            worker (a fencing token), and what is known of gathered facts.
         :raises LeadershipLost: if that session does not hold the lock.
         :raises ServerUnavailable: if the server cannot be asked now.
         """
@@ -217,19 +227,21 @@ class StateDatabase:
             self._end_writers()
         raise ServerUnavailable("somebody keeps the row of the term locked")
 
-    def _claim(self, wanted: dict[str, Any]) -> tuple[int, dict[str, str]]:
+    def _claim(self, wanted: dict[str, Any]) -> Claim:
         with self._transaction() as connection:
             patience = int(CLAIM_PATIENCE * 1000)
             connection.execute(f"SET LOCAL lock_timeout = {patience}")
             connection.execute(sql.FIRST_TERM, wanted)
-            connection.execute(sql.LOCK_TERM, wanted)
+            last = connection.execute(sql.LOCK_TERM, wanted).fetchone()
             row = connection.execute(sql.CLAIM_TERM, wanted).fetchone()
         if row is None:
             raise LeadershipLost("the lock was gone before the term began")
-        return int(row[0]), dict(row[1])
+        assert last is not None
+        return Claim(int(row[0]), dict(row[1]), str(last[0]))
 
     def _end_writers(self) -> None:
-        with self._transaction() as connection:
+        # Those of another role have to end by themselves.
+        with suppress(StateRefused), self._transaction() as connection:
             connection.execute(sql.END_WRITERS, self._names)
 
     def set_primed(self, primed: dict[str, str]) -> None:

@@ -278,6 +278,9 @@ class Worker:
                 await self.state.recover(term, self.rulesets.reset)
             except StateRefused as error:
                 self._refuse_state(error)
+        if self.state is not None and self.state.others_led:
+            for gate in self._gates.values():
+                gate.drop_doubtful()
         await self._prime()
         if self.state is not None:
             self._watch = asyncio.ensure_future(
@@ -341,13 +344,9 @@ class Worker:
         if self.state is None:
             return
         news = self.state.write_failed()
-        term = self.office.term
         self.office.leave()
-        in_doubt = None
-        if term is not None and not is_surely_unstored(error):
-            in_doubt = term.number
         if unstored is not None:
-            unstored.give_back(in_doubt)
+            unstored.give_back(doubtful=not is_surely_unstored(error))
         if news and self._election is not None:
             why = f"the state could not be stored: {reason(error)}"
             self._log.warning("Stepping down", why)

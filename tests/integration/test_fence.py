@@ -30,7 +30,7 @@ from ansible_rulebook.ha.errors import (
 )
 from ansible_rulebook.ha.lease import Timings
 from ansible_rulebook.ha.lock import lock_key
-from ansible_rulebook.ha.state_database import StateDatabase
+from ansible_rulebook.ha.state_database import Claim, StateDatabase
 
 pytest.importorskip(
     "ansible_rulebook.persistence", reason="upstream keeps state from 1.3 on"
@@ -133,7 +133,7 @@ class Cluster:
     def claim(self, writer: str) -> int:
         """Make this writer the leader."""
         with self.holder() as holder:
-            return self.database(writer).claim(self.key, holder)[0]
+            return self.database(writer).claim(self.key, holder).number
 
     def values(self, text: str = "") -> dict[str, object]:
         return {
@@ -237,7 +237,7 @@ def test_claims_at_one_time_get_terms_one_after_the_other(
     def claim(name: str, holder: int) -> list[int]:
         database = cluster.database(name)
         ready.wait(LIMIT)
-        return [database.claim(cluster.key, holder)[0] for _ in range(10)]
+        return [database.claim(cluster.key, holder).number for _ in range(10)]
 
     with cluster.holder() as holder:
         names = [f"w{i}" for i in range(6)]
@@ -283,11 +283,11 @@ def test_facts_that_were_primed_are_known_to_the_next_leader(
 ) -> None:
     first, second = cluster.database("first"), cluster.database("second")
     with cluster.holder() as holder:
-        assert first.claim(cluster.key, holder) == (1, {})
+        assert first.claim(cluster.key, holder) == Claim(1, {}, "")
         first.set_primed({"one": "x"})
         first.set_primed({"two": "y"})
         primed = {"one": "x", "two": "y"}
-        assert second.claim(cluster.key, holder) == (2, primed)
+        assert second.claim(cluster.key, holder).primed == primed
 
 
 # -- who may write ---------------------------------------------------------
@@ -397,7 +397,7 @@ def test_our_own_session_is_fenced_as_well(cluster: Cluster) -> None:
             ex_leader.set_session_sha("rules", "stale")
         # The table of terms itself: it knows its own.
         ex_leader.set_primed({"rules": "stale"})
-        assert leader.claim(cluster.key, holder) == (3, {})
+        assert leader.claim(cluster.key, holder).number == 3
     leader.delete_matches([str(match["id"])])
     leader.set_session_sha("rules", "fresh")
     assert cluster.rows()["drools_ansible_session_state"] == ["fresh"]

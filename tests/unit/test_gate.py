@@ -62,25 +62,39 @@ async def test_what_was_not_stored_comes_again_first(
 
 
 @pytest.mark.asyncio
-@pytest.mark.parametrize("others", [0, 1, 5])
+@pytest.mark.parametrize("another_led", [False, True])
 async def test_a_doubtful_event_comes_again_unless_another_led(
-    events: list[Any], others: int, caplog: pytest.LogCaptureFixture
+    events: list[Any], another_led: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     house = House()
     for event in events[:2]:
         house.gate.queue.put_nowait(event)
     assert await house.get() == events[0]
     house.office.leave()
-    house.gate.give_back(doubtful_in=house.terms)
-    house.terms += others
+    house.gate.give_back(doubtful=True)
+    if another_led:
+        house.gate.drop_doubtful()
     house.promote()
-    if others:
+    if another_led:
         assert await house.get() == events[1]
         assert house.gate.dropped_total == 1
         assert "is dropped, since another worker" in caplog.text
     else:
         assert await house.get_all(2) == events[:2]
+        house.gate.drop_doubtful()  # it has been stored by now
         assert house.gate.dropped_total == 0
+
+
+@pytest.mark.asyncio
+async def test_an_event_that_is_surely_not_stored_comes_again(
+    events: list[Any],
+) -> None:
+    house = House()
+    house.gate.queue.put_nowait(events[0])
+    await house.get()
+    house.gate.give_back()
+    house.gate.drop_doubtful()
+    assert await house.get() == events[0]
 
 
 @pytest.mark.asyncio
