@@ -228,6 +228,18 @@ def test_nothing_is_lost_while_the_database_is_away(
     assert not leader.find(GIVEN_UP)
 
 
+def test_a_worker_ends_beside_a_silent_server_as_well_as_ever(
+    stage: Stage, proxy: Callable[..., Proxy]
+) -> None:
+    for name in ("acknowledged", "taken"):
+        (stage.inbox / name).touch()
+    network = proxy(stage.dsn)
+    leader = stage.start(OUTAGE, dsn=network.dsn)
+    stage.say(leader, "hello")
+    network.deaf()
+    assert leader.stop(PATIENCE) == 0
+
+
 # Refuses what the test names, as a full disk or a broken index would.
 REFUSE = """
 CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
