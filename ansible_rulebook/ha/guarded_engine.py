@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import threading
 from typing import Any, Callable, NoReturn, Protocol
 
 from .drools_state import DroolsState, is_failed_write, reason, reset
@@ -122,6 +123,16 @@ class GuardedEngine:
         if session in self._sessions:
             self._sessions.remove(session)
         return self._engine.dispose(session)
+
+    def shutdown(self) -> None:
+        """End the engine, and do not wait for it.
+
+        It closes its connections, which takes long if the server does not
+        answer, and the lock is not to wait for that.
+        """
+        threading.Thread(
+            target=self._engine.shutdown, name="ha-engine-end", daemon=True
+        ).start()
 
     def deleteActionInfo(self, session: int, match: str) -> None:
         """All actions of a match have run."""

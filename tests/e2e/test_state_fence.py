@@ -1,7 +1,4 @@
-"""A write that an ex-leader has under way while another is promoted.
-
-Each is shown without the fence, too: then the stale write arrives.
-"""
+"""A write that an ex-leader has under way while another is promoted."""
 
 from __future__ import annotations
 
@@ -22,6 +19,8 @@ from rig.server import Server
 
 pytestmark = needs_state
 
+# Most of the time goes by while workers start: let Java compile less.
+QUICK = {"JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"}
 MENDED = "checksum"
 FENCE = """
 - name: Fence
@@ -89,17 +88,14 @@ def waiting(server: Server, dsn: str, event: str) -> list[int]:
     ]
 
 
-@pytest.mark.parametrize("fenced", [True, False])
 def test_a_leader_that_stopped_amid_a_write_spoils_nothing(
-    stage: Stage, server: Server, fenced: bool
+    stage: Stage, server: Server
 ) -> None:
     # Whoever was paused has a third of the lease to come to itself.
-    first, second = stage.pair(FENCE, lease_duration=2 * LEASE)
+    first, second = stage.pair(FENCE, lease_duration=2 * LEASE, env=QUICK)
     server.query(SLOW, dsn=stage.dsn)
     stage.post("open", "door")
     stage.say(first, "ready")
-    if not fenced:
-        tear_down(server, stage.dsn)
     with server.connect(stage.dsn) as somebody:
         somebody.execute("SELECT pg_advisory_lock(1)")
         stage.post("close", "early")
@@ -108,23 +104,9 @@ def test_a_leader_that_stopped_amid_a_write_spoils_nothing(
             "the leader's write takes its time",
         )
         first.pause()
-        if fenced:
-            second.wait_leads(PATIENCE)
-        else:
-            # It has read the state, and its own first write has to wait.
-            until(
-                lambda: waiting(server, stage.dsn, "transactionid"),
-                "the new leader to come so far",
-            )
-        assert fenced == (state_of(server, writer) is None)
-    until(
-        lambda: state_of(server, writer) in (None, "idle in transaction"),
-        "the stale write to have only its commit before it",
-    )
+        second.wait_leads(PATIENCE)
+        assert writer not in {each.pid for each in server.sessions()}
     first.resume()
-    if not fenced:
-        until(lambda: words(server, stage.dsn, MATCHES), "a stale write")
-        return
     first.wait_lost(PATIENCE)
     first.wait_for(FOLLOWING, PATIENCE)
 
@@ -158,9 +140,9 @@ def test_what_an_ex_leader_sent_before_arrives_in_vain(
 ) -> None:
     direct = stage.dsn
     network = proxy(direct)
-    first = stage.start(FENCE, dsn=network.dsn)
+    first = stage.start(FENCE, dsn=network.dsn, env=QUICK)
     first.wait_leads(PATIENCE)
-    second = stage.start(FENCE)
+    second = stage.start(FENCE, env=QUICK)
     second.wait_for(FOLLOWING, PATIENCE)
     stage.hold(first, "early")
     if not fenced:
@@ -192,11 +174,6 @@ def test_what_an_ex_leader_sent_before_arrives_in_vain(
         lambda: not words(server, direct, MATCHES),
         "the new leader records it",
     )
-
-
-def state_of(server: Server, pid: int) -> str | None:
-    """What a session is at; None if it has ended."""
-    return {each.pid: each.state for each in server.sessions()}.get(pid)
 
 
 def tear_down(server: Server, dsn: str) -> None:

@@ -21,6 +21,8 @@ from rig.workers import LOST, WorkerProcess
 
 pytestmark = needs_state
 
+# Most of the time goes by while workers start: let Java compile less.
+QUICK = {"JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"}
 WINDOW = 2.0  # seconds, of the timed rule
 LONGER = 0.5  # seconds that an outage goes on after the window has ended
 GIVEN_UP = r"could not be stored \d+ times"
@@ -193,7 +195,7 @@ def test_nothing_is_lost_while_the_database_is_away(
     taken = stage.inbox / "taken"
     for path in (acknowledged, taken):
         path.touch()
-    leader = stage.start(OUTAGE)
+    leader = stage.start(OUTAGE, env=QUICK)
     stage.say(leader, "hello")
     stage.post("open", "box")
     stage.post("after", "all")
@@ -234,7 +236,7 @@ def test_a_worker_ends_beside_a_silent_server_as_well_as_ever(
     for name in ("acknowledged", "taken"):
         (stage.inbox / name).touch()
     network = proxy(stage.dsn)
-    leader = stage.start(OUTAGE, dsn=network.dsn)
+    leader = stage.start(OUTAGE, dsn=network.dsn, env=QUICK)
     stage.say(leader, "hello")
     network.deaf()
     assert leader.stop(PATIENCE) == 0
@@ -260,7 +262,7 @@ def test_an_event_that_cannot_be_stored_is_told_of(
 ) -> None:
     for name in ("acknowledged", "taken", "stop"):
         (stage.inbox / name).touch()
-    leader = stage.start(OUTAGE)
+    leader = stage.start(OUTAGE, env=QUICK)
     stage.say(leader, "hello")
     stage.post("open", "box")
 
@@ -298,7 +300,7 @@ def test_a_timed_match_that_could_not_be_stored_is_made_up_for(
 ) -> None:
     for name in ("acknowledged", "taken", "stop"):
         (stage.inbox / name).touch()
-    leader = stage.start(OUTAGE)
+    leader = stage.start(OUTAGE, env=QUICK)
     stage.say(leader, "hello")
     server.query(REFUSE.format(text='"silence"'), dsn=stage.dsn)
     stage.post("after", "silence")
@@ -318,7 +320,7 @@ def test_an_event_that_is_sent_again_and_again_does_not_stop_the_rest(
     acknowledged = stage.inbox / "acknowledged"
     acknowledged.touch()
     (stage.inbox / "taken").touch()
-    leader = stage.start(OUTAGE)
+    leader = stage.start(OUTAGE, env=QUICK)
     stage.say(leader, "hello")
     bad = max(numbers(acknowledged), default=0) + 20
     server.query(REFUSE.format(text=rf'"broker": ?{bad}\M'), dsn=stage.dsn)

@@ -25,6 +25,8 @@ needs_old = pytest.mark.skipif(
 REQUIRED = ("--ha-state", "required")
 WITHOUT = "The rules' state will not survive a failover"
 PASSWORD = "sesame"
+# Most of the time goes by while workers start: let Java compile less.
+QUICK = {"JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"}
 RULEBOOK = """
 - name: Rights
   hosts: localhost
@@ -152,7 +154,7 @@ def test_the_printed_grants_are_all_that_a_worker_needs(
 ) -> None:
     role.give_what_init_db_prints()
     stage.dsn = role.dsn
-    first, second = stage.pair(RULEBOOK, args=REQUIRED)
+    first, second = stage.pair(RULEBOOK, args=REQUIRED, env=QUICK)
     stage.post("after", "all")
     first.wait_for("^once after all$", PATIENCE)
     stage.post("first", "a")
@@ -175,7 +177,7 @@ def test_the_printed_grants_are_all_that_a_worker_needs(
     # Another rulebook by the same name: its predecessor's state goes.
     other = tmp_path / "other.yml"
     other.write_text(RULEBOOK.replace('"pair', '"another pair'), "utf-8")
-    third = stage.start(other, args=REQUIRED)
+    third = stage.start(other, args=REQUIRED, env=QUICK)
     stage.say(third, "hello")
     assert third.stop(PATIENCE) == 0
     for worker in (first, second, third):
@@ -204,7 +206,7 @@ def test_required_ends_with_the_missing_privilege(
         named = named or revoke.replace(" ON ", " on ")
     else:
         role.may_connect()
-    worker = stage.start(RULEBOOK, dsn=role.dsn, args=REQUIRED)
+    worker = stage.start(RULEBOOK, dsn=role.dsn, args=REQUIRED, env=QUICK)
     assert worker.wait_exit(PATIENCE) == 1
     (line,) = worker.find("--ha-state required")
     assert named in line.text
@@ -219,7 +221,7 @@ def test_auto_says_so_once_and_elects_without_state(
     role.may_connect()
     stage.dsn = role.dsn
     before = relations(server, role.owner)
-    first, second = stage.pair(RULEBOOK)
+    first, second = stage.pair(RULEBOOK, env=QUICK)
     stage.post("first", "a")
     stage.say(first, "one")
     killed_at = first.kill()
@@ -241,7 +243,7 @@ def test_auto_says_so_later_if_the_server_was_away(
     role.may_connect()
     network = proxy(role.dsn)
     network.refuse()
-    worker = stage.start(RULEBOOK, dsn=network.dsn)
+    worker = stage.start(RULEBOOK, dsn=network.dsn, env=QUICK)
     worker.wait_for("No session with PostgreSQL", PATIENCE)
     worker.wait_for(READY, PATIENCE)
     assert not worker.find(WITHOUT)
@@ -256,7 +258,7 @@ def test_auto_says_so_later_if_the_server_was_away(
 @needs_state
 def test_off_makes_nothing(stage: Stage, server: Server) -> None:
     before = relations(server, stage.dsn)
-    worker = stage.start(RULEBOOK, args=("--ha-state", "off"))
+    worker = stage.start(RULEBOOK, args=("--ha-state", "off"), env=QUICK)
     stage.say(worker, "hello")
     names = {
         session.application_name.partition(":")[0]
@@ -273,13 +275,13 @@ def test_an_upstream_that_is_too_old_is_named(
     stage: Stage, server: Server
 ) -> None:
     before = relations(server, stage.dsn)
-    worker = stage.start(RULEBOOK)
+    worker = stage.start(RULEBOOK, env=QUICK)
     stage.say(worker, "hello")
     (line,) = worker.find(WITHOUT)
     assert "1.3" in line.text
     assert worker.stop(PATIENCE) == 0
 
-    worker = stage.start(RULEBOOK, args=REQUIRED)
+    worker = stage.start(RULEBOOK, args=REQUIRED, env=QUICK)
     assert worker.wait_exit(PATIENCE) == 1
     (line,) = worker.find("--ha-state required")
     assert "1.3" in line.text

@@ -36,8 +36,12 @@ from .throughput import (
 
 GOAL = 2.0
 DISKS: dict[str, dict[str, Any]] = {
-    "this disk": {},
-    "commits 2 ms slower": {"commit_delay": 2000, "commit_siblings": 0},
+    "this disk": {"fsync": True},
+    "commits 2 ms slower": {
+        "fsync": True,
+        "commit_delay": 2000,  # microseconds
+        "commit_siblings": 0,
+    },
 }
 PENDING = "SELECT count(*) FROM drools_ansible_matching_event"
 
