@@ -94,6 +94,7 @@ class Worker:
         self._watch: asyncio.Task[None] | None = None
         self._engine: GuardedEngine | None = None
         self._resetting: asyncio.Future[None] | None = None
+        self._is_without_state = False
         self.state: StateStore | None = None
         """Keeps the engine's state, or None: then it ends with a term."""
 
@@ -156,16 +157,18 @@ class Worker:
 
         :raises StateRefused: if not.
         """
-        state, self.state = self.state, None
-        if state is None:
-            return  # said before
-        if self._engine is not None:
-            self._engine.stop_guarding()
-        state.close()
         if self.options.state is StateMode.REQUIRED:
             raise StateRefused(
                 f"--ha-state required: the state cannot be kept: {error}"
             )
+        if self._is_without_state:
+            return  # said before
+        self._is_without_state = True
+        state, self.state = self.state, None
+        if self._engine is not None:
+            self._engine.stop_guarding()
+        if state is not None:
+            state.close()
         self._log.warning(
             "The rules' state will not survive a failover", str(error)
         )

@@ -275,13 +275,13 @@ def test_an_upstream_that_is_too_old_is_named(
     stage: Stage, server: Server
 ) -> None:
     before = relations(server, stage.dsn)
-    worker = stage.start(RULEBOOK, env=QUICK)
+    worker = stage.start(env=QUICK)
     stage.say(worker, "hello")
     (line,) = worker.find(WITHOUT)
     assert "1.3" in line.text
     assert worker.stop(PATIENCE) == 0
 
-    worker = stage.start(RULEBOOK, args=REQUIRED, env=QUICK)
+    worker = stage.start(args=REQUIRED, env=QUICK)
     assert worker.wait_exit(PATIENCE) == 1
     (line,) = worker.find("--ha-state required")
     assert "1.3" in line.text
