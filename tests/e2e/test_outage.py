@@ -6,7 +6,7 @@ import uuid
 from pathlib import Path
 from typing import Callable
 
-from e2e_support import PATIENCE, Stage
+from e2e_support import PATIENCE, STATELESS, Stage
 from rig.server import EmbeddedRig
 from rig.workers import WorkerProcess, wait_leader
 
@@ -20,7 +20,8 @@ def test_workers_follow_through_an_outage_and_lead_after_it(
     tmp_path: Path,
 ) -> None:
     stage = Stage(worker, embedded_server.dsn, ha_uuid, tmp_path)
-    leader, follower = stage.pair()
+    # Without state an action that was not recorded does not run again.
+    leader, follower = stage.pair(args=STATELESS)
     stage.say(leader, "before")
 
     embedded_server.stop()
@@ -28,7 +29,7 @@ def test_workers_follow_through_an_outage_and_lead_after_it(
     stage.post("say", "during")
     # A worker that starts now, of another cluster, with an inbox of its own.
     other = Stage(worker, stage.dsn, str(uuid.uuid4()), tmp_path / "other")
-    newcomer = other.start(name="newcomer")
+    newcomer = other.start(name="newcomer", args=STATELESS)
     for each in (leader, follower, newcomer):
         each.wait_for(OUTAGE, PATIENCE)
     newcomer.wait_for("Waiting for events", PATIENCE)
