@@ -1,4 +1,4 @@
-"""Drools' side of the state: the only module that knows its Java names.
+"""Drools' side of the state: what it stores, and when.
 
 drools_jpy 0.4 keeps sessions, matches and the progress of actions in
 PostgreSQL. What it lacks for several workers is done here with its own means:
@@ -21,13 +21,13 @@ from .errors import (
     StateRefused,
     StateTampered,
 )
+from .java import elements, field, peek
 from .redaction import one_line
 
 logger = logging.getLogger(__name__)
 
 ENGINE = "org.drools.ansible.rulebook.integration.core.jpy.AstRulesEngine"
 HA_UTILS = "org.drools.ansible.rulebook.integration.ha.api.HAUtils"
-ACCESS = "com.fasterxml.jackson.databind.util.ClassUtil"
 POOL = "com.zaxxer.hikari.HikariDataSource"
 POOL_LOG = ("org.slf4j.simpleLogger.log.com.zaxxer.hikari", "warn")
 POOLED = 1  # connections that wait in the pool; two more when needed
@@ -36,7 +36,6 @@ POOLED = 1  # connections that wait in the pool; two more when needed
 # exception on as a RuntimeError with nothing but its text.
 FAILED = "Failed to "
 DATABASE = "PostgreSQL"
-IN_THE_WAY = "ConcurrentModificationException"
 TAMPERED = "integrity check failed"
 UNSTORED = (
     "Connection is not available",  # HikariCP's words
@@ -48,12 +47,9 @@ _CLASSES = re.compile(r"^(?:[\w.$]+(?:Exception|Error): )+")
 
 
 def is_failed_write(error: Exception) -> bool:
-    """Whether Drools failed to store something, so its state is spoilt.
-
-    So it is when a timer of it got into the way of the call.
-    """
+    """Whether Drools failed to store something, so its state is spoilt."""
     first = (str(error).splitlines() or [""])[0]
-    return (FAILED in first and DATABASE in first) or IN_THE_WAY in first
+    return FAILED in first and DATABASE in first
 
 
 def is_surely_unstored(error: Exception) -> bool:
@@ -153,7 +149,7 @@ class DroolsState:
 
     def leave_ha_mode(self) -> None:
         """Have the engine keep no state of the sessions that come."""
-        _field(self._engine, "haMode").setBoolean(self._engine, False)
+        field(self._engine, "haMode").setBoolean(self._engine, False)
         self.is_initialised = False
 
     def checksum(self, ruleset: str) -> str | None:
@@ -165,24 +161,19 @@ class DroolsState:
             return None
         return str(jpy.get_type(HA_UTILS).calculateStateSHA(stored))
 
-    def written_checksum(self, ruleset: str) -> str | None:
-        """The checksum of what the engine believes to have stored."""
-        state = self._manager().getInMemorySessionState(ruleset)
-        return None if state is None else str(state.getCurrentStateSHA())
-
     # -- Java's private parts --------------------------------------------
 
     def _manager(self) -> Any:
-        return _peek(self._engine, "haStateManager")
+        return peek(self._engine, "haStateManager")
 
     def _pool(self) -> Any:
         import jpy
 
-        return jpy.cast(_peek(self._manager(), "dataSource"), POOL)
+        return jpy.cast(peek(self._manager(), "dataSource"), POOL)
 
     def _executors(self) -> list[Any]:
-        container = _peek(self._engine, "rulesExecutorContainer")
-        return _list(container.getAllExecutors())
+        container = peek(self._engine, "rulesExecutorContainer")
+        return elements(container.getAllExecutors())
 
 
 def reset(ruleset: Any) -> None:
@@ -240,35 +231,3 @@ def _initialise(
         if "permission denied" in text or "must be owner" in text:
             raise StateRefused(text) from None
         raise ServerUnavailable(text) from None
-
-
-def _peek(target: Any, name: str) -> Any:
-    return _field(target, name).get(target)
-
-
-def _field(target: Any, name: str) -> Any:
-    """A private field of a Java object's class.
-
-    Reflection asks who calls, and Python is nobody; Jackson, which Drools
-    brings along, asks on our behalf.
-    """
-    import jpy
-
-    holder = target.getClass()
-    while holder is not None:
-        try:
-            found = holder.getDeclaredField(name)
-        except RuntimeError:
-            holder = holder.getSuperclass()
-            continue
-        jpy.get_type(ACCESS).checkAndFixAccess(found, True)
-        return found
-    raise StateRefused(f"drools_jpy has no {name} any more")
-
-
-def _list(collection: Any) -> list[Any]:
-    found = []
-    iterator = collection.iterator()
-    while iterator.hasNext():
-        found.append(iterator.next())
-    return found

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import threading
-from typing import Any, Callable, NoReturn, Protocol
+from typing import Any, Callable, Iterator, NoReturn, Protocol
 
 from .drools_state import DroolsState, is_failed_write, reason, reset
+from .session_clock import SessionClock, advance, without_clock
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +50,7 @@ class GuardedEngine:
         None if it is an action's.
     :param failed: told of a failed write, and the source of the event that
         it has left unstored, if it was one.
+    :param deliver: told of each match of a timer, and its session.
     :param completed: takes the place of ``deleteActionInfo``: told of each
         match whose last action has run.
     :param refused: told why there are rules whose state cannot be kept; if
@@ -60,6 +63,7 @@ class GuardedEngine:
         drools: DroolsState,
         source: Callable[[], Source | None],
         failed: Failed,
+        deliver: Callable[[int, Any], None],
         completed: Callable[[str], None],
         refused: Callable[[str], None],
     ) -> None:
@@ -71,6 +75,9 @@ class GuardedEngine:
         self._refused = refused
         self._sessions: list[int] = []
         self._is_plain = False
+        self._told = ""
+        self.clock = SessionClock(self._advance, deliver, self._tick_failed)
+        """The sessions' time; to run while this worker leads."""
         for name in WRITES:
             setattr(self, name, self._guarded(getattr(engine, name)))
 
@@ -78,23 +85,29 @@ class GuardedEngine:
         return getattr(self._engine, name)
 
     def stop_guarding(self) -> None:
-        """No state is kept any more: be the engine and nothing else."""
+        """No state is kept any more: be the engine and nothing else.
+
+        Sessions that were made before have no clock of their own.
+        """
+        self.clock.stop()
         self._is_plain = True
 
     # -- as the engine's -------------------------------------------------
 
-    def createRuleset(self, *rules: Any) -> int:
+    def createRuleset(self, rules: str) -> int:
         """A session for these rules, without state if need be.
 
         Drools 0.4 cannot build some rules if it is to keep their state.
         """
+        if self._is_plain:
+            return int(self._engine.createRuleset(rules))
         try:
-            session = int(self._engine.createRuleset(*rules))
+            session = int(self._engine.createRuleset(without_clock(rules)))
         except RuntimeError as error:
             if not self._drools.is_initialised:
                 raise RuntimeError(reason(error)) from None
             self._drools.leave_ha_mode()
-            session = int(self._engine.createRuleset(*rules))
+            session = int(self._engine.createRuleset(rules))
             self._refused(
                 f"Drools cannot keep the state of these rules: {reason(error)}"
             )
@@ -114,6 +127,7 @@ class GuardedEngine:
         if source is not None and source.is_hopeless():
             _refuse("An event that could never be stored is dropped")
         try:
+            self.clock.catch_up()
             return self._engine.assertEvent(session, event)
         except RuntimeError as error:
             raise self._look_at(error, source) from None
@@ -137,6 +151,22 @@ class GuardedEngine:
     def deleteActionInfo(self, session: int, match: str) -> None:
         """All actions of a match have run."""
         self._completed(match)
+
+    # -- time ------------------------------------------------------------
+
+    def _advance(self, limit: int | None) -> Iterator[tuple[int, Any]]:
+        for session in list(self._sessions):
+            matches: str | None = "[]"
+            while matches is not None:
+                for match in json.loads(matches):
+                    yield session, match
+                matches = advance(self._engine, session, limit)
+
+    def _tick_failed(self, error: RuntimeError) -> None:
+        problem = str(self._look_at(error, None))
+        if not is_failed_write(error) and problem != self._told:
+            self._told = problem
+            logger.error("Timers of the rules cannot run: %s", problem)
 
     # -- failures --------------------------------------------------------
 

@@ -407,7 +407,7 @@ class _Upstream:
 
         read_config = _upstream("persistence")._get_config_params
         RulesetCollection.engine = worker.attach_state(
-            RulesetCollection.engine, read_config(variables)
+            RulesetCollection.engine, read_config(variables), self._dispatch
         )
 
     async def handle_async_messages(self, reader: Any, writer: Any) -> None:

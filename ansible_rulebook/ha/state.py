@@ -311,39 +311,6 @@ class StateStore:
         if self._drools is not None and self._drools.is_initialised:
             self._drools.disable_leader()
 
-    async def watch(self, lost: Callable[[Exception], None]) -> None:
-        """Look whether what the engine believes to have stored is stored.
-
-        A timed match is stored by a thread of the engine, which keeps a
-        failure to itself. Ends with the term, or with the first difference
-        that two looks in a row have seen.
-
-        :param lost: told of it.
-        """
-        before: dict[str, tuple[str, str | None]] = {}
-        while self._leading:
-            await asyncio.sleep(self._timings.poll_interval)
-            try:
-                now = await self._in(self._database_thread, self._differing)
-            except HaError as error:
-                logger.debug("The state could not be compared: %s", error)
-                continue
-            for ruleset, checksums in now.items():
-                if self._leading and before.get(ruleset) == checksums:
-                    lost(HaError(f"a timed match of {ruleset} is not stored"))
-                    return
-            before = now
-
-    def _differing(self) -> dict[str, tuple[str, str | None]]:
-        engine = self._engine()
-        pairs = {
-            name: (stored, engine.written_checksum(name))
-            for name, stored in self._database.session_shas().items()
-        }
-        return {
-            name: pair for name, pair in pairs.items() if pair[0] != pair[1]
-        }
-
     # -- completed matches -----------------------------------------------
 
     def completed(self, match: str) -> None:

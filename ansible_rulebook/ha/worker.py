@@ -91,7 +91,6 @@ class Worker:
         self._records = records
         self._reloaded: Term | None = None
         self._resuming: asyncio.Task[None] | None = None
-        self._watch: asyncio.Task[None] | None = None
         self._engine: GuardedEngine | None = None
         self._resetting: asyncio.Future[None] | None = None
         self._is_without_state = False
@@ -279,16 +278,15 @@ class Worker:
         if self.state is not None:
             try:
                 await self.state.recover(term, self.rulesets.reset)
+                assert self._engine is not None
+                self._engine.clock.start()
             except StateRefused as error:
                 self._refuse_state(error)
+                self.rulesets.reset()
         if self.state is not None and self.state.others_led:
             for gate in self._gates.values():
                 gate.drop_doubtful()
         await self._prime()
-        if self.state is not None:
-            self._watch = asyncio.ensure_future(
-                self.state.watch(self.state_failed)
-            )
         self.office.announce()
 
     async def _prime(self) -> None:
@@ -306,10 +304,16 @@ class Worker:
                 {each.name: each.text for each in lacking}
             )
 
-    def attach_state(self, engine: Any, config: dict[str, Any]) -> Any:
+    def attach_state(
+        self,
+        engine: Any,
+        config: dict[str, Any],
+        deliver: Callable[[int, Any], None],
+    ) -> Any:
         """Keep the state of this engine; its rulesets come after that.
 
         :param config: Drools' settings, from upstream's variables.
+        :param deliver: runs the rule of a timer's match in a session.
         :returns: what is to take the engine's place.
         :raises StateRefused: if that cannot be, and must.
         """
@@ -320,6 +324,7 @@ class Worker:
             drools,
             self._gate_being_read,
             self.state_failed,
+            deliver,
             self.state.completed,
             lambda why: self._refuse_state(StateRefused(why)),
         )
@@ -346,6 +351,8 @@ class Worker:
         """
         if self.state is None:
             return
+        if self._engine is not None:
+            self._engine.clock.stop()
         news = self.state.write_failed()
         self.office.leave()
         if unstored is not None:
@@ -388,9 +395,8 @@ class Worker:
 
     async def _retire(self) -> None:
         """Write no state from here on."""
-        if self._watch is not None:
-            self._watch.cancel()
-            self._watch = None
+        if self._engine is not None:
+            self._engine.clock.stop()
         if self.state is not None:
             await self.state.retire()
 
@@ -409,6 +415,8 @@ class Worker:
             # The engine is a new one: the term begins again with the state.
             self._reloaded = self.office.term or self._reloaded
             self.office.leave()
+            if self._engine is not None:
+                self._engine.clock.stop()
         self.rulesets.clear()
         self._gates.clear()
         gc.unfreeze()

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Callable, Protocol
 
 import pytest
-from e2e_support import PATIENCE, Stage, needs_state, settled, until
+from e2e_support import LEASE, PATIENCE, Stage, needs_state, settled, until
 from psycopg.conninfo import make_conninfo
 from rig.proxy import Proxy
 from rig.server import EmbeddedRig, Server, database_of
@@ -309,6 +309,44 @@ def test_a_timed_match_that_could_not_be_stored_is_made_up_for(
     server.query(GRANT, dsn=stage.dsn)
     leader.wait_leads(PATIENCE, after=lost_at)
     leader.wait_for("^once after silence$", PATIENCE)
+    stage.say(leader, "end")
+    assert len(leader.find("^once after")) == 1
+    assert leader.stop(PATIENCE) == 0
+
+
+# As above, but not at once.
+LINGER = """
+CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF NEW.event_data ~ '"trouble"' THEN
+        PERFORM pg_sleep(1.5);
+        RAISE EXCEPTION 'refused';
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER refuse BEFORE INSERT ON drools_ansible_matching_event
+    FOR EACH ROW EXECUTE FUNCTION refuse();
+"""
+
+
+def test_a_timer_amid_a_write_that_fails_makes_nothing_lost(
+    stage: Stage, server: Server
+) -> None:
+    for name in ("acknowledged", "taken", "stop"):
+        (stage.inbox / name).touch()
+    # The engine waits for an answer for a sixth of the lease.
+    leader = stage.start(OUTAGE, lease_duration=4 * LEASE, env=QUICK)
+    stage.say(leader, "hello")
+    server.query(LINGER, dsn=stage.dsn)
+    stage.post("after", "all")
+    stage.say(leader, "well")
+    time.sleep(WINDOW - 0.7)  # the rule's time is to run out amid the write
+    stage.post("say", "trouble")
+    lost_at = leader.wait_lost(PATIENCE).at
+    server.query(GRANT, dsn=stage.dsn)
+    leader.wait_leads(PATIENCE, after=lost_at)
+    leader.wait_for("^once after all$", PATIENCE)
+    leader.wait_for("^says trouble$", PATIENCE)
     stage.say(leader, "end")
     assert len(leader.find("^once after")) == 1
     assert leader.stop(PATIENCE) == 0

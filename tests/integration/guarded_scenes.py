@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import sys
+import time
 import uuid
 from contextlib import suppress
 from typing import Any
@@ -59,18 +60,31 @@ def integer(name: str, number: int) -> dict[str, Any]:
     return {"EqualsExpression": {"lhs": left, "rhs": right}}
 
 
-def ruleset(name: str, *conditions: Any, **extra: Any) -> str:
-    rule = {
+def ruleset(
+    name: str, *conditions: Any, throttle: Any = None, **extra: Any
+) -> str:
+    rule: dict[str, Any] = {
         "name": "rule",
         "condition": {"AllCondition": list(conditions), **extra},
         "actions": [{"Action": {"action": "none", "action_args": {}}}],
         "enabled": True,
     }
+    if throttle is not None:
+        rule["throttle"] = throttle
     return json.dumps(
         {"name": name, "hosts": [], "sources": [], "rules": [{"Rule": rule}]}
     )
 
 
+SHORT = 0.6  # seconds
+WINDOW = ruleset(
+    "T",
+    integer("kind", 1),
+    throttle={
+        "group_by_attributes": ["event.kind"],
+        "once_after": f"{int(SHORT * 1000)} milliseconds",
+    },
+)
 # drools_jpy 0.4 cannot build this one if it is to keep its state.
 UNBUILDABLE = ruleset(
     "unbuildable",
@@ -101,8 +115,10 @@ class Stage:
         self.connection = psycopg.connect(dsn, autocommit=True)
         self.source: Source | None = Source()
         self.failures: list[bool] = []
+        self.failed = asyncio.Event()
         self.refusals: list[str] = []
         self.matches: list[int] = []
+        self.timed: list[str] = []
         conninfo = Conninfo(dsn)
         RulesetCollection.create_engine()
         engine = RulesetCollection.engine
@@ -123,7 +139,8 @@ class Stage:
             engine,
             self.drools,
             lambda: self.source,
-            lambda error, left: self.failures.append(left is self.source),
+            self.on_failure,
+            lambda session, match: self.timed.append(match["name"]),
             lambda match: None,
             self.refusals.append,
         )
@@ -133,6 +150,10 @@ class Stage:
         self.rules.add_rule(
             Rule("rule", lambda found: self.matches.append(found.data["m"]))
         )
+
+    def on_failure(self, error: Exception, left: Any) -> None:
+        self.failures.append(left is self.source)
+        self.failed.set()
 
     def let_write(self, writer: str) -> None:
         self.connection.execute(TERM, (self.ha_uuid, writer))
@@ -202,6 +223,53 @@ async def a_failed_fact(stage: Stage) -> Any:
     return {"raised": raised, "told": list(stage.failures)}
 
 
+def begins_a_window(stage: Stage) -> None:
+    post("T", json.dumps({"kind": 1, "meta": {"uuid": str(uuid.uuid4())}}))
+
+
+async def a_timer(stage: Stage) -> Any:
+    """It runs out because the clock moves, and is stored before it is told."""
+    await stage.begin()
+    windows = Ruleset("T", WINDOW)
+    windows.add_rule(Rule("rule", lambda found: None))
+    begins_a_window(stage)
+    before = stage.stored()
+    await asyncio.sleep(2 * SHORT)
+    stands_still = list(stage.timed)
+    stage.guarded.clock.start()
+    stored = stage.stored() - before
+    return {
+        "stands_still": stands_still,
+        "stored": stored,
+        "told": list(stage.timed),
+    }
+
+
+async def a_timer_that_fails(stage: Stage) -> Any:
+    stage.guarded.clock.stop()
+    stage.timed.clear()
+    begins_a_window(stage)
+    stage.guarded.clock.start()
+    stage.let_write("another")
+    stage.failed.clear()
+    await stage.failed.wait()
+    stage.guarded.clock.stop()
+    stage.let_write(MINE)
+    return {"told": list(stage.failures), "timed": list(stage.timed)}
+
+
+async def a_timer_before_a_late_event(stage: Stage) -> Any:
+    await stage.begin()
+    stage.timed.clear()
+    stage.guarded.clock.start()
+    begins_a_window(stage)
+    time.sleep(2 * SHORT)  # noqa: ASYNC251 - the event loop is blocked
+    stage.post(1)
+    timed = list(stage.timed)
+    stage.guarded.clock.stop()
+    return timed
+
+
 async def an_actions_event(stage: Stage) -> Any:
     await stage.begin()
     stage.source = None
@@ -230,7 +298,7 @@ async def a_mended_checksum(stage: Stage) -> Any:
     )
     stage.connection.execute(
         "UPDATE drools_ansible_session_state SET current_state_sha = 'x'"
-        " WHERE ha_uuid = %s",
+        " WHERE ha_uuid = %s AND rule_set_name = 'R'",
         (stage.ha_uuid,),
     )
     error = ""
@@ -242,7 +310,7 @@ async def a_mended_checksum(stage: Stage) -> Any:
     stage.drools.disable_leader()
     stage.connection.execute(
         "UPDATE drools_ansible_session_state SET current_state_sha = %s"
-        " WHERE ha_uuid = %s",
+        " WHERE ha_uuid = %s AND rule_set_name = 'R'",
         (right, stage.ha_uuid),
     )
     await stage.begin()
@@ -268,6 +336,9 @@ SCENES = (
     a_failed_fact,
     an_actions_event,
     nul,
+    a_timer,
+    a_timer_that_fails,
+    a_timer_before_a_late_event,
     a_mended_checksum,
     unbuildable_rules,
 )

@@ -56,6 +56,27 @@ def test_a_failed_write_of_an_action_has_no_event(
     assert seen["a_failed_fact"] == {"raised": True, "told": [False]}
 
 
+def test_a_timer_is_stored_before_it_is_told(seen: dict[str, Any]) -> None:
+    assert seen["a_timer"] == {
+        "stands_still": [],
+        "stored": 1,
+        "told": ["rule"],
+    }
+
+
+def test_a_timer_whose_match_is_not_stored_is_told_as_failed(
+    seen: dict[str, Any],
+) -> None:
+    scene = seen["a_timer_that_fails"]
+    assert scene == {"told": [False], "timed": []}
+
+
+def test_timers_run_out_before_an_event_that_comes_after_them(
+    seen: dict[str, Any],
+) -> None:
+    assert seen["a_timer_before_a_late_event"] == ["rule"]
+
+
 def test_an_actions_event_is_stored_when_the_call_returns(
     seen: dict[str, Any],
 ) -> None:
