@@ -51,7 +51,7 @@ T = TypeVar("T")
 GRACE_PERIOD = 3600  # seconds, unless the variables say otherwise
 OVERWRITE = "overwrite_if_rulebook_changes"  # true by default, in Drools
 RECOVERY_TRIES = 3
-LINGER = 0.01  # seconds in which completed matches gather for one commit
+LINGER = 0.02  # seconds in which completed matches gather for one commit
 LONGEST_JDBC_CONNECT = 5.0  # seconds
 
 
