@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+JOBS ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint bench chaos venv clean
@@ -15,7 +16,7 @@ demo: $(VENV)/.demo ## two workers, a killed leader, the takeover
 	$(BIN)/python tools/demo.py $(DEMO_ARGS)
 
 test: $(VENV)/.test ## all tests (PYTEST_ARGS="-k name" for some)
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
 
 lint: $(VENV)/.test $(VENV)/.lint ## ruff and mypy --strict
 	$(BIN)/ruff check .

@@ -318,6 +318,14 @@ def test_lines_carry_two_times_on_one_clock(child):
     assert child.wait_for("child").own is None
 
 
+def test_a_log_line_amid_a_printed_one_is_a_line_of_its_own(tmp_path: Path):
+    script = "print('printed2024-05-06 07:08:09,123 - a - INFO - logged\\n')"
+    argv = [sys.executable, "-c", script]
+    with ManagedProcess(argv, name="torn", log=tmp_path / "t.log") as torn:
+        torn.wait_for("^printed$")
+        assert torn.wait_for("logged$").own is not None
+
+
 def test_close_ends_a_child_in_another_session(child):
     pid = int(child.wait_for(r"child \d+").text.split()[1])
     child.kill()

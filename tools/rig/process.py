@@ -30,6 +30,9 @@ TAIL_INTERVAL = 0.005  # seconds between two looks into the log
 ENDED_TAIL_INTERVAL = 0.05  # seconds, once only orphans could still write
 PAUSE_TIMEOUT = 5.0  # seconds until a stopped process shows as stopped
 MARK = "RIG_PROCESS_MARK"  # every descendant inherits it
+# Python writes what it prints in two pieces, text and newline, and a log line
+# of another thread can come between them.
+AMID = re.compile(r"(?<=.)(?=\d{4}(-\d\d){2} \d\d(:\d\d){2}[, ]\d{3} )")
 STAMP = re.compile(
     r"\W{0,3}(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d)[., ](\d{3,6})\b"
 )
@@ -54,6 +57,12 @@ class Line:
 
     def __str__(self) -> str:
         return self.text
+
+
+def _torn(text: str) -> list[str]:
+    """A line, and the log lines that began amid it."""
+    starts = [0, *(found.start() for found in AMID.finditer(text))]
+    return [text[a:b] for a, b in zip(starts, [*starts[1:], len(text)])]
 
 
 def own_time(text: str) -> float | None:
@@ -417,8 +426,11 @@ class ManagedProcess:
                 time.sleep(TAIL_INTERVAL if was_alive else ENDED_TAIL_INTERVAL)
 
     def _add(self, at: float, raw: Iterable[bytes]) -> None:
-        texts = [line.decode("utf-8", "replace").rstrip("\r") for line in raw]
-        new = [Line(at, text, own_time(text)) for text in texts]
+        new = [
+            Line(at, text, own_time(text))
+            for line in raw
+            for text in _torn(line.decode("utf-8", "replace").rstrip("\r"))
+        ]
         with self._changed:
             self._lines.extend(new)
             self._changed.notify_all()
