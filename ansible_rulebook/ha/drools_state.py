@@ -24,6 +24,7 @@ from .errors import (
 )
 from .java import elements, field, peek
 from .redaction import one_line
+from .session_clock import CONTAINER, show_present
 
 logger = logging.getLogger(__name__)
 
@@ -138,7 +139,9 @@ class DroolsState:
         :raises StateFenced: if the database knows another leader.
         :raises StateTampered: if the stored state fits no checksum.
         :raises ServerUnavailable: if the server did not answer.
+        :raises StateRefused: if the engine is another one than expected.
         """
+        show_present(self._engine)
         try:
             self._engine.enableLeader()
         except RuntimeError as error:
@@ -179,8 +182,7 @@ class DroolsState:
         return jpy.cast(peek(self._manager(), "dataSource"), POOL)
 
     def _executors(self) -> list[Any]:
-        container = peek(self._engine, "rulesExecutorContainer")
-        return elements(container.getAllExecutors())
+        return elements(peek(self._engine, CONTAINER).getAllExecutors())
 
 
 def reset(ruleset: Any) -> None:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import threading
 from typing import Any, Callable, Iterator, NoReturn, Protocol
 
-from .drools_state import DroolsState, is_failed_write, reason, reset
+from .drools_state import (
+    DroolsState,
+    is_failed_write,
+    is_surely_unstored,
+    reason,
+    reset,
+)
+from .errors import HaError, ServerUnavailable
 from .session_clock import SessionClock, advance, without_clock
 
 logger = logging.getLogger(__name__)
@@ -35,7 +41,7 @@ class Source(Protocol):
         """Whether that event could not be stored in too many tries."""
 
 
-Failed = Callable[[Exception, "Source | None"], None]
+Failed = Callable[[Exception, "Source | None", bool], None]
 
 
 class GuardedEngine:
@@ -48,8 +54,9 @@ class GuardedEngine:
     :param drools: its state.
     :param source: finds out where the event of the present task came from,
         None if it is an action's.
-    :param failed: told of a failed write, and the source of the event that
-        it has left unstored, if it was one.
+    :param failed: told of a failed write, the source of the event that it
+        has left unstored, if it was one, and whether that one may be stored
+        after all.
     :param deliver: told of each match of a timer, and its session.
     :param completed: takes the place of ``deleteActionInfo``: told of each
         match whose last action has run.
@@ -91,6 +98,9 @@ class GuardedEngine:
         """
         self.clock.stop()
         self._is_plain = True
+        if self._drools.is_initialised:
+            self._drools.disable_leader()
+            self._drools.leave_ha_mode()
 
     # -- as the engine's -------------------------------------------------
 
@@ -128,6 +138,11 @@ class GuardedEngine:
             _refuse("An event that could never be stored is dropped")
         try:
             self.clock.catch_up()
+        except Exception as error:
+            problem = self._tick_failed(error, source)
+            if isinstance(problem, ServerUnavailable):
+                raise RuntimeError(str(problem)) from None
+        try:
             return self._engine.assertEvent(session, event)
         except RuntimeError as error:
             raise self._look_at(error, source) from None
@@ -139,34 +154,40 @@ class GuardedEngine:
         return self._engine.dispose(session)
 
     def shutdown(self) -> None:
-        """End the engine, and do not wait for it.
+        """End the engine, and do not wait for that.
 
         It closes its connections, which takes long if the server does not
         answer, and the lock is not to wait for that.
         """
+        self.clock.stop()
         threading.Thread(
             target=self._engine.shutdown, name="ha-engine-end", daemon=True
         ).start()
 
     def deleteActionInfo(self, session: int, match: str) -> None:
         """All actions of a match have run."""
-        self._completed(match)
+        if not self._is_plain:
+            self._completed(match)
 
     # -- time ------------------------------------------------------------
 
-    def _advance(self, limit: int | None) -> Iterator[tuple[int, Any]]:
+    def _advance(self) -> Iterator[tuple[int, Any]]:
         for session in list(self._sessions):
-            matches: str | None = "[]"
-            while matches is not None:
-                for match in json.loads(matches):
-                    yield session, match
-                matches = advance(self._engine, session, limit)
+            for match in advance(self._engine, session):
+                yield session, match
 
-    def _tick_failed(self, error: RuntimeError) -> None:
-        problem = str(self._look_at(error, None))
-        if not is_failed_write(error) and problem != self._told:
-            self._told = problem
-            logger.error("Timers of the rules cannot run: %s", problem)
+    def _tick_failed(
+        self, error: Exception, source: Source | None = None
+    ) -> HaError:
+        """What came of it; the event of the source is not even begun."""
+        why = reason(error)
+        if is_failed_write(error):
+            self._failed(error, source, False)
+            return ServerUnavailable(why)
+        if why != self._told:
+            self._told = why
+            logger.error("Timers of the rules cannot run: %s", why)
+        return HaError(f"timers of the rules cannot run: {why}")
 
     # -- failures --------------------------------------------------------
 
@@ -174,7 +195,7 @@ class GuardedEngine:
         self, error: Exception, source: Source | None
     ) -> RuntimeError:
         if is_failed_write(error):
-            self._failed(error, source)
+            self._failed(error, source, not is_surely_unstored(error))
         return RuntimeError(reason(error))
 
     def _guarded(self, method: Callable[..., Any]) -> Callable[..., Any]:

@@ -15,7 +15,7 @@ OBJECT = "java.lang.Object"
 WRAPPED = "InvocationTargetException"
 CAUSE = "caused by "
 
-_methods: dict[tuple[str, str], Any] = {}
+_members: dict[tuple[str, str], Any] = {}
 
 
 def peek(target: Any, name: str) -> Any:
@@ -31,13 +31,15 @@ def field(target: Any, name: str) -> Any:
 
     :raises StateRefused: if there is none of that name.
     """
-    holder = target.getClass()
-    while holder is not None:
-        try:
-            return _accessible(holder.getDeclaredField(name))
-        except RuntimeError:
-            holder = holder.getSuperclass()
-    raise _is_gone(name)
+    return _member(target, name, "getDeclaredFields")
+
+
+def method(target: Any, name: str) -> Any:
+    """A private method of an object's class, where only one has that name.
+
+    :raises StateRefused: if there is none of that name.
+    """
+    return _member(target, name, "getDeclaredMethods")
 
 
 def call(target: Any, name: str, *values: Any) -> Any:
@@ -48,11 +50,9 @@ def call(target: Any, name: str, *values: Any) -> Any:
     """
     import jpy
 
-    key = str(target.getClass().getName()), name
-    if key not in _methods:
-        _methods[key] = _method(target, name)
+    found = method(target, name)
     try:
-        return _methods[key].invoke(target, jpy.array(OBJECT, list(values)))
+        return found.invoke(target, jpy.array(OBJECT, list(values)))
     except RuntimeError as error:
         raise RuntimeError(_unwrapped(str(error))) from None
 
@@ -66,28 +66,23 @@ def elements(collection: Any) -> list[Any]:
     return found
 
 
-def _method(target: Any, name: str) -> Any:
-    holder = target.getClass()
-    while holder is not None:
-        for method in holder.getDeclaredMethods():
-            if method.getName() == name:
-                return _accessible(method)
-        holder = holder.getSuperclass()
-    raise _is_gone(name)
-
-
-def _accessible(member: Any) -> Any:
+def _member(target: Any, name: str, declared: str) -> Any:
     import jpy
 
-    jpy.get_type(ACCESS).checkAndFixAccess(member, True)
-    return member
+    holder = target.getClass()
+    key = str(holder.getName()), name
+    while holder is not None and key not in _members:
+        for each in getattr(holder, declared)():
+            if each.getName() == name:
+                jpy.get_type(ACCESS).checkAndFixAccess(each, True)
+                _members[key] = each
+        holder = holder.getSuperclass()
+    if key not in _members:
+        raise StateRefused(f"drools_jpy has no {name} any more")
+    return _members[key]
 
 
 def _unwrapped(text: str) -> str:
     """The text of an exception from behind the one that brought it."""
     head, found, rest = text.partition(CAUSE)
     return rest if found and WRAPPED in head else text
-
-
-def _is_gone(name: str) -> StateRefused:
-    return StateRefused(f"drools_jpy has no {name} any more")

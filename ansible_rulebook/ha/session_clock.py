@@ -12,17 +12,20 @@ import asyncio
 import json
 import logging
 import time
-from typing import Any, Callable, Iterable
+from typing import Any, Callable, Iterable, Iterator
 
-from .java import call, peek
+from .java import call, elements, method, peek
 
 logger = logging.getLogger(__name__)
 
 PERIOD = 0.1  # seconds, as Drools' own clock
 STEP = 100  # milliseconds, the same
+MOST_STEPS = 100  # at a time
 LATE = 0.25  # seconds; something has kept the event loop from ticking
-NEVER = "100000 hours"
+NEVER = "100000 hours"  # part of what is stored: other rules if it changes
 
+CONTAINER = "rulesExecutorContainer"
+STORE = "handleScheduledMatchesHA"
 LONG = "java.lang.Long"
 SYSTEM = "java.lang.System"
 UNIT = "java.util.concurrent.TimeUnit"
@@ -37,32 +40,68 @@ def without_clock(ruleset: str) -> str:
     return json.dumps({**json.loads(ruleset), "clock_period": NEVER})
 
 
-def advance(engine: Any, session: int, limit: int | None) -> str | None:
-    """Move one session's clock towards the present, and store what matches.
+def behind(evaluator: Any) -> int:
+    """How far a session's clock is behind the present, in milliseconds."""
+    import jpy
+
+    now = int(jpy.get_type(SYSTEM).currentTimeMillis())
+    return now - int(call(evaluator, "getCurrentTime"))
+
+
+def advance(engine: Any, session: int) -> Iterator[Any]:
+    """Bring one session's clock up to date, and store what matches.
+
+    In steps, so that timers run out in their order, and in not too many of
+    them, since the event loop waits: a machine may have slept.
 
     :param engine: the Java object.
-    :param limit: milliseconds to move by at most.
-    :returns: the matches of timers that have run out as JSON; None if the
-        clock shows the present.
+    :returns: each match of a timer.
     :raises RuntimeError: if they could not be stored, for example.
     """
     import jpy
 
-    container = peek(engine, "rulesExecutorContainer")
-    evaluator = peek(container.get(session), "rulesEvaluator")
-    now = int(jpy.get_type(SYSTEM).currentTimeMillis())
-    behind = now - int(call(evaluator, "getCurrentTime"))
-    if behind <= 0:
-        return None
-    long = jpy.get_type(LONG).valueOf
-    step = behind if limit is None else min(behind, limit)
-    milliseconds = jpy.get_type(UNIT).MILLISECONDS
-    matches = call(evaluator, "internalAdvanceTime", long(step), milliseconds)
-    if matches.isEmpty():
-        return "[]"
-    # Stores them; a commit for each empty step would be ten per second.
-    stored = call(engine, "handleScheduledMatchesHA", long(session), matches)
-    return str(jpy.get_type(MAPPER).toJson(stored))
+    evaluator = _evaluator(peek(engine, CONTAINER).get(session))
+    left = behind(evaluator)
+    step = max(STEP, left // MOST_STEPS + 1)
+    while left > 0:
+        matches = _move(evaluator, min(step, left))
+        left -= step
+        if not matches.isEmpty():
+            # A commit for each empty step would be ten per second.
+            stored = call(engine, STORE, _long(session), matches)
+            yield from json.loads(str(jpy.get_type(MAPPER).toJson(stored)))
+
+
+def show_present(engine: Any) -> None:
+    """Bring the clocks of empty sessions up to date, before a recovery.
+
+    What is recovered takes place at the time that they show.
+
+    :raises StateRefused: if the engine lacks what this module needs.
+    """
+    method(engine, STORE)
+    for executor in elements(peek(engine, CONTAINER).getAllExecutors()):
+        evaluator = _evaluator(executor)
+        left = behind(evaluator)
+        if left > 0:
+            _move(evaluator, left)
+
+
+def _evaluator(executor: Any) -> Any:
+    return peek(executor, "rulesEvaluator")
+
+
+def _move(evaluator: Any, milliseconds: int) -> Any:
+    import jpy
+
+    unit = jpy.get_type(UNIT).MILLISECONDS
+    return call(evaluator, "internalAdvanceTime", _long(milliseconds), unit)
+
+
+def _long(number: int) -> Any:
+    import jpy
+
+    return jpy.get_type(LONG).valueOf(number)
 
 
 class SessionClock:
@@ -73,14 +112,15 @@ class SessionClock:
     :param advance: moves the time of all sessions, as :func:`advance` does;
         returns each match with its session.
     :param deliver: told of each match, and of its session before that.
-    :param failed: told why the time could not be moved.
+    :param failed: told why the time could not be moved; returns what that
+        means for who waits for it.
     """
 
     def __init__(
         self,
-        advance: Callable[[int | None], Iterable[tuple[int, Any]]],
+        advance: Callable[[], Iterable[tuple[int, Any]]],
         deliver: Callable[[int, Any], None],
-        failed: Callable[[RuntimeError], None],
+        failed: Callable[[Exception], Exception],
     ) -> None:
         self._advance = advance
         self._deliver = deliver
@@ -91,10 +131,13 @@ class SessionClock:
     def start(self) -> None:
         """Show the present, and keep showing it.
 
-        :raises RuntimeError: if the engine cannot.
+        :raises HaError: if the engine cannot.
         """
-        # A follower's sessions are as old as the process, and empty.
-        self._tick(limit=None)
+        self.stop()
+        try:
+            self._tick()
+        except Exception as error:
+            raise self._failed(error) from None
         self._task = asyncio.ensure_future(self._run())
 
     def stop(self) -> None:
@@ -110,19 +153,19 @@ class SessionClock:
         """
         late = time.monotonic() > self._ticked_at + LATE
         if late and self._task is not None:
-            self._tick(limit=STEP)
+            self._tick()
 
     async def _run(self) -> None:
         while True:
             await asyncio.sleep(PERIOD)
             try:
-                self._tick(limit=STEP)
-            except RuntimeError as error:
+                self._tick()
+            except Exception as error:
                 self._failed(error)
 
-    def _tick(self, limit: int | None) -> None:
+    def _tick(self) -> None:
         self._ticked_at = time.monotonic()
-        for session, match in self._advance(limit):
+        for session, match in self._advance():
             try:
                 self._deliver(session, match)
             except Exception as error:

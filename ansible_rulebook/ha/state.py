@@ -40,6 +40,7 @@ from .lock import lock_key
 from .log import WorkerLog
 from .options import HaOptions
 from .progress import Progress, Records
+from .session_clock import without_clock
 from .state_database import Claim, StateDatabase
 from .term import Term
 
@@ -409,4 +410,5 @@ def _escaped(value: str) -> str:
 
 
 def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+    """Of what Drools is given, so that both forget at the same time."""
+    return hashlib.sha256(without_clock(text).encode()).hexdigest()

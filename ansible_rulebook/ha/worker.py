@@ -21,7 +21,7 @@ from contextlib import suppress
 from typing import Any, Awaitable, Callable, Coroutine
 
 from .actions import Actions
-from .drools_state import DroolsState, is_surely_unstored, reason
+from .drools_state import DroolsState, reason
 from .election import LeaderElection, default_worker_id
 from .election_thread import ElectionThread
 from .errors import StateRefused
@@ -196,7 +196,7 @@ class Worker:
             self._main.cancel()
             await asyncio.wait({self._main})
         await self.sources.end_all(0)
-        self.office.leave()  # what upstream left running starts no action
+        self._leave_office()  # what upstream left running starts no action
         await self._end_actions()
         if self._resuming is not None:
             self._resuming.cancel()
@@ -278,6 +278,8 @@ class Worker:
         if self.state is not None:
             try:
                 await self.state.recover(term, self.rulesets.reset)
+                if self.office.term is not term:
+                    return  # the rulebook is being loaded anew
                 assert self._engine is not None
                 self._engine.clock.start()
             except StateRefused as error:
@@ -340,7 +342,9 @@ class Worker:
                 return gate
         return None
 
-    def state_failed(self, error: Exception, unstored: Any = None) -> None:
+    def state_failed(
+        self, error: Exception, unstored: Any = None, doubtful: bool = False
+    ) -> None:
         """The engine could not store something: nothing more may follow.
 
         This worker steps down, and whoever leads next goes on with what is
@@ -348,15 +352,14 @@ class Worker:
 
         :param unstored: the gate of the event that is not, to which it goes
             back.
+        :param doubtful: it may be stored after all.
         """
         if self.state is None:
             return
-        if self._engine is not None:
-            self._engine.clock.stop()
         news = self.state.write_failed()
-        self.office.leave()
+        self._leave_office()
         if unstored is not None:
-            unstored.give_back(doubtful=not is_surely_unstored(error))
+            unstored.give_back(doubtful)
         if news and self._election is not None:
             why = f"the state could not be stored: {reason(error)}"
             self._log.warning("Stepping down", why)
@@ -365,7 +368,7 @@ class Worker:
     async def demote(self, reason: str) -> None:
         """End everything that the term has started."""
         async with self._transition:
-            self.office.leave()
+            self._leave_office()
             for gate in self._gates.values():
                 gate.wake_all()
             await self.sources.end_term()
@@ -373,6 +376,12 @@ class Worker:
             await self._retire()
             self._reset()
             self.guardian.unwatch()
+
+    def _leave_office(self) -> None:
+        """Act no more, and let no time pass for the rules."""
+        self.office.leave()
+        if self._engine is not None:
+            self._engine.clock.stop()
 
     def _reset(self) -> None:
         """Empty the engine: what it knows belongs to a term that is over.
@@ -395,8 +404,6 @@ class Worker:
 
     async def _retire(self) -> None:
         """Write no state from here on."""
-        if self._engine is not None:
-            self._engine.clock.stop()
         if self.state is not None:
             await self.state.retire()
 
@@ -414,9 +421,7 @@ class Worker:
         if self.state is not None:
             # The engine is a new one: the term begins again with the state.
             self._reloaded = self.office.term or self._reloaded
-            self.office.leave()
-            if self._engine is not None:
-                self._engine.clock.stop()
+            self._leave_office()
         self.rulesets.clear()
         self._gates.clear()
         gc.unfreeze()

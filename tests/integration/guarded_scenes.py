@@ -36,7 +36,10 @@ from drools.ruleset import (  # noqa: E402
 )
 
 from ansible_rulebook.ha.conninfo import Conninfo  # noqa: E402
-from ansible_rulebook.ha.drools_state import DroolsState  # noqa: E402
+from ansible_rulebook.ha.drools_state import (  # noqa: E402
+    DroolsState,
+    reset,
+)
 from ansible_rulebook.ha.guarded_engine import GuardedEngine  # noqa: E402
 from ansible_rulebook.ha.jdbc import (  # noqa: E402
     application_name,
@@ -77,6 +80,7 @@ def ruleset(
 
 
 SHORT = 0.6  # seconds
+GRACE = 1  # seconds
 WINDOW = ruleset(
     "T",
     integer("kind", 1),
@@ -115,6 +119,7 @@ class Stage:
         self.connection = psycopg.connect(dsn, autocommit=True)
         self.source: Source | None = Source()
         self.failures: list[bool] = []
+        self.doubts: list[bool] = []
         self.failed = asyncio.Event()
         self.refusals: list[str] = []
         self.matches: list[int] = []
@@ -145,14 +150,16 @@ class Stage:
             self.refusals.append,
         )
         RulesetCollection.engine = self.guarded
-        self.drools.initialise(self.ha_uuid, "w", parameters, {}, 5.0)
+        config = {"expired_window_grace_period": GRACE}
+        self.drools.initialise(self.ha_uuid, "w", parameters, config, 5.0)
         self.rules = Ruleset("R", ruleset("R", integer("kind", 1)))
         self.rules.add_rule(
             Rule("rule", lambda found: self.matches.append(found.data["m"]))
         )
 
-    def on_failure(self, error: Exception, left: Any) -> None:
+    def on_failure(self, error: Exception, left: Any, doubtful: bool) -> None:
         self.failures.append(left is self.source)
+        self.doubts.append(doubtful)
         self.failed.set()
 
     def let_write(self, writer: str) -> None:
@@ -270,6 +277,46 @@ async def a_timer_before_a_late_event(stage: Stage) -> Any:
     return timed
 
 
+async def a_window_that_is_over_for_too_long(stage: Stage) -> Any:
+    """It ends while nobody leads, and this worker stands by."""
+    await stage.begin()
+    stage.timed.clear()
+    stage.guarded.clock.start()
+    begins_a_window(stage)
+    stage.guarded.clock.stop()
+    stage.drools.disable_leader()
+    reset(RulesetCollection.get("T"))
+    await asyncio.sleep(SHORT + GRACE + 1)
+    await stage.begin()
+    stage.guarded.clock.start()
+    stage.guarded.clock.stop()
+    return list(stage.timed)
+
+
+async def a_timer_that_fails_before_an_event(stage: Stage) -> Any:
+    """That one has not been tried, so it is surely not stored."""
+    await stage.begin()
+    stage.timed.clear()
+    stage.guarded.clock.start()
+    begins_a_window(stage)
+    stage.let_write("another")
+    time.sleep(2 * SHORT)  # noqa: ASYNC251 - the event loop is blocked
+    stage.doubts.clear()
+    raised = False
+    try:
+        stage.post(1)
+    except RuntimeError:
+        raised = True
+    stage.guarded.clock.stop()
+    stage.let_write(MINE)
+    return {
+        "raised": raised,
+        "told": list(stage.failures),
+        "doubtful": list(stage.doubts),
+        "matched": stage.numbers(),
+    }
+
+
 async def an_actions_event(stage: Stage) -> Any:
     await stage.begin()
     stage.source = None
@@ -339,6 +386,8 @@ SCENES = (
     a_timer,
     a_timer_that_fails,
     a_timer_before_a_late_event,
+    a_timer_that_fails_before_an_event,
+    a_window_that_is_over_for_too_long,
     a_mended_checksum,
     unbuildable_rules,
 )

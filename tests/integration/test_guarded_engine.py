@@ -77,6 +77,23 @@ def test_timers_run_out_before_an_event_that_comes_after_them(
     assert seen["a_timer_before_a_late_event"] == ["rule"]
 
 
+def test_an_event_after_a_timer_that_fails_is_surely_not_stored(
+    seen: dict[str, Any],
+) -> None:
+    assert seen["a_timer_that_fails_before_an_event"] == {
+        "raised": True,
+        "told": [True],
+        "doubtful": [False],
+        "matched": [],
+    }
+
+
+def test_a_window_that_is_over_for_longer_than_its_grace_does_not_fire(
+    seen: dict[str, Any],
+) -> None:
+    assert seen["a_window_that_is_over_for_too_long"] == []
+
+
 def test_an_actions_event_is_stored_when_the_call_returns(
     seen: dict[str, Any],
 ) -> None:
