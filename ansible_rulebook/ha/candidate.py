@@ -21,7 +21,9 @@ from dataclasses import dataclass
 from typing import Callable
 
 from .lease import Timings
+from .server_life import ServerLife, stand_back_for
 
+LOOK_EVERY = 0.5  # seconds, at most, while others go first
 FIRST_BACKOFF = 0.1  # seconds, upper bound of the second try's delay
 LONGEST_DEMOTION = 60.0  # seconds, while the lock is still held
 GIVE_UP_AFTER = 3  # promotions that failed in a row
@@ -48,6 +50,7 @@ class Do(enum.Enum):
     """The kinds of steps."""
 
     CONNECT = "open a session"
+    LOOK = "see whether anybody holds the lock"
     TRY = "take the lock if it is free"
     WAIT = "queue for the lock"
     PROMOTE = "begin the term"
@@ -112,7 +115,7 @@ class Candidate:
         timings: Timings,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        self.timings = timings
+        self.timings = self._wanted = timings
         self.phase = Phase.OFFLINE
         self.failed_promotions = 0
         self._backoff = Backoff(timings.poll_interval, jitter)
@@ -120,6 +123,10 @@ class Candidate:
         self._withdrawn = False
         self._end_term: str | None = None  # why it has to end
         self._session = False
+        self._life: ServerLife | None = None
+        self._incumbent = False  # led when the last session ended
+        self._stand_back_until = float("-inf")
+        self._look_at = float("-inf")
         self._tried = False
         self._sent_at = float("-inf")  # the last renewal that succeeded
         self._demote_by = float("inf")
@@ -148,16 +155,51 @@ class Candidate:
 
     # -- what happened ---------------------------------------------------
 
-    def connected(self, timings: Timings) -> None:
-        """A session is open; the server may have shortened the lease."""
+    def connected(
+        self,
+        timings: Timings,
+        now: float = 0.0,
+        life: ServerLife | None = None,
+        age: float = 0.0,
+    ) -> float:
+        """A session is open; the server may have shortened the lease.
+
+        :param life: which life of the server it belongs to, if known.
+        :param age: seconds since that began.
+        :returns: seconds for which others go first.
+        """
         self.timings = timings
         self.phase = Phase.CONTENDING
         self._session = True
         self._tried = False
+        seconds = stand_back_for(
+            self._life, life, age, self._wanted.lease_duration
+        )
+        if self._incumbent:
+            seconds = 0.0  # it knows that the last leader has stopped
+        self._incumbent = False
+        self._life = life or self._life
+        if seconds:
+            self._stand_back_until = now + seconds
+            self._look_at = now
+        return seconds
 
     def unreachable(self, now: float) -> None:
         """No session could be opened."""
         self._retry_at = self._backoff.next_at(now)
+
+    def looked(self, now: float, held: bool) -> None:
+        """The server answered whether somebody holds the lock.
+
+        Whoever took it in this life of the server had good reason to, so
+        after that one it is anybody's.
+        """
+        if held:
+            self._stand_back_until = float("-inf")
+            self.not_locked()
+        else:
+            most = min(self.timings.poll_interval, LOOK_EVERY)
+            self._look_at = min(now + most, self._stand_back_until)
 
     def not_locked(self) -> None:
         """The server answered that somebody else holds the lock."""
@@ -202,6 +244,7 @@ class Candidate:
             self.phase = Phase.OFFLINE
             self._retry_at = self._backoff.next_at(now)
         elif self.phase in (Phase.PROMOTING, Phase.LEADING):
+            self._incumbent = True
             self._end_term = self._end_term or reason
 
     def demoted(self) -> None:
@@ -249,6 +292,10 @@ class Candidate:
         if self.phase is Phase.CONTENDING:
             if self._withdrawn:
                 return Step(Do.RELEASE)
+            if now < min(self._look_at, self._stand_back_until):
+                return Step(Do.REST, self._look_at - now)
+            if now < self._stand_back_until:
+                return Step(Do.LOOK)
             return Step(Do.WAIT if self._tried else Do.TRY)
         if self.phase in (Phase.PROMOTING, Phase.LEADING):
             return self._decide_holding(now, promoting)
@@ -268,6 +315,7 @@ class Candidate:
         if self._end_term is None and now >= self.trusted_until:
             silence = now - self._sent_at
             self._session = False
+            self._incumbent = True
             self._end_term = f"lease expired: no answer for {silence:.1f} s"
         if self._end_term is not None:
             # A process that was paused gets its share of time from here.

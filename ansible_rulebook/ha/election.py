@@ -275,6 +275,8 @@ class LeaderElection:
     async def _perform(self, step: Step) -> None:
         if step.do is Do.CONNECT:
             await self._connect()
+        elif step.do is Do.LOOK:
+            await self._look()
         elif step.do is Do.TRY:
             await self._try_lock()
         elif step.do is Do.WAIT:
@@ -304,7 +306,28 @@ class LeaderElection:
             return
         finally:
             opening.cancel()
-        self._candidate.connected(self._session.timings)
+        seconds = self._candidate.connected(
+            self._session.timings,
+            self._clock(),
+            self._session.life,
+            self._session.age,
+        )
+        if seconds:
+            self._log.info(
+                "Standing back, since the server was started or promoted and "
+                "its last leader may not know yet",
+                seconds=round(seconds, 1),
+            )
+
+    async def _look(self) -> None:
+        try:
+            leader = await self._open_session().holder()
+        except SessionLost as error:
+            await self._lose_session(error)
+            return
+        self._candidate.looked(self._clock(), leader is not None)
+        if leader is not None:
+            self._say_following(leader)
 
     async def _try_lock(self) -> None:
         session = self._open_session()
@@ -317,8 +340,7 @@ class LeaderElection:
             await self._lose_session(error)
             return
         self._candidate.not_locked()
-        self._say_reachable()
-        self._log.info("Following", leader=leader)
+        self._say_following(leader)
 
     async def _wait_lock(self) -> None:
         session = self._open_session()
@@ -528,6 +550,10 @@ class LeaderElection:
         self._log.warning(
             "No session with PostgreSQL, following and retrying", str(error)
         )
+
+    def _say_following(self, leader: str | None) -> None:
+        self._say_reachable()
+        self._log.info("Following", leader=leader)
 
     def _say_reachable(self) -> None:
         if self._in_outage:

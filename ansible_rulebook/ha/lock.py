@@ -26,6 +26,7 @@ from .conninfo import Conninfo
 from .errors import ServerRefused, ServerUnavailable, SessionLost
 from .lease import SHORTEST_LEASE, Timings
 from .redaction import one_line
+from .server_life import ServerLife
 
 logger = logging.getLogger(__name__)
 
@@ -233,6 +234,10 @@ class LockSession:
         self._notices: list[str] = []
         connection.add_notice_handler(self._noticed)
         self.timings = lock.timings
+        self.life: ServerLife | None = None
+        """The server's present life, if it tells."""
+        self.age = 0.0
+        """Seconds since that began."""
         self.wait_chunk = lock.timings.poll_interval
 
     # -- set-up ----------------------------------------------------------
@@ -246,6 +251,7 @@ class LockSession:
         """
         await self.check()
         await self._limit_times()
+        await self._look_at_life()
 
     async def check(self) -> None:
         """Find out whether a lock in this session can be relied on.
@@ -300,6 +306,20 @@ class LockSession:
             if name in changes:
                 limit = int(changes[name]) / 1000
                 self.timings = self.timings.shortened(limit)
+
+    async def _look_at_life(self) -> None:
+        try:
+            started, timeline, age = (await self._rows(sql.LIFE, ()))[0]
+        except psycopg.Error as error:
+            if self._connection.closed:
+                raise SessionLost(self._words(error)) from None
+            self._lock.warn_once(
+                "The server does not tell when it was started or promoted: %s",
+                one_line(str(error)),
+            )
+            return
+        self.life = ServerLife(started, timeline)
+        self.age = float(age)
 
     async def _write_settings(self, changes: dict[str, str]) -> None:
         try:

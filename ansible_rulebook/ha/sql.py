@@ -8,6 +8,15 @@ HELLO: Final = """
 SELECT pg_catalog.pg_backend_pid(), pg_catalog.pg_is_in_recovery()
 """
 
+# The lock table's life is the server's; a promotion makes another timeline.
+LIFE: Final = """
+SELECT pg_catalog.pg_postmaster_start_time()::text,
+       pg_catalog.left(pg_catalog.pg_walfile_name(
+           pg_catalog.pg_current_wal_lsn()), 8),
+       extract(epoch FROM pg_catalog.clock_timestamp()
+           - pg_catalog.pg_postmaster_start_time())::float8
+"""
+
 READ_SETTINGS: Final = """
 SELECT name, setting FROM pg_catalog.pg_settings WHERE name = ANY(%s)
 """

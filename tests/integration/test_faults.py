@@ -21,6 +21,7 @@ from elections import (
     session_of,
     until,
 )
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from rig.history import assert_one_leader, leading
 
 from ansible_rulebook.ha import lock
@@ -52,6 +53,13 @@ def block(one, seconds):
 
 def check(*contenders):
     assert_one_leader(one.record for one in contenders)
+
+
+def stopped_before_the_next(first, second):
+    spans = leading([first.record, second.record])
+    assert spans[-1].contender == "c2"
+    last = max(span.end for span in spans if span.contender == "c1")
+    assert last < spans[-1].start
 
 
 # -- processes -----------------------------------------------------------
@@ -194,10 +202,7 @@ def test_a_leader_that_is_cut_off_stops_before_the_next_one_begins(
     between.deaf()
     first.wait_role("follower", after=at)
     second.wait_role("leader", after=at)
-    spans = leading([first.record, second.record])
-    assert spans[-1].contender == "c2"
-    last = max(span.end for span in spans if span.contender == "c1")
-    assert last < spans[-1].start
+    stopped_before_the_next(first, second)
     heard = time.monotonic()
     between.hear()
     first.wait_for("Following.*leader=c2", after=heard)
@@ -295,6 +300,63 @@ def test_a_restart_of_the_server_ends_the_term_and_begins_another(
     ):
         assert time.monotonic() < deadline, "nobody leads"
         time.sleep(0.02)
+    check(first, second)
+
+
+def test_after_a_restart_the_last_leader_goes_first(
+    contender, embedded_server
+):
+    first, second = two(contender, embedded_server.dsn)
+    at = time.monotonic()
+    embedded_server.restart("immediate")
+    first.wait_for("Successfully acquired", after=at)
+    second.wait_for("Following.*leader=c1", after=at)
+    assert not any(
+        span.contender == "c2"
+        for span in leading([first.record, second.record])
+    )
+
+
+def test_a_server_that_restarts_does_not_forget_a_leader_that_is_cut_off(
+    contender, embedded_server, proxy
+):
+    between = proxy(embedded_server.dsn)
+    first, second = two(
+        contender, embedded_server.dsn, first_dsn=between.dsn, lease=6.0
+    )
+    at = time.monotonic()
+    between.deaf()
+    embedded_server.restart("immediate")
+    second.wait_for("Standing back", after=at)
+    second.wait_role("leader", after=at)
+    stopped_before_the_next(first, second)
+    check(first, second)
+
+
+def test_a_promoted_standby_does_not_either(
+    contender, embedded_server, standby_of, proxy
+):
+    standby = standby_of(embedded_server)
+    between = proxy(embedded_server.dsn)
+    both = make_conninfo(
+        embedded_server.dsn,
+        host=",".join(
+            conninfo_to_dict(each.dsn)["host"]
+            for each in (embedded_server, standby)
+        ),
+        port=",".join(
+            conninfo_to_dict(each.dsn)["port"]
+            for each in (embedded_server, standby)
+        ),
+    )
+    first, second = two(contender, both, first_dsn=between.dsn, lease=6.0)
+    at = time.monotonic()
+    between.deaf()
+    embedded_server.stop("immediate")
+    standby.promote()
+    second.wait_for("Standing back", after=at)
+    second.wait_role("leader", after=at)
+    stopped_before_the_next(first, second)
     check(first, second)
 
 

@@ -8,6 +8,7 @@ from ansible_rulebook.ha.candidate import (
     FIRST_BACKOFF,
     GIVE_UP_AFTER,
     LONGEST_DEMOTION,
+    LOOK_EVERY,
     Backoff,
     Candidate,
     Do,
@@ -15,6 +16,7 @@ from ansible_rulebook.ha.candidate import (
     Step,
 )
 from ansible_rulebook.ha.lease import Timings
+from ansible_rulebook.ha.server_life import ServerLife, stand_back_for
 
 POLL = 3.0
 LEASE = 9.0  # so: trusted for 6, renewed every 3, 3 left to demote
@@ -272,6 +274,117 @@ def test_a_term_that_ends_at_once_each_time_is_not_retried_hotly():
         one.released(T0)
     assert waits[0] == 0.0
     assert waits[-1] > 0.0
+
+
+# -- another life of the server ------------------------------------------
+
+FIRST_LIFE = ServerLife("monday", "00000001")
+RESTARTED = ServerLife("tuesday", "00000001")
+PROMOTED = ServerLife("monday", "00000002")
+
+
+@pytest.mark.parametrize(
+    ("last", "present", "age", "seconds"),
+    [
+        (None, FIRST_LIFE, 1.0, 0.0),
+        (FIRST_LIFE, FIRST_LIFE, 1.0, 0.0),
+        (FIRST_LIFE, None, 1.0, 0.0),
+        (FIRST_LIFE, RESTARTED, 0.0, LEASE),
+        (FIRST_LIFE, RESTARTED, 2.0, LEASE - 2.0),
+        (FIRST_LIFE, RESTARTED, LEASE, 0.0),
+        (FIRST_LIFE, RESTARTED, 3600.0, 0.0),
+        (FIRST_LIFE, RESTARTED, -3600.0, LEASE),  # its clock was set
+        (FIRST_LIFE, PROMOTED, 3600.0, LEASE),
+    ],
+)
+def test_who_has_not_led_lets_others_go_first_for_one_lease(
+    last: ServerLife | None,
+    present: ServerLife | None,
+    age: float,
+    seconds: float,
+) -> None:
+    assert stand_back_for(last, present, age, LEASE) == seconds
+
+
+def meets(one: Candidate, life: ServerLife, age: float, now: float) -> float:
+    assert one.decide(now).do is Do.CONNECT
+    return one.connected(one.timings.shortened(3.0), now, life, age)
+
+
+def test_standing_back_is_looking_on_and_ends() -> None:
+    one = offline()
+    assert meets(one, FIRST_LIFE, 100.0, T0) == 0
+    one.session_lost(T0, "restarted")
+    # The lease that everybody was given, not what this server makes of it.
+    assert meets(one, RESTARTED, 1.0, T0) == LEASE - 1.0
+    now, end = T0, T0 + LEASE - 1.0
+    while now < end:
+        assert one.decide(now) == Step(Do.LOOK)
+        one.looked(now, held=False)
+        step = one.decide(now)
+        if now + LOOK_EVERY < end:
+            assert step == Step(Do.REST, LOOK_EVERY)
+        now = min(now + LOOK_EVERY, end)
+    assert one.decide(end) == Step(Do.TRY)
+
+
+def test_whoever_leads_in_the_new_life_ends_the_standing_back() -> None:
+    one = offline()
+    meets(one, FIRST_LIFE, 100.0, T0)
+    one.session_lost(T0, "restarted")
+    meets(one, RESTARTED, 1.0, T0)
+    assert one.decide(T0) == Step(Do.LOOK)
+    one.looked(T0, held=True)
+    assert one.decide(T0) == Step(Do.WAIT)
+
+
+def test_who_stands_back_can_lose_its_session_and_leave() -> None:
+    one = offline()
+    meets(one, FIRST_LIFE, 100.0, T0)
+    one.session_lost(T0, "restarted")
+    meets(one, RESTARTED, 1.0, T0)
+    one.looked(T0, held=False)
+    one.session_lost(T0, "gone")
+    assert one.decide(T0).do is Do.REST
+    assert meets(one, RESTARTED, 2.0, T0 + POLL) == 0
+    assert one.decide(T0 + POLL) == Step(Do.LOOK), "it still does"
+    one.withdraw()
+    assert one.decide(T0 + POLL) == Step(Do.RELEASE)
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_the_last_leader_goes_first(told: bool) -> None:
+    one = offline()
+    meets(one, FIRST_LIFE, 100.0, T0)
+    one.decide(T0)
+    one.proved(T0)
+    one.promoted()
+    at = T0 + TRUST
+    if told:
+        at = T0
+        one.session_lost(at, "restarted")
+    assert one.decide(at).do is Do.DEMOTE
+    one.demoted()
+    one.released(at)
+    assert meets(one, RESTARTED, 0.0, at) == 0
+    assert one.decide(at).do is Do.TRY
+    # Once: in the present life it has not led.
+    one.session_lost(at, "restarted again")
+    assert one.decide(at).do is Do.REST
+    assert meets(one, FIRST_LIFE, 0.0, at + POLL) == LEASE
+
+
+def test_who_stood_down_before_is_not_the_last_leader() -> None:
+    one = offline()
+    meets(one, FIRST_LIFE, 100.0, T0)
+    one.decide(T0)
+    one.proved(T0)
+    one.promoted()
+    one.step_down("asked to")
+    assert one.decide(T0).do is Do.DEMOTE
+    one.demoted()
+    one.released(T0)
+    assert meets(one, RESTARTED, 0.0, T0 + POLL) == LEASE
 
 
 # -- a wish to end -------------------------------------------------------

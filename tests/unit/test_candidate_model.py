@@ -24,6 +24,7 @@ from hypothesis.stateful import (
 
 from ansible_rulebook.ha.candidate import Candidate, Do, Phase
 from ansible_rulebook.ha.lease import Timings
+from ansible_rulebook.ha.server_life import ServerLife
 from ansible_rulebook.ha.term import Term
 
 LEASE = 9.0
@@ -31,8 +32,11 @@ TIMINGS = Timings(3.0, LEASE)
 # A third of the lease is kept for what goes wrong. A clock that is slow by
 # less than that has to be harmless.
 RATES = (0.7, 1.3)
-# Until the silent one's lease has run out, and one more try.
-LED_WITHIN = LEASE + 2 * TIMINGS.poll_interval
+# So has the difference of two clocks, where no server's is between them.
+WORST_RATIO = 1.45
+# Until the silent one's lease has run out, and one more try; those who stand
+# back do it by their own clocks.
+LED_WITHIN = LEASE / RATES[0] + 2 * TIMINGS.poll_interval
 TICK = 0.2  # seconds
 # Where each phase may lead to, besides itself.
 WAYS = {
@@ -51,6 +55,7 @@ class Session:
 
     number: int
     heard_at: float  # when it last had something to say
+    life: int = 0
     over: bool = False
 
 
@@ -63,10 +68,13 @@ class Server:
     now: float = 0.0
     sessions: list[Session] = field(default_factory=list)
     holder: Session | None = None
+    rate: float = 1.0
     numbers: count[int] = field(default_factory=count)
+    life: int = 0
+    since: float = -1e9  # when that began
 
     def open(self) -> Session:
-        session = Session(next(self.numbers), self.now)
+        session = Session(next(self.numbers), self.now, self.life)
         self.sessions.append(session)
         return session
 
@@ -91,14 +99,22 @@ class Server:
                     self.holder = None
 
     def crash(self) -> None:
-        """It ends, and its machine lives: that closes every connection.
-
-        (If the machine goes down with it and another one is the primary
-        within two thirds of a lease, nothing here would notice.)
-        """
+        """It ends, and its machine lives: that closes every connection."""
         for session in list(self.sessions):
             self.end(session)
         self.up = False
+
+    def start(self) -> None:
+        """It has no memory of any lock."""
+        self.up = True
+        self.life += 1
+        self.since = self.now
+
+    def replace(self) -> None:
+        """Its machine dies without a word, and another one is it now."""
+        self.sessions.clear()
+        self.holder = None
+        self.start()
 
     def lock(self, session: Session) -> bool:
         session.heard_at = self.now
@@ -178,7 +194,7 @@ class Worker:
         self.check_phase()
         if step.do is Do.REST:
             self.check_rest(step.seconds)
-        if step.do in (Do.CONNECT, Do.TRY, Do.WAIT, Do.RENEW):
+        if step.do in (Do.CONNECT, Do.LOOK, Do.TRY, Do.WAIT, Do.RENEW):
             limit = TIMINGS.trust_for if step.seconds is None else step.seconds
             self.request = Request(step.do, self.clock(), self.clock() + limit)
         elif step.do is Do.PROMOTE:
@@ -234,7 +250,10 @@ class Worker:
         if self.session not in self.server.sessions:
             return  # silence
         assert self.session is not None
-        if request.kind in (Do.TRY, Do.WAIT):
+        if request.kind is Do.LOOK:
+            self.session.heard_at = self.server.now
+            request.answer = self.server.holder is not None
+        elif request.kind in (Do.TRY, Do.WAIT):
             request.answer = self.server.lock(self.session)
         else:
             self.session.heard_at = self.server.now
@@ -250,7 +269,14 @@ class Worker:
         if request.kind is Do.CONNECT:
             assert isinstance(request.answer, Session)
             self.session = request.answer
-            self.candidate.connected(TIMINGS.shortened(self.server.lease))
+            self.candidate.connected(
+                TIMINGS.shortened(self.server.lease),
+                self.clock(),
+                ServerLife(str(self.server.life), ""),
+                (self.server.now - self.server.since) * self.server.rate,
+            )
+        elif request.kind is Do.LOOK:
+            self.candidate.looked(self.clock(), bool(request.answer))
         elif request.kind in (Do.TRY, Do.WAIT):
             if request.answer:
                 now = self.clock()
@@ -283,6 +309,11 @@ class Worker:
         return self.candidate.phase in (Phase.PROMOTING, Phase.LEADING)
 
 
+def _ratio(clocks: list[tuple[float, float]]) -> float:
+    rates = [rate for _, rate in clocks]
+    return max(rates) / min(rates)
+
+
 class Elections(RuleBasedStateMachine):
     @initialize(
         clocks=st.lists(
@@ -292,7 +323,7 @@ class Elections(RuleBasedStateMachine):
             ),
             min_size=2,
             max_size=3,
-        ),
+        ).filter(lambda clocks: _ratio(clocks) < WORST_RATIO),
         lease=st.sampled_from([LEASE, LEASE, 6.0, 4.5]),
     )
     def start(self, clocks: list[tuple[float, float]], lease: float) -> None:
@@ -306,11 +337,19 @@ class Elections(RuleBasedStateMachine):
         return self.workers[who % len(self.workers)]
 
     def replace(self, who: int) -> None:
-        """Another process takes its place, on the same machine."""
+        """Another process takes its place, on the same machine.
+
+        (One that is up within a lease after the server was replaced would
+        not know that there was another one before. Here it does.)
+        """
         old = self.worker(who)
+        known = None
+        if self.server.now < self.server.since + 2 * LEASE:
+            known = ServerLife("another", "")
         if old.session is not None:
             self.server.end(old.session)
         new = Worker(self.server, old.offset, old.rate)
+        new.candidate._life = known
         self.workers[who % len(self.workers)] = new
 
     # Most that happens must be good, or there would never be a leader whom
@@ -441,7 +480,20 @@ class Elections(RuleBasedStateMachine):
             for who in range(len(self.workers)):
                 self.runs_well(who)
             self.time_passes(TICK)
-        self.server.up = True
+        self.server.start()
+
+    @rule(seconds=st.floats(0.0, LEASE))
+    def server_is_replaced(self, seconds: float) -> None:
+        """And one worker finds the new one before the leader does."""
+        self.server.replace()
+        self.time_passes(seconds)
+
+    @rule(who=who, seconds=st.floats(0.0, LEASE))
+    def server_is_replaced_and_found(self, who: int, seconds: float) -> None:
+        self.all_goes_well(LEASE)
+        self.server.replace()
+        self.time_passes(seconds)
+        self.one_goes_well(who, 8)
 
     @rule(who=who)
     def withdraws(self, who: int) -> None:
@@ -484,8 +536,10 @@ class Elections(RuleBasedStateMachine):
         assert len(leaders) <= 1
         for leader in leaders:
             # Whoever is trusted: the server must not have freed its lock,
-            # even if nobody has asked for it since.
-            assert self.server.holder is leader.session
+            # even if nobody has asked for it since. One that is dead has.
+            assert leader.session is not None
+            if leader.session.life == self.server.life:
+                assert self.server.holder is leader.session
 
     @invariant()
     def a_term_in_doubt_is_not_announced_again(self) -> None:

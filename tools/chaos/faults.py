@@ -43,6 +43,7 @@ class Faults:
             "full": self._full,
             "promote": self._promote,
             "cut-off": self._cut_off,
+            "cut-off-and-crash": self._cut_off_and_crash,
             "one-way": self._one_way,
             "slow": self._slow,
             "block": self._block,
@@ -199,6 +200,18 @@ class Faults:
         self._begin(fault, victim)
         for proxy in victim.proxies:
             proxy.deaf()
+        self._cluster.rest(fault.seconds)
+        for proxy in victim.proxies:
+            proxy.hear()
+
+    def _cut_off_and_crash(self, fault: Fault) -> None:
+        victim = self._victim(fault)
+        self._begin(fault, victim)
+        for proxy in victim.proxies:
+            proxy.deaf()
+        with self._outage():
+            self._servers.stop("immediate")
+            self._servers.start()
         self._cluster.rest(fault.seconds)
         for proxy in victim.proxies:
             proxy.hear()

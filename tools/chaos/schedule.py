@@ -60,6 +60,9 @@ KINDS: dict[str, Kind] = {
         "standby promoted", 2, modes=("fast", "immediate"), on_server=True
     ),
     "cut-off": Kind("network dropped without a reset", 2, 0.2, 2.2),
+    "cut-off-and-crash": Kind(
+        "server crashed while a worker was cut off", 1, 0.4, 1.6
+    ),
     "one-way": Kind(
         "network dropped in one direction",
         1,
@@ -74,7 +77,7 @@ KINDS: dict[str, Kind] = {
     ),
 }
 NEEDS_STANDBY = frozenset({"promote"})
-NEEDS_PROXIES = frozenset({"cut-off", "one-way", "slow"})
+NEEDS_PROXIES = frozenset({"cut-off", "cut-off-and-crash", "one-way", "slow"})
 # In these the server takes the lock away, and its word to who had it has a
 # way of its own: who gets the lock next may hear of that before.
 TAKEN_AWAY = frozenset(
@@ -86,6 +89,7 @@ TAKEN_AWAY = frozenset(
         "full",
         "promote",
         "block-and-end",
+        "cut-off-and-crash",
     }
 )
 
