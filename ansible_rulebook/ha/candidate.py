@@ -23,7 +23,7 @@ from typing import Callable
 from .lease import Timings
 from .server_life import ServerLife, stand_back_for
 
-LOOK_EVERY = 0.5  # seconds, at most, while others go first
+LOOK_EVERY = 0.1  # seconds, at most, while others go first
 FIRST_BACKOFF = 0.1  # seconds, upper bound of the second try's delay
 LONGEST_DEMOTION = 60.0  # seconds, while the lock is still held
 GIVE_UP_AFTER = 3  # promotions that failed in a row

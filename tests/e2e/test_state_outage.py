@@ -306,6 +306,8 @@ def test_a_timed_match_that_could_not_be_stored_is_made_up_for(
     stage.post("after", "silence")
     # Nobody asks the engine for anything: it has to be noticed.
     lost_at = leader.wait_lost(PATIENCE).at
+    # As often as it takes: it is no reason to end.
+    leader.wait_for("Promotion failed", PATIENCE, count=4)
     server.query(GRANT, dsn=stage.dsn)
     leader.wait_leads(PATIENCE, after=lost_at)
     leader.wait_for("^once after silence$", PATIENCE)

@@ -317,14 +317,13 @@ def test_standing_back_is_looking_on_and_ends() -> None:
     one.session_lost(T0, "restarted")
     # The lease that everybody was given, not what this server makes of it.
     assert meets(one, RESTARTED, 1.0, T0) == LEASE - 1.0
-    now, end = T0, T0 + LEASE - 1.0
-    while now < end:
+    end = T0 + LEASE - 1.0
+    for now in (T0, T0 + 1.0, end - LOOK_EVERY / 2):
         assert one.decide(now) == Step(Do.LOOK)
         one.looked(now, held=False)
         step = one.decide(now)
-        if now + LOOK_EVERY < end:
-            assert step == Step(Do.REST, LOOK_EVERY)
-        now = min(now + LOOK_EVERY, end)
+        assert step.do is Do.REST
+        assert step.seconds == pytest.approx(min(LOOK_EVERY, end - now))
     assert one.decide(end) == Step(Do.TRY)
 
 
