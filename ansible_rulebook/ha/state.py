@@ -23,6 +23,7 @@ import threading
 import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, Callable, Deque, Mapping, TypeVar
 
 from .conninfo import Conninfo
@@ -39,6 +40,7 @@ from .lease import Timings
 from .lock import lock_key
 from .log import WorkerLog
 from .options import HaOptions
+from .practice import ROUNDS, practise
 from .progress import Progress, Records
 from .session_clock import without_clock
 from .state_database import Claim, StateDatabase
@@ -205,6 +207,24 @@ class StateStore:
 
     def _patience(self) -> float:
         return min(self._timings.demote_within / 3, LONGEST_JDBC_CONNECT)
+
+    async def practise(self, rulesets: Mapping[str, str]) -> None:
+        """Have Java do once what a promotion will wait for.
+
+        :param rulesets: their definitions by their names.
+        """
+        texts = [without_clock(text) for text in rulesets.values()]
+        # In a thread of its own: it must not hold up a promotion.
+        threading.Thread(
+            target=practise, args=(texts,), name="ha-practice", daemon=True
+        ).start()
+        if self._drools is not None and self._drools.is_initialised:
+            for _ in range(ROUNDS):
+                for name in rulesets:
+                    with suppress(RuntimeError):
+                        await self._in(
+                            self._engine_thread, self._drools.checksum, name
+                        )
 
     # -- terms -----------------------------------------------------------
 

@@ -1,9 +1,10 @@
 """From ``kill -9`` of the leader to the first action that is recovered.
 
-A leader holds partial matches, events that wait for another one, and a match
-whose action has not run. It is killed, and the time stops when the follower,
-which has been up for a while, runs that action. Once per number of retained
-events, since what has to be read and replayed grows with it.
+A leader has processed an event, holds partial matches, events that wait for
+another one, and a match whose action has not run. It is killed, and the time
+stops when the follower, which has been up for a while, runs that action. Once
+per number of retained events, since what has to be read and replayed grows
+with it.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ import os
 
 async def main(queue, args):
     if not os.path.exists(args["filled"]):
+        await queue.put({"seen": True})
         for number in range(args["events"]):
             await queue.put({"i": number})
         open(args["filled"], "w").close()
@@ -45,6 +47,10 @@ RULEBOOK = """
         filled: {filled}
         events: {events}
   rules:
+    - name: seen
+      condition: event.seen is defined
+      action:
+        none:
     - name: half
       condition:
         all:
@@ -67,6 +73,9 @@ VALUES (gen_random_uuid(), %s, 'recovery', 'pending', %s, 0)
 """
 WRITER = "SELECT writer FROM eda_ha_term WHERE ha_uuid = %s"
 STORED = "SELECT count(*) FROM drools_ansible_event_record WHERE ha_uuid = %s"
+SESSIONS = (
+    "SELECT count(*) FROM drools_ansible_session_state WHERE ha_uuid = %s"
+)
 
 
 class Scene:
@@ -101,8 +110,9 @@ class Scene:
         with psycopg.connect(self.dsn, autocommit=True) as connection:
             while True:
                 row = connection.execute(STORED, (self.ha_uuid,)).fetchone()
-                assert row is not None
-                if row[0] >= events:
+                seen = connection.execute(SESSIONS, (self.ha_uuid,)).fetchone()
+                assert row is not None and seen is not None
+                if row[0] >= events and seen[0]:
                     return
                 if time.monotonic() > deadline:
                     raise TimeoutError(f"{row[0]} of {events} events stored")
