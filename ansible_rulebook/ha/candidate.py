@@ -21,9 +21,10 @@ from dataclasses import dataclass
 from typing import Callable
 
 from .lease import Timings
-from .server_life import ServerLife, stand_back_for
+from .server_life import KnownLives, ServerLife
 
-LOOK_EVERY = 0.1  # seconds, at most, while others go first
+FIRST_LOOK = 0.1  # seconds after which who stands back looks again
+LAST_LOOK = 1.0  # seconds, the longest such pause
 FIRST_BACKOFF = 0.1  # seconds, upper bound of the second try's delay
 LONGEST_DEMOTION = 60.0  # seconds, while the lock is still held
 GIVE_UP_AFTER = 3  # promotions that failed in a row
@@ -123,10 +124,11 @@ class Candidate:
         self._withdrawn = False
         self._end_term: str | None = None  # why it has to end
         self._session = False
-        self._life: ServerLife | None = None
-        self._incumbent = False  # led when the last session ended
+        self._lives = KnownLives()
+        self._held_until = float("-inf")  # nobody else can lead before
         self._stand_back_until = float("-inf")
         self._look_at = float("-inf")
+        self._looks = 0
         self._tried = False
         self._sent_at = float("-inf")  # the last renewal that succeeded
         self._demote_by = float("inf")
@@ -172,17 +174,13 @@ class Candidate:
         self.phase = Phase.CONTENDING
         self._session = True
         self._tried = False
-        seconds = stand_back_for(
-            self._life, life, age, self._wanted.lease_duration
+        if life is None:
+            return 0.0
+        self._stand_back_until = self._lives.meet(
+            life, age, now, self._wanted.lease_duration, self._held_until
         )
-        if self._incumbent:
-            seconds = 0.0  # it knows that the last leader has stopped
-        self._incumbent = False
-        self._life = life or self._life
-        if seconds:
-            self._stand_back_until = now + seconds
-            self._look_at = now
-        return seconds
+        self._look_at, self._looks = now, 0
+        return max(0.0, self._stand_back_until - now)
 
     def unreachable(self, now: float) -> None:
         """No session could be opened."""
@@ -196,13 +194,18 @@ class Candidate:
         """
         if held:
             self._stand_back_until = float("-inf")
-            self.not_locked()
-        else:
-            most = min(self.timings.poll_interval, LOOK_EVERY)
-            self._look_at = min(now + most, self._stand_back_until)
+            self.not_locked(now)
+            return
+        self._lives.heard(now)
+        pause = FIRST_LOOK * 2.0 ** min(self._looks, 30)
+        pause = min(pause, LAST_LOOK, self.timings.poll_interval)
+        self._looks += 1
+        self._look_at = min(now + pause, self._stand_back_until)
 
-    def not_locked(self) -> None:
+    def not_locked(self, now: float) -> None:
         """The server answered that somebody else holds the lock."""
+        self._lives.heard(now)
+        self._held_until = float("-inf")
         if self._tried:
             # A session that ends after its first answer is no recovery.
             self._backoff.reset()
@@ -211,6 +214,8 @@ class Candidate:
     def proved(self, sent_at: float) -> None:
         """The server confirmed the lock to a question sent at ``sent_at``."""
         self._sent_at = sent_at
+        self._lives.heard(sent_at)
+        self._held_until = sent_at + self._wanted.lease_duration
         if self.phase is not Phase.CONTENDING:
             self._backoff.reset()
             if self.phase is Phase.DEMOTING:
@@ -244,7 +249,6 @@ class Candidate:
             self.phase = Phase.OFFLINE
             self._retry_at = self._backoff.next_at(now)
         elif self.phase in (Phase.PROMOTING, Phase.LEADING):
-            self._incumbent = True
             self._end_term = self._end_term or reason
 
     def demoted(self) -> None:
@@ -257,6 +261,7 @@ class Candidate:
         self._session = False
         self.phase = Phase.OFFLINE
         if planned:
+            self._held_until = float("-inf")
             self._retry_at = now + self.timings.poll_interval
         else:
             self._retry_at = self._backoff.next_at(now)
@@ -315,7 +320,6 @@ class Candidate:
         if self._end_term is None and now >= self.trusted_until:
             silence = now - self._sent_at
             self._session = False
-            self._incumbent = True
             self._end_term = f"lease expired: no answer for {silence:.1f} s"
         if self._end_term is not None:
             # A process that was paused gets its share of time from here.

@@ -339,7 +339,7 @@ class LeaderElection:
         except SessionLost as error:
             await self._lose_session(error)
             return
-        self._candidate.not_locked()
+        self._candidate.not_locked(self._clock())
         self._say_following(leader)
 
     async def _wait_lock(self) -> None:
@@ -359,7 +359,7 @@ class LeaderElection:
         if acquired:
             await self._prove(None)
         else:
-            self._candidate.not_locked()
+            self._candidate.not_locked(self._clock())
 
     async def _prove(self, timeout: float | None) -> None:
         session = self._open_session()

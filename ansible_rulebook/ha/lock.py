@@ -308,18 +308,24 @@ class LockSession:
                 self.timings = self.timings.shortened(limit)
 
     async def _look_at_life(self) -> None:
+        began = await self._told(sql.LIFE, "when it was started")
+        if began is None:
+            return
+        lineage = await self._told(sql.LINEAGE, "whether it was promoted")
+        self.life = ServerLife(began[0], lineage[0] if lineage else "")
+        self.age = float(began[1])
+
+    async def _told(self, question: str, what: str) -> Any:
+        """A row, or None if the server does not let us ask that."""
         try:
-            started, timeline, age = (await self._rows(sql.LIFE, ()))[0]
+            return (await self._rows(question, ()))[0]
         except psycopg.Error as error:
             if self._connection.closed:
                 raise SessionLost(self._words(error)) from None
             self._lock.warn_once(
-                "The server does not tell when it was started or promoted: %s",
-                one_line(str(error)),
+                f"The server does not tell {what}: %s", one_line(str(error))
             )
-            return
-        self.life = ServerLife(started, timeline)
-        self.age = float(age)
+        return None
 
     async def _write_settings(self, changes: dict[str, str]) -> None:
         try:

@@ -8,13 +8,21 @@ HELLO: Final = """
 SELECT pg_catalog.pg_backend_pid(), pg_catalog.pg_is_in_recovery()
 """
 
-# The lock table's life is the server's; a promotion makes another timeline.
+# The table of locks is emptied by a start, and by a crash of any process of
+# the server; that resets its statistics, too.
 LIFE: Final = """
-SELECT pg_catalog.pg_postmaster_start_time()::text,
-       pg_catalog.left(pg_catalog.pg_walfile_name(
-           pg_catalog.pg_current_wal_lsn()), 8),
-       extract(epoch FROM pg_catalog.clock_timestamp()
-           - pg_catalog.pg_postmaster_start_time())::float8
+SELECT began::text,
+       extract(epoch FROM pg_catalog.clock_timestamp() - began)::float8
+  FROM greatest(pg_catalog.pg_postmaster_start_time(),
+                pg_catalog.pg_stat_get_bgwriter_stat_reset_time()) AS began
+"""
+
+# A promotion makes another timeline.
+LINEAGE: Final = """
+SELECT pg_catalog.concat(
+    (SELECT system_identifier FROM pg_catalog.pg_control_system()), '/',
+    pg_catalog.left(pg_catalog.pg_walfile_name(
+        pg_catalog.pg_current_wal_lsn()), 8))
 """
 
 READ_SETTINGS: Final = """

@@ -6,9 +6,10 @@ import pytest
 
 from ansible_rulebook.ha.candidate import (
     FIRST_BACKOFF,
+    FIRST_LOOK,
     GIVE_UP_AFTER,
+    LAST_LOOK,
     LONGEST_DEMOTION,
-    LOOK_EVERY,
     Backoff,
     Candidate,
     Do,
@@ -16,7 +17,7 @@ from ansible_rulebook.ha.candidate import (
     Step,
 )
 from ansible_rulebook.ha.lease import Timings
-from ansible_rulebook.ha.server_life import ServerLife, stand_back_for
+from ansible_rulebook.ha.server_life import KnownLives, ServerLife
 
 POLL = 3.0
 LEASE = 9.0  # so: trusted for 6, renewed every 3, 3 left to demote
@@ -81,9 +82,9 @@ def test_the_way_from_offline_to_leading_and_back():
     one.connected(one.timings)
     assert repr(one) == "<Candidate contending>"
     assert one.decide(T0) == Step(Do.TRY)
-    one.not_locked()
+    one.not_locked(T0)
     assert one.decide(T0) == Step(Do.WAIT)
-    one.not_locked()
+    one.not_locked(T0)
     assert one.decide(T0 + 100) == Step(Do.WAIT)
     one.proved(T0 + 101)
     assert repr(one) == "<Candidate promoting>"
@@ -211,7 +212,7 @@ def test_after_a_lost_session_the_next_one_is_opened_at_once():
 
 def test_a_contender_that_lost_its_session_reconnects_at_once():
     one = contending()
-    one.not_locked()
+    one.not_locked(T0)
     one.session_lost(T0, "gone")
     assert one.phase is Phase.OFFLINE
     assert one.decide(T0) == Step(Do.CONNECT)
@@ -253,7 +254,7 @@ def test_a_session_that_ends_after_its_first_answer_is_not_reopened_hotly():
             step = one.decide(now)
         assert step.do is Do.CONNECT
         one.connected(one.timings)
-        one.not_locked()
+        one.not_locked(T0)
         one.session_lost(T0, "language plpgsql is not trusted here")
     assert len(waits) == 4  # the first retry is immediate
     assert waits == sorted(waits)
@@ -278,32 +279,71 @@ def test_a_term_that_ends_at_once_each_time_is_not_retried_hotly():
 
 # -- another life of the server ------------------------------------------
 
-FIRST_LIFE = ServerLife("monday", "00000001")
-RESTARTED = ServerLife("tuesday", "00000001")
-PROMOTED = ServerLife("monday", "00000002")
+FIRST = ServerLife("monday", "a/1")
+RESTARTED = ServerLife("tuesday", "a/1")
+PROMOTED = ServerLife("monday", "a/2")
+NOT_TOLD = ServerLife("tuesday", "")
+NEVER = float("-inf")
 
 
 @pytest.mark.parametrize(
-    ("last", "present", "age", "seconds"),
+    ("life", "age", "seconds"),
     [
-        (None, FIRST_LIFE, 1.0, 0.0),
-        (FIRST_LIFE, FIRST_LIFE, 1.0, 0.0),
-        (FIRST_LIFE, None, 1.0, 0.0),
-        (FIRST_LIFE, RESTARTED, 0.0, LEASE),
-        (FIRST_LIFE, RESTARTED, 2.0, LEASE - 2.0),
-        (FIRST_LIFE, RESTARTED, LEASE, 0.0),
-        (FIRST_LIFE, RESTARTED, 3600.0, 0.0),
-        (FIRST_LIFE, RESTARTED, -3600.0, LEASE),  # its clock was set
-        (FIRST_LIFE, PROMOTED, 3600.0, LEASE),
+        (FIRST, 1.0, 0.0),
+        (RESTARTED, 0.0, LEASE),
+        (RESTARTED, 2.0, LEASE - 2.0),
+        (RESTARTED, LEASE, 0.0),
+        (RESTARTED, -3600.0, LEASE),  # its clock was set back
+        (RESTARTED, 3600.0, 0.0),
+        (PROMOTED, 3600.0, LEASE),
+        (NOT_TOLD, 3600.0, LEASE),
     ],
 )
-def test_who_has_not_led_lets_others_go_first_for_one_lease(
-    last: ServerLife | None,
-    present: ServerLife | None,
-    age: float,
-    seconds: float,
+def test_who_did_not_lead_leaves_the_lock_to_others_for_one_lease(
+    life: ServerLife, age: float, seconds: float
 ) -> None:
-    assert stand_back_for(last, present, age, LEASE) == seconds
+    lives = KnownLives()
+    assert lives.meet(FIRST, 3600.0, T0, LEASE, NEVER) == NEVER
+    later = T0 + 2 * LEASE  # it has not been heard of for as long
+    until = lives.meet(life, age, later, LEASE, NEVER)
+    assert until == (later + seconds if seconds else NEVER)
+
+
+def test_a_server_is_not_older_than_what_was_heard_of_the_last_one() -> None:
+    lives = KnownLives()
+    lives.meet(FIRST, 3600.0, T0, LEASE, NEVER)
+    lives.heard(T0 + 5.0)
+    # Its clock has been set ahead by an hour.
+    until = lives.meet(RESTARTED, 3602.0, T0 + 6.0, LEASE, NEVER)
+    assert until == T0 + 5.0 + LEASE
+
+
+@pytest.mark.parametrize(("age", "seconds"), [(2.0, LEASE - 2.0), (60.0, 0.0)])
+def test_a_new_worker_beside_a_new_server_does_not_know_of_another(
+    age: float, seconds: float
+) -> None:
+    until = KnownLives().meet(FIRST, age, T0, LEASE, NEVER)
+    assert until == (T0 + seconds if seconds else NEVER)
+
+
+def test_a_life_that_was_met_before_does_not_begin_again() -> None:
+    lives = KnownLives()
+    lives.meet(FIRST, 3600.0, T0, LEASE, NEVER)
+    until = lives.meet(PROMOTED, 3600.0, T0 + 1, LEASE, NEVER)
+    assert lives.meet(FIRST, 3600.0, T0 + 2, LEASE, NEVER) == NEVER
+    assert lives.meet(PROMOTED, 3600.0, T0 + 3, LEASE, NEVER) == until
+
+
+@pytest.mark.parametrize(("since", "leads"), [(1.0, True), (-1.0, False)])
+def test_only_the_last_leader_knows_that_there_was_no_other(
+    since: float, leads: bool
+) -> None:
+    lives = KnownLives()
+    lives.meet(FIRST, 3600.0, T0, LEASE, NEVER)
+    now = T0 + LEASE + 1.0
+    # Until then nobody else can have had the lock.
+    until = lives.meet(RESTARTED, 1.0, now, LEASE, now - 1.0 + since)
+    assert (until == NEVER) is leads
 
 
 def meets(one: Candidate, life: ServerLife, age: float, now: float) -> float:
@@ -313,25 +353,29 @@ def meets(one: Candidate, life: ServerLife, age: float, now: float) -> float:
 
 def test_standing_back_is_looking_on_and_ends() -> None:
     one = offline()
-    assert meets(one, FIRST_LIFE, 100.0, T0) == 0
+    assert meets(one, FIRST, 100.0, T0) == 0
     one.session_lost(T0, "restarted")
     # The lease that everybody was given, not what this server makes of it.
-    assert meets(one, RESTARTED, 1.0, T0) == LEASE - 1.0
-    end = T0 + LEASE - 1.0
-    for now in (T0, T0 + 1.0, end - LOOK_EVERY / 2):
-        assert one.decide(now) == Step(Do.LOOK)
+    assert meets(one, RESTARTED, 0.0, T0) == LEASE
+    now, end, pauses = T0, T0 + LEASE, []
+    while one.decide(now) == Step(Do.LOOK):
         one.looked(now, held=False)
         step = one.decide(now)
         assert step.do is Do.REST
-        assert step.seconds == pytest.approx(min(LOOK_EVERY, end - now))
-    assert one.decide(end) == Step(Do.TRY)
+        assert step.seconds is not None
+        pauses.append(step.seconds)
+        now += step.seconds
+    assert now == pytest.approx(end)
+    assert one.decide(now + 1e-6) == Step(Do.TRY)
+    assert pauses[0] == pytest.approx(FIRST_LOOK)
+    assert max(pauses) == pytest.approx(LAST_LOOK)
 
 
 def test_whoever_leads_in_the_new_life_ends_the_standing_back() -> None:
     one = offline()
-    meets(one, FIRST_LIFE, 100.0, T0)
+    meets(one, FIRST, 100.0, T0)
     one.session_lost(T0, "restarted")
-    meets(one, RESTARTED, 1.0, T0)
+    meets(one, RESTARTED, 0.0, T0)
     assert one.decide(T0) == Step(Do.LOOK)
     one.looked(T0, held=True)
     assert one.decide(T0) == Step(Do.WAIT)
@@ -339,50 +383,73 @@ def test_whoever_leads_in_the_new_life_ends_the_standing_back() -> None:
 
 def test_who_stands_back_can_lose_its_session_and_leave() -> None:
     one = offline()
-    meets(one, FIRST_LIFE, 100.0, T0)
+    meets(one, FIRST, 100.0, T0)
     one.session_lost(T0, "restarted")
-    meets(one, RESTARTED, 1.0, T0)
+    meets(one, RESTARTED, 0.0, T0)
     one.looked(T0, held=False)
     one.session_lost(T0, "gone")
     assert one.decide(T0).do is Do.REST
-    assert meets(one, RESTARTED, 2.0, T0 + POLL) == 0
+    assert meets(one, RESTARTED, POLL, T0 + POLL) == LEASE - POLL
     assert one.decide(T0 + POLL) == Step(Do.LOOK), "it still does"
     one.withdraw()
     assert one.decide(T0 + POLL) == Step(Do.RELEASE)
 
 
-@pytest.mark.parametrize("told", [True, False])
-def test_the_last_leader_goes_first(told: bool) -> None:
-    one = offline()
-    meets(one, FIRST_LIFE, 100.0, T0)
+def led_in_its_first_life(one: Candidate) -> None:
+    meets(one, FIRST, 100.0, T0)
     one.decide(T0)
     one.proved(T0)
     one.promoted()
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_the_last_leader_goes_first(told: bool) -> None:
+    one = offline()
+    led_in_its_first_life(one)
     at = T0 + TRUST
     if told:
         at = T0
         one.session_lost(at, "restarted")
     assert one.decide(at).do is Do.DEMOTE
     one.demoted()
+    one.session_lost(at, "if it was not before")
     one.released(at)
     assert meets(one, RESTARTED, 0.0, at) == 0
     assert one.decide(at).do is Do.TRY
-    # Once: in the present life it has not led.
-    one.session_lost(at, "restarted again")
-    assert one.decide(at).do is Do.REST
-    assert meets(one, FIRST_LIFE, 0.0, at + POLL) == LEASE
+
+
+def test_it_does_not_where_another_one_can_have_led_meanwhile() -> None:
+    one = offline()
+    led_in_its_first_life(one)
+    assert one.decide(T0 + TRUST).do is Do.DEMOTE
+    one.demoted()
+    one.session_lost(T0 + TRUST, "cut off")
+    one.released(T0 + TRUST)
+    later = T0 + LEASE + 5.0
+    assert meets(one, RESTARTED, 1.0, later) == LEASE - 1.0
 
 
 def test_who_stood_down_before_is_not_the_last_leader() -> None:
     one = offline()
-    meets(one, FIRST_LIFE, 100.0, T0)
-    one.decide(T0)
-    one.proved(T0)
-    one.promoted()
+    led_in_its_first_life(one)
     one.step_down("asked to")
     assert one.decide(T0).do is Do.DEMOTE
     one.demoted()
     one.released(T0)
+    assert meets(one, RESTARTED, 0.0, T0 + POLL) == LEASE
+
+
+def test_who_follows_again_is_not_the_last_leader() -> None:
+    one = offline()
+    led_in_its_first_life(one)
+    one.session_lost(T0, "ended")
+    assert one.decide(T0).do is Do.DEMOTE
+    one.demoted()
+    one.released(T0)
+    meets(one, FIRST, 100.0, T0)
+    one.not_locked(T0)
+    one.session_lost(T0, "restarted")
+    assert one.decide(T0).do is Do.REST
     assert meets(one, RESTARTED, 0.0, T0 + POLL) == LEASE
 
 
@@ -437,7 +504,7 @@ def test_stop_while_offline_connects_no_more():
 def test_stop_while_contending_leaves_without_the_lock(tried):
     one = contending()
     if tried:
-        one.not_locked()
+        one.not_locked(T0)
     one.stop()
     assert one.decide(T0) == Step(Do.RELEASE)
     one.released(T0)
@@ -684,7 +751,7 @@ def test_a_session_that_lasts_ends_the_outage():
         one.unreachable(T0)
     assert one.decide(T0 + POLL).do is Do.CONNECT
     one.connected(one.timings)
-    one.not_locked()  # to the try
-    one.not_locked()  # to the wait
+    one.not_locked(T0)  # to the try
+    one.not_locked(T0)  # to the wait
     one.session_lost(T0 + 60, "gone")
     assert one.decide(T0 + 60) == Step(Do.CONNECT)

@@ -68,7 +68,8 @@ class Server:
     now: float = 0.0
     sessions: list[Session] = field(default_factory=list)
     holder: Session | None = None
-    rate: float = 1.0
+    lineage: int = 0  # of its data
+    age_error: float = 0.0  # seconds that its clock was set by
     numbers: count[int] = field(default_factory=count)
     life: int = 0
     since: float = -1e9  # when that began
@@ -110,11 +111,15 @@ class Server:
         self.life += 1
         self.since = self.now
 
-    def replace(self) -> None:
+    def replace(self, by_standby: bool, age_error: float = 0.0) -> None:
         """Its machine dies without a word, and another one is it now."""
         self.sessions.clear()
         self.holder = None
         self.start()
+        self.age_error = age_error
+        if by_standby:
+            self.lineage += 1
+            self.since = -1e9
 
     def lock(self, session: Session) -> bool:
         session.heard_at = self.now
@@ -272,8 +277,8 @@ class Worker:
             self.candidate.connected(
                 TIMINGS.shortened(self.server.lease),
                 self.clock(),
-                ServerLife(str(self.server.life), ""),
-                (self.server.now - self.server.since) * self.server.rate,
+                ServerLife(str(self.server.life), str(self.server.lineage)),
+                self.server.now - self.server.since + self.server.age_error,
             )
         elif request.kind is Do.LOOK:
             self.candidate.looked(self.clock(), bool(request.answer))
@@ -282,7 +287,7 @@ class Worker:
                 now = self.clock()
                 self.request = Request(Do.RENEW, now, now + TIMINGS.trust_for)
             else:
-                self.candidate.not_locked()
+                self.candidate.not_locked(self.clock())
         elif request.answer:
             self.candidate.proved(request.sent_at)
             if self.term is not None:
@@ -339,17 +344,18 @@ class Elections(RuleBasedStateMachine):
     def replace(self, who: int) -> None:
         """Another process takes its place, on the same machine.
 
-        (One that is up within a lease after the server was replaced would
-        not know that there was another one before. Here it does.)
+        (One that is up within a lease after a standby was promoted, or the
+        server's clock was set, would not know that. Here it has met another
+        life of it.)
         """
         old = self.worker(who)
-        known = None
-        if self.server.now < self.server.since + 2 * LEASE:
-            known = ServerLife("another", "")
         if old.session is not None:
             self.server.end(old.session)
         new = Worker(self.server, old.offset, old.rate)
-        new.candidate._life = known
+        new.candidate.connected(
+            TIMINGS, new.clock(), ServerLife("before", "another"), LEASE * 9
+        )
+        new.candidate.session_lost(new.clock(), "that was before")
         self.workers[who % len(self.workers)] = new
 
     # Most that happens must be good, or there would never be a leader whom
@@ -482,18 +488,49 @@ class Elections(RuleBasedStateMachine):
             self.time_passes(TICK)
         self.server.start()
 
-    @rule(seconds=st.floats(0.0, LEASE))
-    def server_is_replaced(self, seconds: float) -> None:
-        """And one worker finds the new one before the leader does."""
-        self.server.replace()
+    how = st.tuples(
+        st.booleans(), st.sampled_from([0.0, 0.0, -3600.0, 3600.0])
+    )
+
+    @rule(seconds=st.floats(0.0, LEASE), how=how)
+    def server_is_replaced(
+        self, seconds: float, how: tuple[bool, float]
+    ) -> None:
+        self.replaces_server(how)
         self.time_passes(seconds)
 
-    @rule(who=who, seconds=st.floats(0.0, LEASE))
-    def server_is_replaced_and_found(self, who: int, seconds: float) -> None:
+    @rule(who=who, seconds=st.floats(0.0, LEASE), how=how)
+    def server_is_replaced_and_found(
+        self, who: int, seconds: float, how: tuple[bool, float]
+    ) -> None:
+        """One worker finds the new one before the leader does."""
         self.all_goes_well(LEASE)
-        self.server.replace()
+        self.replaces_server(how)
         self.time_passes(seconds)
         self.one_goes_well(who, 8)
+
+    @rule(who=who, seconds=st.floats(0.0, 2.0), how=how)
+    def one_who_led_once_finds_another_server(
+        self, who: int, seconds: float, how: tuple[bool, float]
+    ) -> None:
+        """It was cut off, another one led, and that one does not know."""
+        self.all_goes_well(LEASE)
+        worker = self.worker(who)
+        if not worker.leads():
+            return
+        end = self.server.now + 2 * LEASE
+        while self.server.now < end:
+            for other in range(len(self.workers)):
+                if self.workers[other] is not worker:
+                    self.runs_well(other)
+            self.time_passes(TICK)
+        self.replaces_server(how)
+        self.time_passes(seconds)
+        self.one_goes_well(who, 8)
+
+    def replaces_server(self, how: tuple[bool, float]) -> None:
+        by_standby, age_error = how
+        self.server.replace(by_standby, age_error)
 
     @rule(who=who)
     def withdraws(self, who: int) -> None:
