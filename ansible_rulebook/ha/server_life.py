@@ -58,7 +58,11 @@ class KnownLives:
             given away by a server that heard no more of it.
         :returns: until when a free lock is to be left to others.
         """
-        if life not in self._until:
+        if self._last is None:
+            # There is nothing to tell it of another one before; to wait at
+            # each first start would cost more than it gives.
+            self._until[life] = float("-inf")
+        elif life not in self._until:
             began = self._began(life, age, now)
             until = began + lease_duration
             if began <= held_until or until <= now:
@@ -74,12 +78,7 @@ class KnownLives:
         """When, at the latest, this life's predecessor was heard for the last
         time by anybody."""
         last = self._last
-        if last is not None and (
-            not life.lineage or life.lineage != last.lineage
-        ):
+        if last is None or not life.lineage or life.lineage != last.lineage:
             return now  # when a standby was promoted nobody says
         # Its clock may be set when its machine starts.
-        age = max(age, 0.0)
-        if last is not None:
-            age = min(age, now - self._heard_at)
-        return now - age
+        return now - min(max(age, 0.0), now - self._heard_at)

@@ -154,8 +154,11 @@ def test_a_crash_is_seen_while_the_loop_is_blocked(contender, embedded_server):
     blocked = time.monotonic()
     block(first, 3.0)
     embedded_server.restart("immediate")
-    second.wait_role("leader", after=blocked)
-    first.wait_role("follower", after=blocked)
+    restarted = time.monotonic()
+    last = leading([first.record])[-1].end / 1e9
+    assert last < restarted
+    first.wait_role("leader", after=blocked)
+    second.wait_for("Following.*leader=c1", after=blocked)
     check(first, second)
 
 

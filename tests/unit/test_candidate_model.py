@@ -344,9 +344,8 @@ class Elections(RuleBasedStateMachine):
     def replace(self, who: int) -> None:
         """Another process takes its place, on the same machine.
 
-        (One that is up within a lease after a standby was promoted, or the
-        server's clock was set, would not know that. Here it has met another
-        life of it.)
+        (One that is up within a lease after the server was replaced would
+        not know that. Here it has met another life of it.)
         """
         old = self.worker(who)
         if old.session is not None:
@@ -475,8 +474,14 @@ class Elections(RuleBasedStateMachine):
 
     @rule(who=who, seconds=st.floats(0.001, 100.0))
     def clock_jumps_ahead(self, who: int, seconds: float) -> None:
-        """Its machine slept, or so its clock says. None ever steps back."""
-        self.worker(who).offset += seconds
+        """Its machine slept, or so its clock says. None ever steps back.
+
+        (Who waits for a time to pass has to rely on that it does.)
+        """
+        worker = self.worker(who)
+        if worker.clock() >= worker.candidate._stand_back_until:
+            worker.offset += seconds
+            worker.candidate._lives.heard(worker.clock())
 
     @rule(seconds=st.floats(0.0, LEASE))
     def server_restarts(self, seconds: float) -> None:

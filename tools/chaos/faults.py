@@ -205,6 +205,9 @@ class Faults:
             proxy.hear()
 
     def _cut_off_and_crash(self, fault: Fault) -> None:
+        # One that has just been started would not know that the server was
+        # another one before, as the docs say.
+        self._cluster.wait_calm(ready=len(self._cluster.members))
         victim = self._victim(fault)
         self._begin(fault, victim)
         for proxy in victim.proxies:

@@ -25,6 +25,7 @@ from .schedule import Fault, Plan, faults
 from .servers import Servers
 
 STATE_FLAG = "--ha-state"
+HELD = 2.0  # seconds in which a new leader takes in what was held
 SETTLE = 60.0  # seconds for all that was acknowledged to be done
 SETTLE_STATELESS = 5.0  # seconds; nothing is promised then
 LOOK_EVERY = 0.2  # seconds between two looks at what is left to do
@@ -222,7 +223,9 @@ def _settle(task: Task, cluster: Cluster, broker: Broker) -> None:
     """Wait until all that was promised is done, or too long for it."""
     state = task.settings.state
     deadline = time.monotonic() + (SETTLE if state else SETTLE_STATELESS)
-    # A window that has just been opened closes within this.
+    # What was held comes with the next leader, and opens windows.
+    cluster.wait_calm()
+    cluster.rest(HELD)
     cluster.rest(task.settings.window + 1)
     while time.monotonic() < deadline:
         dsn = cluster.servers.database_dsn
