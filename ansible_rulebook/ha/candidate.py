@@ -162,12 +162,10 @@ class Candidate:
         timings: Timings,
         now: float = 0.0,
         life: ServerLife | None = None,
-        age: float = 0.0,
     ) -> float:
         """A session is open; the server may have shortened the lease.
 
         :param life: which life of the server it belongs to, if known.
-        :param age: seconds since that began.
         :returns: seconds for which others go first.
         """
         self.timings = timings
@@ -177,7 +175,7 @@ class Candidate:
         if life is None:
             return 0.0
         self._stand_back_until = self._lives.meet(
-            life, age, now, self._wanted.lease_duration, self._held_until
+            life, now, self._wanted.lease_duration, self._held_until
         )
         self._look_at, self._looks = now, 0
         return max(0.0, self._stand_back_until - now)
@@ -194,17 +192,15 @@ class Candidate:
         """
         if held:
             self._stand_back_until = float("-inf")
-            self.not_locked(now)
+            self.not_locked()
             return
-        self._lives.heard(now)
         pause = FIRST_LOOK * 2.0 ** min(self._looks, 30)
         pause = min(pause, LAST_LOOK, self.timings.poll_interval)
         self._looks += 1
         self._look_at = min(now + pause, self._stand_back_until)
 
-    def not_locked(self, now: float) -> None:
+    def not_locked(self) -> None:
         """The server answered that somebody else holds the lock."""
-        self._lives.heard(now)
         self._held_until = float("-inf")
         if self._tried:
             # A session that ends after its first answer is no recovery.
@@ -214,7 +210,6 @@ class Candidate:
     def proved(self, sent_at: float) -> None:
         """The server confirmed the lock to a question sent at ``sent_at``."""
         self._sent_at = sent_at
-        self._lives.heard(sent_at)
         self._held_until = sent_at + self._wanted.lease_duration
         if self.phase is not Phase.CONTENDING:
             self._backoff.reset()

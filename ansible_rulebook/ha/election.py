@@ -310,7 +310,6 @@ class LeaderElection:
             self._session.timings,
             self._clock(),
             self._session.life,
-            self._session.age,
         )
         if seconds:
             self._log.info(
@@ -339,7 +338,7 @@ class LeaderElection:
         except SessionLost as error:
             await self._lose_session(error)
             return
-        self._candidate.not_locked(self._clock())
+        self._candidate.not_locked()
         self._say_following(leader)
 
     async def _wait_lock(self) -> None:
@@ -359,7 +358,7 @@ class LeaderElection:
         if acquired:
             await self._prove(None)
         else:
-            self._candidate.not_locked(self._clock())
+            self._candidate.not_locked()
 
     async def _prove(self, timeout: float | None) -> None:
         session = self._open_session()

@@ -236,8 +236,6 @@ class LockSession:
         self.timings = lock.timings
         self.life: ServerLife | None = None
         """The server's present life, if it tells."""
-        self.age = 0.0
-        """Seconds since that began."""
         self.wait_chunk = lock.timings.poll_interval
 
     # -- set-up ----------------------------------------------------------
@@ -312,13 +310,12 @@ class LockSession:
         if began is None:
             return
         lineage = await self._told(sql.LINEAGE, "whether it was promoted")
-        self.life = ServerLife(began[0], lineage[0] if lineage else "")
-        self.age = float(began[1])
+        self.life = ServerLife(began, lineage or "")
 
-    async def _told(self, question: str, what: str) -> Any:
-        """A row, or None if the server does not let us ask that."""
+    async def _told(self, question: str, what: str) -> str | None:
+        """The answer, or None if the server does not let us ask that."""
         try:
-            return (await self._rows(question, ()))[0]
+            return str((await self._rows(question, ()))[0][0])
         except psycopg.Error as error:
             if self._connection.closed:
                 raise SessionLost(self._words(error)) from None

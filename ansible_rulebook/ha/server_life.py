@@ -34,51 +34,34 @@ class KnownLives:
 
     def __init__(self) -> None:
         self._until: dict[ServerLife, float] = {}
-        self._last: ServerLife | None = None
-        self._heard_at = float("-inf")
-
-    def heard(self, now: float) -> None:
-        """The server that was met last is alive."""
-        self._heard_at = max(self._heard_at, now)
 
     def meet(
         self,
         life: ServerLife,
-        age: float,
         now: float,
         lease_duration: float,
         held_until: float,
     ) -> float:
         """A session is open.
 
-        :param age: seconds since this life began, by the server's clock.
+        When this life began is not asked for: that would be by the clock of
+        a machine that may have been started just now, too.
+
         :param now: seconds of the lease clock, as all other times.
         :param lease_duration: seconds.
         :param held_until: when the lock that this worker held can have been
             given away by a server that heard no more of it.
         :returns: until when a free lock is to be left to others.
         """
-        if self._last is None:
-            # There is nothing to tell it of another one before; to wait at
-            # each first start would cost more than it gives.
-            self._until[life] = float("-inf")
-        elif life not in self._until:
-            began = self._began(life, age, now)
-            until = began + lease_duration
-            if began <= held_until or until <= now:
-                until = float("-inf")
+        if life not in self._until:
+            # The first one is met without a wait: there is nothing to tell
+            # of another one before, and each first start would take as long.
+            is_first, is_last_leader = not self._until, now <= held_until
             if len(self._until) >= MOST:
                 self._until.clear()
-            self._until[life] = until
-        self._last = life
-        self.heard(now)
+            self._until[life] = (
+                float("-inf")
+                if is_first or is_last_leader
+                else now + lease_duration
+            )
         return self._until[life]
-
-    def _began(self, life: ServerLife, age: float, now: float) -> float:
-        """When, at the latest, this life's predecessor was heard for the last
-        time by anybody."""
-        last = self._last
-        if last is None or not life.lineage or life.lineage != last.lineage:
-            return now  # when a standby was promoted nobody says
-        # Its clock may be set when its machine starts.
-        return now - min(max(age, 0.0), now - self._heard_at)

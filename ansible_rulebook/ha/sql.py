@@ -11,10 +11,9 @@ SELECT pg_catalog.pg_backend_pid(), pg_catalog.pg_is_in_recovery()
 # The table of locks is emptied by a start, and by a crash of any process of
 # the server; that resets its statistics, too.
 LIFE: Final = """
-SELECT began::text,
-       extract(epoch FROM pg_catalog.clock_timestamp() - began)::float8
-  FROM greatest(pg_catalog.pg_postmaster_start_time(),
-                pg_catalog.pg_stat_get_bgwriter_stat_reset_time()) AS began
+SELECT pg_catalog.concat(
+    pg_catalog.pg_postmaster_start_time(), '/',
+    pg_catalog.pg_stat_get_bgwriter_stat_reset_time())
 """
 
 # A promotion makes another timeline.

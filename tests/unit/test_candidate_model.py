@@ -69,10 +69,8 @@ class Server:
     sessions: list[Session] = field(default_factory=list)
     holder: Session | None = None
     lineage: int = 0  # of its data
-    age_error: float = 0.0  # seconds that its clock was set by
     numbers: count[int] = field(default_factory=count)
     life: int = 0
-    since: float = -1e9  # when that began
 
     def open(self) -> Session:
         session = Session(next(self.numbers), self.now, self.life)
@@ -109,17 +107,13 @@ class Server:
         """It has no memory of any lock."""
         self.up = True
         self.life += 1
-        self.since = self.now
 
-    def replace(self, by_standby: bool, age_error: float = 0.0) -> None:
+    def replace(self, by_standby: bool) -> None:
         """Its machine dies without a word, and another one is it now."""
         self.sessions.clear()
         self.holder = None
         self.start()
-        self.age_error = age_error
-        if by_standby:
-            self.lineage += 1
-            self.since = -1e9
+        self.lineage += by_standby
 
     def lock(self, session: Session) -> bool:
         session.heard_at = self.now
@@ -278,7 +272,6 @@ class Worker:
                 TIMINGS.shortened(self.server.lease),
                 self.clock(),
                 ServerLife(str(self.server.life), str(self.server.lineage)),
-                self.server.now - self.server.since + self.server.age_error,
             )
         elif request.kind is Do.LOOK:
             self.candidate.looked(self.clock(), bool(request.answer))
@@ -287,7 +280,7 @@ class Worker:
                 now = self.clock()
                 self.request = Request(Do.RENEW, now, now + TIMINGS.trust_for)
             else:
-                self.candidate.not_locked(self.clock())
+                self.candidate.not_locked()
         elif request.answer:
             self.candidate.proved(request.sent_at)
             if self.term is not None:
@@ -352,7 +345,7 @@ class Elections(RuleBasedStateMachine):
             self.server.end(old.session)
         new = Worker(self.server, old.offset, old.rate)
         new.candidate.connected(
-            TIMINGS, new.clock(), ServerLife("before", "another"), LEASE * 9
+            TIMINGS, new.clock(), ServerLife("before", "another")
         )
         new.candidate.session_lost(new.clock(), "that was before")
         self.workers[who % len(self.workers)] = new
@@ -481,7 +474,6 @@ class Elections(RuleBasedStateMachine):
         worker = self.worker(who)
         if worker.clock() >= worker.candidate._stand_back_until:
             worker.offset += seconds
-            worker.candidate._lives.heard(worker.clock())
 
     @rule(seconds=st.floats(0.0, LEASE))
     def server_restarts(self, seconds: float) -> None:
@@ -493,30 +485,24 @@ class Elections(RuleBasedStateMachine):
             self.time_passes(TICK)
         self.server.start()
 
-    how = st.tuples(
-        st.booleans(), st.sampled_from([0.0, 0.0, -3600.0, 3600.0])
-    )
-
-    @rule(seconds=st.floats(0.0, LEASE), how=how)
-    def server_is_replaced(
-        self, seconds: float, how: tuple[bool, float]
-    ) -> None:
-        self.replaces_server(how)
+    @rule(seconds=st.floats(0.0, LEASE), by_standby=st.booleans())
+    def server_is_replaced(self, seconds: float, by_standby: bool) -> None:
+        self.server.replace(by_standby)
         self.time_passes(seconds)
 
-    @rule(who=who, seconds=st.floats(0.0, LEASE), how=how)
+    @rule(who=who, seconds=st.floats(0.0, LEASE), by_standby=st.booleans())
     def server_is_replaced_and_found(
-        self, who: int, seconds: float, how: tuple[bool, float]
+        self, who: int, seconds: float, by_standby: bool
     ) -> None:
         """One worker finds the new one before the leader does."""
         self.all_goes_well(LEASE)
-        self.replaces_server(how)
+        self.server.replace(by_standby)
         self.time_passes(seconds)
         self.one_goes_well(who, 8)
 
-    @rule(who=who, seconds=st.floats(0.0, 2.0), how=how)
+    @rule(who=who, seconds=st.floats(0.0, 2.0), by_standby=st.booleans())
     def one_who_led_once_finds_another_server(
-        self, who: int, seconds: float, how: tuple[bool, float]
+        self, who: int, seconds: float, by_standby: bool
     ) -> None:
         """It was cut off, another one led, and that one does not know."""
         self.all_goes_well(LEASE)
@@ -529,13 +515,9 @@ class Elections(RuleBasedStateMachine):
                 if self.workers[other] is not worker:
                     self.runs_well(other)
             self.time_passes(TICK)
-        self.replaces_server(how)
+        self.server.replace(by_standby)
         self.time_passes(seconds)
         self.one_goes_well(who, 8)
-
-    def replaces_server(self, how: tuple[bool, float]) -> None:
-        by_standby, age_error = how
-        self.server.replace(by_standby, age_error)
 
     @rule(who=who)
     def withdraws(self, who: int) -> None:
