@@ -23,11 +23,10 @@ import threading
 import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from typing import Any, Callable, Deque, Mapping, TypeVar
+from typing import Any, Callable, Deque, Iterator, Mapping, TypeVar
 
 from .conninfo import Conninfo
-from .drools_state import DroolsState
+from .drools_state import DroolsState, reason
 from .errors import (
     HaError,
     ServerUnavailable,
@@ -40,7 +39,7 @@ from .lease import Timings
 from .lock import lock_key
 from .log import WorkerLog
 from .options import HaOptions
-from .practice import ROUNDS, practise
+from .practice import practise
 from .progress import Progress, Records
 from .session_clock import without_clock
 from .state_database import Claim, StateDatabase
@@ -213,18 +212,18 @@ class StateStore:
 
         :param rulesets: their definitions by their names.
         """
-        texts = [without_clock(text) for text in rulesets.values()]
-        # In a thread of its own: it must not hold up a promotion.
-        threading.Thread(
-            target=practise, args=(texts,), name="ha-practice", daemon=True
-        ).start()
-        if self._drools is not None and self._drools.is_initialised:
-            for _ in range(ROUNDS):
+        steps = practise(without_clock(text) for text in rulesets.values())
+        try:
+            # A promotion that comes meanwhile waits for one step at most.
+            while await self._in(self._engine_thread, _goes_on, steps):
                 for name in rulesets:
-                    with suppress(RuntimeError):
-                        await self._in(
-                            self._engine_thread, self._drools.checksum, name
-                        )
+                    await self._in(self._engine_thread, self._read, name)
+        except (RuntimeError, OSError) as error:
+            logger.debug("No practice: %s", reason(error))
+
+    def _read(self, ruleset: str) -> None:
+        if self._drools is not None and self._drools.is_initialised:
+            self._drools.checksum(ruleset)
 
     # -- terms -----------------------------------------------------------
 
@@ -422,6 +421,10 @@ class StateStore:
     ) -> T:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(thread, work, *args)
+
+
+def _goes_on(steps: Iterator[None]) -> bool:
+    return next(steps, steps) is None
 
 
 def _escaped(value: str) -> str:

@@ -46,6 +46,8 @@ from ansible_rulebook.ha.jdbc import (  # noqa: E402
     jdbc_parameters,
 )
 from ansible_rulebook.ha.lease import Timings  # noqa: E402
+from ansible_rulebook.ha.practice import practise  # noqa: E402
+from ansible_rulebook.ha.session_clock import without_clock  # noqa: E402
 from ansible_rulebook.ha.state_database import StateDatabase  # noqa: E402
 
 EVENTS = 50
@@ -124,6 +126,7 @@ class Stage:
         self.refusals: list[str] = []
         self.matches: list[int] = []
         self.timed: list[str] = []
+        self.names = ["R"]
         conninfo = Conninfo(dsn)
         RulesetCollection.create_engine()
         engine = RulesetCollection.engine
@@ -185,9 +188,8 @@ class Stage:
         self.failures.clear()
         self.drools.disable_leader()
         self.let_write(MINE)
-        self.rules.end_session()
-        self.rules._session_id = None
-        self.rules.start_session()
+        for name in self.names:
+            reset(RulesetCollection.get(name))
         self.matches.clear()
         await asyncio.get_running_loop().run_in_executor(
             None, self.drools.enable_leader
@@ -239,6 +241,7 @@ async def a_timer(stage: Stage) -> Any:
     await stage.begin()
     windows = Ruleset("T", WINDOW)
     windows.add_rule(Rule("rule", lambda found: None))
+    stage.names.append("T")
     begins_a_window(stage)
     before = stage.stored()
     await asyncio.sleep(2 * SHORT)
@@ -317,6 +320,25 @@ async def a_timer_that_fails_before_an_event(stage: Stage) -> Any:
     }
 
 
+async def a_practice(stage: Stage) -> Any:
+    """Beside the real engine, which goes on as if nothing was."""
+    await stage.begin()
+    before = stage.stored()
+    stage.post(6)
+    texts = [
+        without_clock(each)
+        for each in (WINDOW, ruleset("R", integer("kind", 1)))
+    ]
+    loop = asyncio.get_running_loop()
+    steps = await loop.run_in_executor(None, list, practise(texts))
+    stage.post(7)
+    return {
+        "steps": len(steps),
+        "numbers": stage.numbers(),
+        "stored": stage.stored() - before,
+    }
+
+
 async def an_actions_event(stage: Stage) -> Any:
     await stage.begin()
     stage.source = None
@@ -388,6 +410,7 @@ SCENES = (
     a_timer_before_a_late_event,
     a_timer_that_fails_before_an_event,
     a_window_that_is_over_for_too_long,
+    a_practice,
     a_mended_checksum,
     unbuildable_rules,
 )
