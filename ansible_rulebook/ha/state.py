@@ -23,10 +23,10 @@ import threading
 import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Callable, Deque, Iterator, Mapping, TypeVar
+from typing import Any, Callable, Deque, Mapping, TypeVar
 
 from .conninfo import Conninfo
-from .drools_state import DroolsState, reason
+from .drools_state import DroolsState
 from .errors import (
     HaError,
     ServerUnavailable,
@@ -39,7 +39,6 @@ from .lease import Timings
 from .lock import lock_key
 from .log import WorkerLog
 from .options import HaOptions
-from .practice import practise
 from .progress import Progress, Records
 from .session_clock import without_clock
 from .state_database import Claim, StateDatabase
@@ -206,24 +205,6 @@ class StateStore:
 
     def _patience(self) -> float:
         return min(self._timings.demote_within / 3, LONGEST_JDBC_CONNECT)
-
-    async def practise(self, rulesets: Mapping[str, str]) -> None:
-        """Have Java do once what a promotion will wait for.
-
-        :param rulesets: their definitions by their names.
-        """
-        steps = practise(without_clock(text) for text in rulesets.values())
-        try:
-            # A promotion that comes meanwhile waits for one step at most.
-            while await self._in(self._engine_thread, _goes_on, steps):
-                for name in rulesets:
-                    await self._in(self._engine_thread, self._read, name)
-        except (RuntimeError, OSError) as error:
-            logger.debug("No practice: %s", reason(error))
-
-    def _read(self, ruleset: str) -> None:
-        if self._drools is not None and self._drools.is_initialised:
-            self._drools.checksum(ruleset)
 
     # -- terms -----------------------------------------------------------
 
@@ -421,10 +402,6 @@ class StateStore:
     ) -> T:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(thread, work, *args)
-
-
-def _goes_on(steps: Iterator[None]) -> bool:
-    return next(steps, steps) is None
 
 
 def _escaped(value: str) -> str:

@@ -31,7 +31,6 @@ from .guardian import Guardian
 from .log import WorkerLog
 from .office import Office
 from .options import HaOptions, StateMode
-from .practice import AFTER
 from .progress import Records
 from .rulesets import Ruleset, Rulesets
 from .sources import GRACE, Sources
@@ -179,9 +178,6 @@ class Worker:
         await self.rulesets.up.wait()
         if self._election is not None:
             self._election.start(in_outage)
-        await asyncio.sleep(AFTER)
-        if self.state is not None and self.office.term is None:
-            await self.state.practise(self.rulesets.texts())
 
     async def _finish_in_time(self) -> None:
         # What never ends would keep the lock from the others for ever.
