@@ -75,6 +75,10 @@ class Rulesets:
         """Those that have gathered facts to give to the engine."""
         return [each for each in self._all if each.has_facts]
 
+    def texts(self) -> dict[str, str]:
+        """The definitions of all rulesets, by name."""
+        return {each.name: each.text for each in self._all}
+
     def drop_matches(self) -> int:
         """See :meth:`Ruleset.drop_matches`."""
         return sum(ruleset.drop_matches() for ruleset in self._all)

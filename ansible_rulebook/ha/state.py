@@ -23,10 +23,11 @@ import threading
 import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Callable, Deque, Mapping, TypeVar
+from contextlib import suppress
+from typing import Any, Callable, Deque, Generator, Mapping, TypeVar
 
 from .conninfo import Conninfo
-from .drools_state import DroolsState
+from .drools_state import DroolsState, reason
 from .errors import (
     HaError,
     ServerUnavailable,
@@ -39,6 +40,7 @@ from .lease import Timings
 from .lock import lock_key
 from .log import WorkerLog
 from .options import HaOptions
+from .practice import practise
 from .progress import Progress, Records
 from .session_clock import without_clock
 from .state_database import Claim, StateDatabase
@@ -52,7 +54,7 @@ T = TypeVar("T")
 GRACE_PERIOD = 3600  # seconds, unless the variables say otherwise
 OVERWRITE = "overwrite_if_rulebook_changes"  # true by default, in Drools
 RECOVERY_TRIES = 3
-LINGER = 0.02  # seconds in which completed matches gather for one commit
+LINGER = 0.02  # seconds between two commits of completed matches
 LONGEST_JDBC_CONNECT = 5.0  # seconds
 
 
@@ -102,6 +104,7 @@ class StateStore:
         self._windows: dict[str, str] = {}
         self._fired: set[str] = set()
         self._flushing = threading.Lock()
+        self._flush_at = 0.0  # on time.monotonic(), not earlier
         self._database_thread = ThreadPoolExecutor(1, "ha-state-database")
         self._engine_thread = ThreadPoolExecutor(1, "ha-state-engine")
         self.progress = Progress(records)
@@ -205,6 +208,36 @@ class StateStore:
 
     def _patience(self) -> float:
         return min(self._timings.demote_within / 3, LONGEST_JDBC_CONNECT)
+
+    async def practise(
+        self, rulesets: Mapping[str, str], is_standby: Callable[[], bool]
+    ) -> None:
+        """Have Java do beforehand what a promotion will wait for.
+
+        :param rulesets: their definitions by their names.
+        :param is_standby: whether there is still a promotion to come.
+        """
+        steps = self._practice(rulesets)
+        try:
+            # A promotion that comes meanwhile waits for one step at most.
+            while is_standby():
+                if not await self._in(self._engine_thread, _goes_on, steps):
+                    return
+        except (RuntimeError, OSError) as error:
+            logger.debug("No practice: %s", reason(error))
+        finally:
+            with suppress(RuntimeError):  # the thread has been ended
+                await self._in(self._engine_thread, steps.close)
+
+    def _practice(
+        self, rulesets: Mapping[str, str]
+    ) -> Generator[None, None, None]:
+        drools = self._engine()
+        for name in rulesets:
+            if drools.is_initialised:
+                drools.checksum(name)  # reads what a promotion reads
+            yield
+        yield from practise(map(without_clock, rulesets.values()))
 
     # -- terms -----------------------------------------------------------
 
@@ -317,9 +350,10 @@ class StateStore:
     def completed(self, match: str) -> None:
         """All actions of a match have run: it is not to be recovered.
 
-        Stored from the thread, many in one commit, since nobody waits for
-        it: if this worker dies before, they run once more, as they would
-        if it had died just before it could say so.
+        Stored from the thread, since nobody waits for it, and at once,
+        unless another commit was just now: then with those that come in
+        the meantime. If this worker dies before, they run once more, as
+        they would if it had died just before it could say so.
         """
         self.progress.forget(match)
         self._completed.append((match, self._windows.pop(match, None)))
@@ -342,9 +376,10 @@ class StateStore:
         return False
 
     def _flush_soon(self) -> None:
-        time.sleep(LINGER)  # others come in the meantime
+        time.sleep(max(0.0, self._flush_at - time.monotonic()))
         self._flushing.release()  # what comes from here on asks anew
         self._flush()
+        self._flush_at = time.monotonic() + LINGER
 
     def _flush(self) -> None:
         batch: list[tuple[str, str | None]] = []
@@ -402,6 +437,10 @@ class StateStore:
     ) -> T:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(thread, work, *args)
+
+
+def _goes_on(steps: Generator[None, None, None]) -> bool:
+    return next(steps, steps) is None
 
 
 def _escaped(value: str) -> str:

@@ -31,6 +31,7 @@ from .guardian import Guardian
 from .log import WorkerLog
 from .office import Office
 from .options import HaOptions, StateMode
+from .practice import AFTER
 from .progress import Records
 from .rulesets import Ruleset, Rulesets
 from .sources import GRACE, Sources
@@ -178,6 +179,11 @@ class Worker:
         await self.rulesets.up.wait()
         if self._election is not None:
             self._election.start(in_outage)
+        await asyncio.sleep(AFTER)
+        if self.state is not None:
+            await self.state.practise(
+                self.rulesets.texts(), lambda: self.office.term is None
+            )
 
     async def _finish_in_time(self) -> None:
         # What never ends would keep the lock from the others for ever.

@@ -13,6 +13,7 @@ from e2e_support import (
     FOLLOWING,
     PATIENCE,
     READY,
+    STATELESS,
     Stage,
     settled,
     terminate,
@@ -129,7 +130,9 @@ class Caller(threading.Thread):
 def test_a_webhook_listens_on_the_leader_only(
     stage: Stage, server: Server, ports: list[int]
 ) -> None:
-    workers = [stage.start(HOOK.format(port=port)) for port in ports]
+    workers = [
+        stage.start(HOOK.format(port=port), args=STATELESS) for port in ports
+    ]
     leader = wait_leader(workers, PATIENCE)
     if leader is workers[1]:
         workers.reverse()

@@ -46,6 +46,8 @@ from ansible_rulebook.ha.jdbc import (  # noqa: E402
     jdbc_parameters,
 )
 from ansible_rulebook.ha.lease import Timings  # noqa: E402
+from ansible_rulebook.ha.practice import practise  # noqa: E402
+from ansible_rulebook.ha.session_clock import without_clock  # noqa: E402
 from ansible_rulebook.ha.state_database import StateDatabase  # noqa: E402
 
 EVENTS = 50
@@ -318,6 +320,25 @@ async def a_timer_that_fails_before_an_event(stage: Stage) -> Any:
     }
 
 
+async def a_practice(stage: Stage) -> Any:
+    """Beside the real engine, which goes on as if nothing was."""
+    await stage.begin()
+    before = stage.stored()
+    stage.post(6)
+    texts = [
+        without_clock(each)
+        for each in (WINDOW, ruleset("R", integer("kind", 1)))
+    ]
+    loop = asyncio.get_running_loop()
+    steps = await loop.run_in_executor(None, list, practise(texts))
+    stage.post(7)
+    return {
+        "steps": len(steps),
+        "numbers": stage.numbers(),
+        "stored": stage.stored() - before,
+    }
+
+
 async def an_actions_event(stage: Stage) -> Any:
     await stage.begin()
     stage.source = None
@@ -389,6 +410,7 @@ SCENES = (
     a_timer_before_a_late_event,
     a_timer_that_fails_before_an_event,
     a_window_that_is_over_for_too_long,
+    a_practice,
     a_mended_checksum,
     unbuildable_rules,
 )

@@ -94,6 +94,14 @@ def test_a_window_that_is_over_for_longer_than_its_grace_does_not_fire(
     assert seen["a_window_that_is_over_for_too_long"] == []
 
 
+def test_a_practice_changes_nothing(seen: dict[str, Any]) -> None:
+    assert seen["a_practice"] == {
+        "steps": 7,
+        "numbers": [6, 7],
+        "stored": 2,
+    }
+
+
 def test_an_actions_event_is_stored_when_the_call_returns(
     seen: dict[str, Any],
 ) -> None:
