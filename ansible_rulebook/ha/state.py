@@ -211,33 +211,26 @@ class StateStore:
 
     async def practise(
         self, rulesets: Mapping[str, str], is_standby: Callable[[], bool]
-    ) -> None:
+    ) -> bool:
         """Have Java do beforehand what a promotion will wait for.
 
         :param rulesets: their definitions by their names.
-        :param is_standby: whether there is still a promotion to come.
+        :param is_standby: whether there is still a promotion to come; it
+            waits for one step at most.
+        :returns: whether that has ended, not to be tried again.
         """
-        steps = self._practice(rulesets)
+        steps = practise([without_clock(text) for text in rulesets.values()])
         try:
-            # A promotion that comes meanwhile waits for one step at most.
             while is_standby():
                 if not await self._in(self._engine_thread, _goes_on, steps):
-                    return
-        except (RuntimeError, OSError) as error:
+                    return True
+            return False
+        except (HaError, RuntimeError, OSError) as error:
             logger.debug("No practice: %s", reason(error))
+            return True
         finally:
             with suppress(RuntimeError):  # the thread has been ended
                 await self._in(self._engine_thread, steps.close)
-
-    def _practice(
-        self, rulesets: Mapping[str, str]
-    ) -> Generator[None, None, None]:
-        drools = self._engine()
-        for name in rulesets:
-            if drools.is_initialised:
-                drools.checksum(name)  # reads what a promotion reads
-            yield
-        yield from practise(map(without_clock, rulesets.values()))
 
     # -- terms -----------------------------------------------------------
 
@@ -398,7 +391,7 @@ class StateStore:
                 "Completed matches were not recorded: another worker leads",
                 matches=len(batch),
             )
-        except HaError as error:
+        except Exception as error:
             # Tried again with the next one, or at the end of the term.
             self._completed.extendleft(reversed(batch))
             logger.warning(

@@ -31,7 +31,7 @@ from .guardian import Guardian
 from .log import WorkerLog
 from .office import Office
 from .options import HaOptions, StateMode
-from .practice import AFTER
+from .practice import LOOK_EVERY
 from .progress import Records
 from .rulesets import Ruleset, Rulesets
 from .sources import GRACE, Sources
@@ -95,6 +95,7 @@ class Worker:
         self._engine: GuardedEngine | None = None
         self._resetting: asyncio.Future[None] | None = None
         self._is_without_state = False
+        self._is_standby = True
         self.state: StateStore | None = None
         """Keeps the engine's state, or None: then it ends with a term."""
 
@@ -179,11 +180,20 @@ class Worker:
         await self.rulesets.up.wait()
         if self._election is not None:
             self._election.start(in_outage)
-        await asyncio.sleep(AFTER)
-        if self.state is not None:
-            await self.state.practise(
-                self.rulesets.texts(), lambda: self.office.term is None
-            )
+        while True:
+            await asyncio.sleep(LOOK_EVERY)
+            if self.state is not None and self._stands_by():
+                texts = self.rulesets.texts()
+                if await self.state.practise(texts, self._stands_by):
+                    return
+
+    def _stands_by(self) -> bool:
+        """Whether there is nothing to do but to wait for a promotion."""
+        return (
+            self._is_standby
+            and self.rulesets.up.is_set()
+            and not self.is_leaving
+        )
 
     async def _finish_in_time(self) -> None:
         # What never ends would keep the lock from the others for ever.
@@ -274,6 +284,7 @@ class Worker:
             if self.is_leaving:
                 # The election has been told, or is about to be.
                 await self._loop.create_future()
+            self._is_standby = False
             await self._assume(term)
 
     async def _assume(self, term: Term) -> None:
@@ -382,6 +393,7 @@ class Worker:
             await self._retire()
             self._reset()
             self.guardian.unwatch()
+            self._is_standby = True
 
     def _leave_office(self) -> None:
         """Act no more, and let no time pass for the rules."""

@@ -96,7 +96,8 @@ def test_a_window_that_is_over_for_longer_than_its_grace_does_not_fire(
 
 def test_a_practice_changes_nothing(seen: dict[str, Any]) -> None:
     assert seen["a_practice"] == {
-        "steps": 7,
+        "steps": True,
+        "none": [],
         "numbers": [6, 7],
         "stored": 2,
     }
