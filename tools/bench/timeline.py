@@ -19,7 +19,14 @@ from rig.workers import WorkerProcess, wait_leader
 from .report import Figure, Result
 from .setting import Setting
 from .statements import PREFIX
-from .worker import ACTION, FOLLOWING, LEADS, TIMEOUT, stamp_of
+from .worker import (
+    ACTION,
+    FOLLOWING,
+    LEADS,
+    STOOD_BY,
+    TIMEOUT,
+    stamp_of,
+)
 
 SOURCE = """
 import asyncio
@@ -112,7 +119,7 @@ def measure(setting: Setting) -> Result:
         (standby,) = (each for each in workers if each is not leader)
         leader.wait_for(ACTION, TIMEOUT)
         standby.wait_for(FOLLOWING, TIMEOUT)
-        time.sleep(1 + random.random())
+        time.sleep(STOOD_BY + random.random())
         failovers.append(fail(server, leader, standby))
         workers.remove(leader)
         leader.close()
