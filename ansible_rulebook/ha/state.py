@@ -55,6 +55,7 @@ GRACE_PERIOD = 3600  # seconds, unless the variables say otherwise
 OVERWRITE = "overwrite_if_rulebook_changes"  # true by default, in Drools
 RECOVERY_TRIES = 3
 LINGER = 0.02  # seconds between two commits of completed matches
+RETRY = 0.25  # seconds after a commit of completed matches that failed
 LONGEST_JDBC_CONNECT = 5.0  # seconds
 
 
@@ -104,6 +105,8 @@ class StateStore:
         self._windows: dict[str, str] = {}
         self._fired: set[str] = set()
         self._flushing = threading.Lock()
+        self._may_retry = False
+        self._in_trouble = False
         self._flush_at = 0.0  # on time.monotonic(), not earlier
         self._database_thread = ThreadPoolExecutor(1, "ha-state-database")
         self._engine_thread = ThreadPoolExecutor(1, "ha-state-engine")
@@ -324,7 +327,7 @@ class StateStore:
 
     async def retire(self) -> None:
         """End a term: record what has run, write nothing from here on."""
-        self._leading = False
+        self._leading = self._may_retry = False
         flushing = asyncio.ensure_future(
             self._in(self._database_thread, self._flush)
         )
@@ -350,8 +353,8 @@ class StateStore:
         """
         self.progress.forget(match)
         self._completed.append((match, self._windows.pop(match, None)))
-        if self._flushing.acquire(blocking=False):
-            self._database_thread.submit(self._flush_soon)
+        self._may_retry = True
+        self._request_flush(asyncio.get_running_loop())
 
     def has_fired(self, match: str, window: str) -> bool:
         """A time window of the engine comes; whether it had its actions.
@@ -368,18 +371,36 @@ class StateStore:
         self._windows[match] = window
         return False
 
-    def _flush_soon(self) -> None:
+    def _request_flush(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._flushing.acquire(blocking=False):
+            self._database_thread.submit(self._flush_soon, loop)
+
+    def _flush_soon(self, loop: asyncio.AbstractEventLoop) -> None:
         time.sleep(max(0.0, self._flush_at - time.monotonic()))
         self._flushing.release()  # what comes from here on asks anew
-        self._flush()
+        if not self._flush():
+            with suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(
+                    loop.call_later, RETRY, self._retry, loop
+                )
         self._flush_at = time.monotonic() + LINGER
 
-    def _flush(self) -> None:
+    def _retry(self, loop: asyncio.AbstractEventLoop) -> None:
+        # Another match may never come; a quiet leader must not keep it.
+        if self._may_retry and self._completed:
+            with suppress(RuntimeError):  # the thread has been ended
+                self._request_flush(loop)
+
+    def _flush(self) -> bool:
+        """Record what has completed.
+
+        :returns: whether nothing is left to be tried again.
+        """
         batch: list[tuple[str, str | None]] = []
         while self._completed:
             batch.append(self._completed.popleft())
         if not batch:
-            return
+            return True
         try:
             self._database.delete_matches(
                 [match for match, _ in batch],
@@ -392,13 +413,17 @@ class StateStore:
                 matches=len(batch),
             )
         except Exception as error:
-            # Tried again with the next one, or at the end of the term.
             self._completed.extendleft(reversed(batch))
-            logger.warning(
+            logger.log(
+                logging.DEBUG if self._in_trouble else logging.WARNING,
                 "%d completed matches could not be recorded yet: %s",
                 len(batch),
                 error,
             )
+            self._in_trouble = True
+            return False
+        self._in_trouble = False
+        return True
 
     @property
     def unrecorded(self) -> int:

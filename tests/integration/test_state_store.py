@@ -146,6 +146,30 @@ async def test_completed_matches_are_recorded_in_the_order_that_they_come(
         store.close()
 
 
+@pytest.mark.asyncio
+async def test_a_completed_match_is_recorded_though_none_comes_after_it(
+    tables: str,
+    proxy: Callable[..., Proxy],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    network = proxy(tables)
+    match = make_match(tables)
+    store = make_store(network.dsn)
+    try:
+        assert await store.survey()
+        network.refuse()
+        network.cut()
+        store.completed(match)
+        await until(lambda: "not be recorded yet" in caplog.text, "it fails")
+        assert is_stored(tables, match)
+        network.hear()
+        await until(lambda: not is_stored(tables, match), "it is recorded")
+        assert caplog.text.count("not be recorded yet") == 1
+    finally:
+        network.hear()
+        store.close()
+
+
 def test_who_waits_for_a_silent_server_can_be_called_off(
     tables: str, proxy: Callable[..., Proxy]
 ) -> None:
