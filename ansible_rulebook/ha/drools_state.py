@@ -187,7 +187,11 @@ class DroolsState:
 
 def reset(ruleset: Any) -> None:
     """Begin an empty session in place of the present one."""
-    ruleset.end_session()
+    try:
+        ruleset.end_session()
+    except RuntimeError as error:
+        # Its clock was amid a tick. The engine has forgotten it by then.
+        logger.debug("A session did not end well: %s", error)
     ruleset._session_id = None
     ruleset.start_session()
 

@@ -11,12 +11,14 @@ from .errors import LeadershipLost
 from .term import Term
 
 if TYPE_CHECKING:
+    from .flush import Mark
     from .office import Office
 
 logger = logging.getLogger(__name__)
 
 NOT_LEADING = "this worker does not lead any more"
 LAST_TRY = 5  # times that an event is given to the engine
+MOST_UNSAFE = 4  # events that are stored and not safe, beside the last one
 
 
 class EventGate:
@@ -45,6 +47,7 @@ class EventGate:
         self.will_be_sent_again = will_be_sent_again
         self.held_total = 0
         self.dropped_total = 0
+        self.most_unsafe = MOST_UNSAFE
         self._office = office
         self._is_control = is_control
         # Such a source is not started again, so it does not send again.
@@ -53,7 +56,10 @@ class EventGate:
         self._in_hand: Any = None
         self._failing: Any = None
         self._failures = 0
-        self._doubtful: Any = None  # an event that may be stored after all
+        # Stored, but not known to be safe on the server's disk.
+        self._unsafe: Deque[tuple[Any, Mark]] = deque()
+        self._mark: Mark | None = None  # of the event in hand
+        self._doubtful: list[Any] = []  # may be stored after all
         self._reader: asyncio.Task[Any] | None = None
         self._putters: Deque[asyncio.Future[None]] = deque()
 
@@ -122,6 +128,7 @@ class EventGate:
 
     async def get(self) -> Any:
         """The next event, while leading; a message to the engine always."""
+        await self._lay_down()
         # What was not given back is stored.
         if self._failures and _content(self._in_hand) == self._failing:
             self._failures = 0
@@ -131,6 +138,41 @@ class EventGate:
             self._in_hand = item
             self._reader = asyncio.current_task()
         return item
+
+    def stored(self, mark: Mark) -> None:
+        """The event in hand is stored, and safe when this mark is."""
+        self._mark = mark
+
+    async def is_safe(self) -> bool:
+        """Wait until the event in hand is safe; false if it may be lost."""
+        return self._mark is None or await self._mark.is_safe()
+
+    async def _lay_down(self) -> None:
+        """Be done with the event in hand, as far as is known."""
+        mark, self._mark = self._mark, None
+        if mark is not None and self._in_hand is not None:
+            self._unsafe.append((self._in_hand, mark))
+        self._forget_safe()
+        while len(self._unsafe) > self.most_unsafe:
+            if not await self._unsafe[0][1].is_safe():
+                return  # the term is over; recall() comes
+            self._forget_safe()
+
+    def _forget_safe(self) -> None:
+        while self._unsafe and self._unsafe[0][1].is_known_safe:
+            self._unsafe.popleft()
+
+    def recall(self) -> None:
+        """At the end of a term: keep what may be lost."""
+        if self._mark is not None and self._in_hand is not None:
+            self._unsafe.append((self._in_hand, self._mark))
+            self._in_hand = self._mark = None
+        self._forget_safe()
+        while self._unsafe:
+            event, _ = self._unsafe.pop()
+            self._doubtful.append(event)
+            self._keep(event, first=True)
+        self._wake_reader()
 
     def is_read_here(self) -> bool:
         """Whether the present task is the one that gets the events."""
@@ -186,10 +228,9 @@ class EventGate:
         self._failures += 1
         if self._failures < LAST_TRY:
             if doubtful:
-                self._doubtful = event
+                self._doubtful.append(event)
             self._keep(event, first=True)
-            if not self.queue.full():
-                self.queue.put_nowait(_NOTHING)  # the reader waits there
+            self._wake_reader()
             return
         self.dropped_total += 1
         logger.error(
@@ -197,17 +238,23 @@ class EventGate:
             self._failures,
         )
 
-    def drop_doubtful(self) -> None:
-        """Another worker has led meanwhile: drop what it may have processed.
+    def _wake_reader(self) -> None:
+        if self._held and not self.queue.full():
+            self.queue.put_nowait(_NOTHING)  # it waits there
 
-        If none has, the engine knows the event's id, should it be stored.
+    def settle_doubtful(self, others_led: bool) -> None:
+        """A term begins: drop what another worker may have processed.
+
+        If none has led, the engine knows the ids of those that are stored.
         """
-        doubtful, self._doubtful = self._doubtful, None
-        before = len(self._held)
-        self._held = deque(
-            event for event in self._held if event is not doubtful
-        )
-        if len(self._held) < before:
+        held = {id(event) for event in self._held}
+        self._doubtful = [e for e in self._doubtful if id(e) in held]
+        if not others_led:
+            return
+        doubtful = {id(event) for event in self._doubtful}
+        self._doubtful.clear()
+        self._held = deque(e for e in self._held if id(e) not in doubtful)
+        for _ in doubtful:
             self.dropped_total += 1
             logger.warning(
                 "An event of which it is not known whether it was stored is "
@@ -288,3 +335,20 @@ class GatedQueue:
     def qsize(self) -> int:
         """As of :class:`asyncio.Queue`."""
         return self._gate.queue.qsize()
+
+
+class SafeFeedback:
+    """A source's feedback queue, which acknowledges what is safe.
+
+    :param queue: upstream's.
+    :param gate: the gate of the event in hand.
+    """
+
+    def __init__(self, queue: Any, gate: EventGate) -> None:
+        self._queue = queue
+        self._gate = gate
+
+    async def put(self, event: Any) -> None:
+        """Acknowledge the event in hand, unless it may be lost."""
+        if await self._gate.is_safe():
+            await self._queue.put(event)

@@ -15,6 +15,7 @@ from .drools_state import (
     reset,
 )
 from .errors import HaError, ServerUnavailable
+from .flush import Mark
 from .session_clock import SessionClock, advance, without_clock
 
 logger = logging.getLogger(__name__)
@@ -40,6 +41,19 @@ class Source(Protocol):
     def is_hopeless(self) -> bool:
         """Whether that event could not be stored in too many tries."""
 
+    def stored(self, mark: Mark) -> None:
+        """That event is stored, and safe when this mark is."""
+
+
+class Journal(Protocol):
+    """Told of all writes."""
+
+    def about_to_write(self) -> None:
+        """The engine is about to write something."""
+
+    def wrote(self) -> Mark | None:
+        """It has; safe with this mark, or at once if there is none."""
+
 
 Failed = Callable[[Exception, "Source | None", bool], None]
 
@@ -62,6 +76,7 @@ class GuardedEngine:
         match whose last action has run.
     :param refused: told why there are rules whose state cannot be kept; if
         it raises, they are not built.
+    :param journal: told of each write.
     """
 
     def __init__(
@@ -73,6 +88,7 @@ class GuardedEngine:
         deliver: Callable[[int, Any], None],
         completed: Callable[[str], None],
         refused: Callable[[str], None],
+        journal: Journal,
     ) -> None:
         self._engine = engine
         self._drools = drools
@@ -80,6 +96,7 @@ class GuardedEngine:
         self._failed = failed
         self._completed = completed
         self._refused = refused
+        self._journal = journal
         self._sessions: list[int] = []
         self._is_plain = False
         self._told = ""
@@ -136,6 +153,7 @@ class GuardedEngine:
         source = self._source()
         if source is not None and source.is_hopeless():
             _refuse("An event that could never be stored is dropped")
+        self._journal.about_to_write()
         try:
             self.clock.catch_up()
         except Exception as error:
@@ -143,9 +161,13 @@ class GuardedEngine:
             if isinstance(problem, ServerUnavailable):
                 raise RuntimeError(str(problem)) from None
         try:
-            return self._engine.assertEvent(session, event)
+            matches = self._engine.assertEvent(session, event)
         except RuntimeError as error:
             raise self._look_at(error, source) from None
+        mark = self._journal.wrote()
+        if source is not None and mark is not None:
+            source.stored(mark)
+        return matches
 
     def dispose(self, session: int) -> Any:
         """End a session."""
@@ -172,8 +194,10 @@ class GuardedEngine:
     # -- time ------------------------------------------------------------
 
     def _advance(self) -> Iterator[tuple[int, Any]]:
+        self._journal.about_to_write()
         for session in list(self._sessions):
             for match in advance(self._engine, session):
+                self._journal.wrote()
                 yield session, match
 
     def _tick_failed(
@@ -204,10 +228,13 @@ class GuardedEngine:
                 return method(session, *values)
             if values and isinstance(values[0], str):
                 _check(values[0])
+            self._journal.about_to_write()
             try:
-                return method(session, *values)
+                result = method(session, *values)
             except RuntimeError as error:
                 raise self._look_at(error, None) from None
+            self._journal.wrote()
+            return result
 
         return call
 

@@ -64,15 +64,19 @@ class Progress:
         index: int,
         info: Info,
         create: bool = False,
-    ) -> None:
-        """Something is known about an action, in addition."""
+    ) -> bool:
+        """Something is known about an action, in addition.
+
+        :returns: whether it was stored.
+        """
         actions = self._known.setdefault(match, {})
         merged = actions[index] = {**actions.get(index, {}), **info}
         if create and not self.store_start:
-            return
+            return False
         new = (match, index) not in self._stored
         self._records.write(ruleset, match, index, merged, new)
         self._stored.add((match, index))
+        return True
 
     def forget(self, match: str) -> None:
         """All actions of a match have run."""

@@ -428,6 +428,8 @@ class _Upstream:
                 size = int.from_bytes(await reader.readexactly(4), "big")
                 since = loop.time()
                 message = await reader.readexactly(size)
+                if self._worker.state is not None:
+                    self._worker.state.wrote()  # the engine has, maybe
                 for session, result in results_of(message):
                     try:
                         self._dispatch(session, result)
@@ -488,7 +490,11 @@ class _Upstream:
         """``update_action_info``, with as few writes as recovery needs."""
         state = self._worker.state
         if state is not None:
-            state.progress.update(rule_set, matching_uuid, index, info, create)
+            stored = state.progress.update(
+                rule_set, matching_uuid, index, info, create
+            )
+            if stored:
+                state.recorded()
 
     def run_path(self, path: str, *args: Any, **kwargs: Any) -> Any:
         """``runpy.run_path``; a source's main comes under our rules."""
@@ -524,6 +530,26 @@ class _Upstream:
                 gate = worker.gate_of(plan.source_queue)
                 gate.will_be_sent_again = self._is_with_feedback
                 self.ruleset_queue_plan: Any = plan._replace(source_queue=gate)
+                if worker.state is not None:
+                    self._wait_for_safety(worker.state, plan, gate)
+
+            def _wait_for_safety(
+                self, state: Any, plan: Any, gate: Any
+            ) -> None:
+                """Let nothing follow from an event that may be lost."""
+                from .gate import SafeFeedback
+                from .match_queue import MatchQueue
+
+                plan.plan.queue = MatchQueue(
+                    state.last_write, self._complete_nothing
+                )
+                queues = plan.source_feedback_queues
+                self.ruleset_queue_plan = self.ruleset_queue_plan._replace(
+                    source_feedback_queues={
+                        name: SafeFeedback(queues[name], gate)
+                        for name in queues
+                    }
+                )
 
             def _is_with_feedback(self, event: Any) -> bool:
                 queues = getattr(
@@ -568,6 +594,10 @@ class _Upstream:
                 self._worker.actions.drop(
                     f"{action.action} of {action_item.rule}"
                 )
+                return self._complete_nothing()
+
+            def _complete_nothing(self) -> asyncio.Task[None]:
+                """In place of an action; a drain ends after the last one."""
                 dropped = asyncio.ensure_future(_nothing())
                 self.active_actions.add(dropped)
                 dropped.add_done_callback(self._handle_action_completion)
@@ -613,6 +643,8 @@ class _Upstream:
                 while not queue.empty():
                     queue.get_nowait()
                     count += 1
+                if count:
+                    self._complete_nothing()
                 return count
 
             def reset(self) -> None:
@@ -635,7 +667,10 @@ class _Upstream:
             actions = self._worker.actions
             if not actions.enter():
                 return
+            state = self._worker.state
             try:
+                if state is not None and not await state.record_is_safe():
+                    return
                 await call(self, *args, **kwargs)
             except (asyncio.CancelledError, RuntimeError) as error:
                 # Java's: what it has done cannot be stored any more.

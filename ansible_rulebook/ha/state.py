@@ -35,6 +35,8 @@ from .errors import (
     StateRefused,
     StateTampered,
 )
+from .flush import Flush, Mark
+from .gate import MOST_UNSAFE
 from .jdbc import application_name, ignored, jdbc_parameters
 from .lease import Timings
 from .lock import lock_key
@@ -53,6 +55,7 @@ T = TypeVar("T")
 # A window that ended while nobody led fires late rather than never.
 GRACE_PERIOD = 3600  # seconds, unless the variables say otherwise
 OVERWRITE = "overwrite_if_rulebook_changes"  # true by default, in Drools
+DEDUP_WINDOW = 5  # event ids that Drools remembers by default
 RECOVERY_TRIES = 3
 LINGER = 0.02  # seconds between two commits of completed matches
 RETRY = 0.25  # seconds after a commit of completed matches that failed
@@ -69,6 +72,7 @@ class StateStore:
     :param worker_id: for people who look into the table of terms.
     :param records: upstream's own calls that store an action's progress.
     :param log: for what operators have to see.
+    :param failed: told that what was written last may be lost.
     """
 
     def __init__(
@@ -77,6 +81,7 @@ class StateStore:
         worker_id: str,
         records: Records,
         log: WorkerLog,
+        failed: Callable[[Exception], None],
     ) -> None:
         self._ha_uuid = str(options.ha_uuid)
         self._key = lock_key(options.ha_uuid)
@@ -94,6 +99,9 @@ class StateStore:
             worker_id,
             self._timings,
         )
+        self._failed = failed
+        self._safety: Flush | None = None
+        self._recorded: Mark | None = None  # the progress of an action
         self._drools: DroolsState | None = None
         self._search_path = ""
         self._config: Mapping[str, Any] = {}
@@ -193,7 +201,10 @@ class StateStore:
         )
 
     def _jdbc_parameters(self, search_path: str = "") -> dict[str, str]:
-        options = "-c idle_in_transaction_session_timeout=10s"
+        options = (
+            "-c idle_in_transaction_session_timeout=10s"
+            " -c synchronous_commit=off"  # see the module flush
+        )
         if search_path:
             options += f" -c search_path={_escaped(search_path)}"
         # A silent server blocks the rulebook's event loop for so long.
@@ -254,6 +265,8 @@ class StateStore:
             reset()
             if not engine.is_initialised:
                 raise StateRefused("the rules cannot be built with state")
+        if self._safety is not None:  # of a rulebook that was loaded anew
+            await self._safety.finish(self._timings.demote_within / 3)
         claim, stored, fired = await self._in(
             self._database_thread, self._claim, term.session_pid
         )
@@ -263,16 +276,32 @@ class StateStore:
         self._windows.clear()
         self.progress.recovered(stored)
         self._leading = True
+        opening = asyncio.ensure_future(self._begin_flushes().open())
+        opening.add_done_callback(_look_at_failure)
         for tries_left in reversed(range(RECOVERY_TRIES)):
             try:
                 await self._in(self._engine_thread, engine.enable_leader)
-                return
+                break
             except (StateTampered, ServerUnavailable) as error:
                 if not tries_left:
                     raise
                 # Mended, or with new connections, it may do at once.
                 await self._in(self._engine_thread, self._mend, error)
                 reset()
+        await opening
+        self.wrote()
+
+    def _begin_flushes(self) -> Flush:
+        async def connect() -> Any:
+            return await self._in(
+                self._database_thread, self._database.connect
+            )
+
+        self._recorded = None
+        self._safety = Flush(
+            connect, self._timings.demote_within / 2, self._failed
+        )
+        return self._safety
 
     def _claim(
         self, holder: int
@@ -316,6 +345,39 @@ class StateStore:
         )
         self._primed.update(primed)
 
+    # -- what is safe -----------------------------------------------------
+
+    @property
+    def most_unsafe(self) -> int:
+        """How many events may be unsafe, beside the last one.
+
+        Drools knows an event that comes again by its id, as long as that is
+        among the last ones.
+        """
+        remembered = int(self._config.get("dedup_buffer_size", DEDUP_WINDOW))
+        return max(0, min(MOST_UNSAFE, remembered - 1))
+
+    def about_to_write(self) -> None:
+        """The engine is about to; nothing may follow a write that is lost."""
+        if self._safety is not None:
+            self._safety.look()
+
+    def wrote(self) -> Mark | None:
+        """The engine has committed something; its mark tells when for good."""
+        return None if self._safety is None else self._safety.wrote()
+
+    def last_write(self) -> Mark | None:
+        """The mark of what was written last."""
+        return None if self._safety is None else self._safety.last()
+
+    def recorded(self) -> None:
+        """The progress of an action was written: others follow from it."""
+        self._recorded = self.last_write()
+
+    async def record_is_safe(self) -> bool:
+        """Wait until the progress that was recorded is; false if lost."""
+        return self._recorded is None or await self._recorded.is_safe()
+
     def write_failed(self) -> bool:
         """A write has failed: none may follow, or the state is spoilt.
 
@@ -332,6 +394,8 @@ class StateStore:
             self._in(self._database_thread, self._flush)
         )
         limit = self._timings.demote_within / 3
+        if self._safety is not None:
+            await self._safety.finish(limit)
         _, late = await asyncio.wait({flushing}, timeout=limit)
         if late:
             self._database.abort()
@@ -440,6 +504,9 @@ class StateStore:
 
     def close(self) -> None:
         """Disconnect when that is possible; wait for nothing."""
+        if self._safety is not None:
+            self._safety.end()
+        self._safety = self._recorded = None  # who goes on does not wait
         self._database_thread.submit(self._database.close)
         for thread in (self._database_thread, self._engine_thread):
             thread.shutdown(wait=False)
@@ -455,6 +522,11 @@ class StateStore:
     ) -> T:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(thread, work, *args)
+
+
+def _look_at_failure(opening: asyncio.Task[None]) -> None:
+    if not opening.cancelled():
+        opening.exception()  # or asyncio tells of it, which nobody needs
 
 
 def _goes_on(steps: Generator[None, None, None]) -> bool:

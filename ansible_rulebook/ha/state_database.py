@@ -354,12 +354,25 @@ class StateDatabase:
         if self._connection is not None and _has_news(self._connection):
             self.close()  # unasked for, it can only be the last word
         if self._connection is None or self._connection.closed:
-            self._connection = psycopg.connect(
-                make_conninfo("", **self._conninfo.merged(**self._options())),
-                autocommit=True,
-                prepare_threshold=None,
-            )
+            self._connection = self._connect()
         return self._connection
+
+    def connect(self) -> Connection[Any]:
+        """Another session of the same kind, for who asks.
+
+        :raises ServerUnavailable: if it cannot be had now.
+        """
+        try:
+            return self._connect()
+        except psycopg.Error as error:
+            raise self._classified(error) from None
+
+    def _connect(self) -> Connection[Any]:
+        return psycopg.connect(
+            make_conninfo("", **self._conninfo.merged(**self._options())),
+            autocommit=True,
+            prepare_threshold=None,
+        )
 
     def _options(self) -> dict[str, Any]:
         limit = self._timings.demote_within

@@ -147,7 +147,11 @@ class Worker:
             if isinstance(self._records, str):
                 raise StateRefused(self._records)
             self.state = StateStore(
-                self.options, self.worker_id, self._records, self._log
+                self.options,
+                self.worker_id,
+                self._records,
+                self._log,
+                self.state_failed,
             )
             await self.state.survey()
         except StateRefused as error:
@@ -302,9 +306,10 @@ class Worker:
             except StateRefused as error:
                 self._refuse_state(error)
                 self.rulesets.reset()
-        if self.state is not None and self.state.others_led:
+        if self.state is not None:
             for gate in self._gates.values():
-                gate.drop_doubtful()
+                gate.most_unsafe = self.state.most_unsafe
+                gate.settle_doubtful(self.state.others_led)
         await self._prime()
         self.office.announce()
 
@@ -346,6 +351,7 @@ class Worker:
             deliver,
             self.state.completed,
             lambda why: self._refuse_state(StateRefused(why)),
+            self.state,
         )
         try:
             self.state.attach(drools, config)
@@ -424,6 +430,8 @@ class Worker:
         """Write no state from here on."""
         if self.state is not None:
             await self.state.retire()
+            for gate in self._gates.values():
+                gate.recall()
 
     # -- the engine's life -----------------------------------------------
 

@@ -114,6 +114,17 @@ class Source:
     def is_hopeless(self) -> bool:
         return False
 
+    def stored(self, mark: Any) -> None:
+        raise AssertionError("these sessions wait for each commit")
+
+
+class Journal:
+    def about_to_write(self) -> None:
+        pass
+
+    def wrote(self) -> None:
+        pass
+
 
 class Stage:
     def __init__(self, dsn: str) -> None:
@@ -151,6 +162,7 @@ class Stage:
             lambda session, match: self.timed.append(match["name"]),
             lambda match: None,
             self.refusals.append,
+            Journal(),
         )
         RulesetCollection.engine = self.guarded
         config = {"expired_window_grace_period": GRACE}
@@ -400,6 +412,24 @@ async def unbuildable_rules(stage: Stage) -> Any:
 
 
 # The last one ends the state of all.
+async def a_session_whose_end_fails(stage: Stage) -> Any:
+    """As when its clock ticks just then, without state."""
+    ruleset = RulesetCollection.get(stage.names[0])
+    end = ruleset.end_session
+
+    def fail() -> None:
+        end()
+        raise RuntimeError("java.util.ConcurrentModificationException")
+
+    ruleset.end_session = fail
+    try:
+        await stage.begin()
+    finally:
+        del ruleset.end_session
+    stage.post(1)
+    return stage.numbers()
+
+
 SCENES = (
     in_order,
     a_failed_write,
@@ -411,6 +441,7 @@ SCENES = (
     a_timer_before_a_late_event,
     a_timer_that_fails_before_an_event,
     a_window_that_is_over_for_too_long,
+    a_session_whose_end_fails,
     a_practice,
     a_mended_checksum,
     unbuildable_rules,

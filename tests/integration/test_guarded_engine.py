@@ -88,6 +88,12 @@ def test_an_event_after_a_timer_that_fails_is_surely_not_stored(
     }
 
 
+def test_a_session_that_does_not_end_well_is_replaced_all_the_same(
+    seen: dict[str, Any],
+) -> None:
+    assert seen["a_session_whose_end_fails"] == [1]
+
+
 def test_a_window_that_is_over_for_longer_than_its_grace_does_not_fire(
     seen: dict[str, Any],
 ) -> None:

@@ -83,12 +83,16 @@ def is_stored(dsn: str, match: str) -> bool:
     return found is not None
 
 
+def fail(error: Exception) -> None:
+    raise AssertionError(f"nothing was written: {error}")
+
+
 def make_store(dsn: str) -> StateStore:
     options = HaOptions(
         dsn=dsn, ha_uuid=HA_UUID, poll_interval=1.0, lease_duration=3.0
     )
     log = WorkerLog(logging.getLogger("test"), "w1", HA_UUID)
-    return StateStore(options, "w1", NoRecords(), log)
+    return StateStore(options, "w1", NoRecords(), log, fail)
 
 
 async def until(what: Callable[[], bool], why: str) -> None:
@@ -195,3 +199,17 @@ def test_who_waits_for_a_silent_server_can_be_called_off(
         finally:
             network.hear()
             database.close()
+
+
+@pytest.mark.asyncio
+async def test_who_goes_on_without_state_waits_for_nothing(
+    tables: str,
+) -> None:
+    store = make_store(tables)
+    assert await store.survey()
+    await store._begin_flushes().open()
+    assert store.wrote() is not None
+    store.recorded()
+    store.close()  # before an answer can be there
+    assert store.last_write() is None
+    assert await asyncio.wait_for(store.record_is_safe(), LIMIT)

@@ -9,8 +9,14 @@ import asyncio
 from typing import Any
 
 import pytest
+from unsafe_writes import Writes, marks, turns
 
-from ansible_rulebook.ha.gate import LAST_TRY, EventGate
+from ansible_rulebook.ha.gate import (
+    LAST_TRY,
+    MOST_UNSAFE,
+    EventGate,
+    SafeFeedback,
+)
 from ansible_rulebook.ha.office import Office
 from ansible_rulebook.ha.term import Term
 
@@ -72,8 +78,7 @@ async def test_a_doubtful_event_comes_again_unless_another_led(
     assert await house.get() == events[0]
     house.office.leave()
     house.gate.give_back(doubtful=True)
-    if another_led:
-        house.gate.drop_doubtful()
+    house.gate.settle_doubtful(another_led)
     house.promote()
     if another_led:
         assert await house.get() == events[1]
@@ -81,7 +86,7 @@ async def test_a_doubtful_event_comes_again_unless_another_led(
         assert "is dropped, since another worker" in caplog.text
     else:
         assert await house.get_all(2) == events[:2]
-        house.gate.drop_doubtful()  # it has been stored by now
+        house.gate.settle_doubtful(True)  # it has been stored by now
         assert house.gate.dropped_total == 0
 
 
@@ -93,7 +98,7 @@ async def test_an_event_that_is_surely_not_stored_comes_again(
     house.gate.queue.put_nowait(events[0])
     await house.get()
     house.gate.give_back()
-    house.gate.drop_doubtful()
+    house.gate.settle_doubtful(True)
     assert await house.get() == events[0]
 
 
@@ -206,3 +211,144 @@ async def test_who_waits_already_gets_what_was_given_back(
     await asyncio.sleep(0)
     house.promote()
     assert await waiting == events[0]
+
+
+async def store(house: House, writes: Writes, count: int) -> list[Any]:
+    """Have so many events stored; none of them is safe."""
+    stored = []
+    for mark in marks(writes, count):
+        stored.append(await house.get())
+        house.gate.stored(mark)
+    return stored
+
+
+def unsafe_house(count: int) -> tuple[House, Writes, list[Any]]:
+    house, events = House(), [{"n": number} for number in range(count)]
+    for event in events:
+        house.gate.queue.put_nowait(event)
+    return house, Writes(), events
+
+
+@pytest.mark.asyncio
+async def test_no_more_than_a_few_events_are_unsafe_at_a_time() -> None:
+    house, writes, events = unsafe_house(MOST_UNSAFE + 3)
+    await store(house, writes, MOST_UNSAFE + 1)
+    reading = asyncio.ensure_future(house.get())
+    await turns()
+    assert not reading.done()
+    writes.reach(1)
+    assert await reading == events[MOST_UNSAFE + 1]
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("another_led", [False, True])
+async def test_what_may_be_lost_comes_again_in_order_unless_another_led(
+    another_led: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    house, writes, events = unsafe_house(6)
+    await store(house, writes, 4)
+    writes.reach(1)
+    house.office.leave()
+    writes.lose()
+    house.gate.recall()
+    assert house.gate.held == 3
+    house.gate.settle_doubtful(another_led)
+    house.promote()
+    if another_led:
+        assert await house.get_all(2) == events[4:]
+        assert house.gate.dropped_total == 3
+        assert caplog.text.count("is dropped, since another worker") == 3
+    else:
+        assert await house.get_all(5) == events[1:]
+        assert house.gate.dropped_total == 0
+
+
+@pytest.mark.asyncio
+async def test_a_reader_that_waits_for_safety_goes_on_after_the_term() -> None:
+    house, writes, events = unsafe_house(MOST_UNSAFE + 2)
+    await store(house, writes, MOST_UNSAFE + 1)
+    reading = asyncio.ensure_future(house.get())
+    await turns()
+    house.office.leave()
+    writes.lose()
+    house.gate.recall()
+    await turns()
+    assert not reading.done()
+    house.gate.settle_doubtful(False)
+    house.promote()
+    assert [await reading, *await house.get_all(MOST_UNSAFE)] == events[:-1]
+
+
+@pytest.mark.asyncio
+async def test_a_reader_that_waits_for_events_is_told_of_a_recall() -> None:
+    house, writes, events = unsafe_house(2)
+    await store(house, writes, 2)
+    reading = asyncio.ensure_future(house.get())
+    await turns()
+    house.office.leave()
+    writes.lose()
+    house.gate.recall()
+    house.promote()
+    assert [await reading, await house.get()] == events
+
+
+@pytest.mark.asyncio
+async def test_a_failed_write_comes_again_after_the_unsafe_ones() -> None:
+    house, writes, events = unsafe_house(3)
+    await store(house, writes, 2)
+    assert await house.get() == events[2]
+    house.office.leave()
+    house.gate.give_back(doubtful=True)
+    writes.lose()
+    house.gate.recall()
+    house.promote()
+    assert await house.get_all(3) == events
+
+
+@pytest.mark.asyncio
+async def test_doubt_lasts_until_an_event_has_come_again() -> None:
+    house, writes, _ = unsafe_house(1)
+    await store(house, writes, 1)
+    house.office.leave()
+    writes.lose()
+    house.gate.recall()
+    house.gate.settle_doubtful(False)  # a term too short to read anything
+    house.gate.settle_doubtful(True)
+    house.promote()
+    assert house.gate.held == 0
+    assert house.gate.dropped_total == 1
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("is_lost", [False, True])
+async def test_feedback_is_for_what_is_safe(is_lost: bool) -> None:
+    house, writes, events = unsafe_house(1)
+    house.gate.will_be_sent_again = lambda event: True
+    source: asyncio.Queue[Any] = asyncio.Queue()
+    feedback = SafeFeedback(source, house.gate)
+    await store(house, writes, 1)
+    putting = asyncio.ensure_future(feedback.put(events[0]))
+    await turns()
+    assert source.empty()
+    if is_lost:
+        house.office.leave()
+        writes.lose()
+        house.gate.recall()
+    else:
+        writes.reach(1)
+    await asyncio.wait_for(putting, PATIENCE)
+    assert source.qsize() == (0 if is_lost else 1)
+    assert house.gate.dropped_total == (1 if is_lost else 0)
+    assert house.gate.held == 0
+
+
+@pytest.mark.asyncio
+async def test_the_engine_may_remember_fewer_events() -> None:
+    house, writes, events = unsafe_house(2)
+    house.gate.most_unsafe = 0
+    await store(house, writes, 1)
+    reading = asyncio.ensure_future(house.get())
+    await turns()
+    assert not reading.done()
+    writes.reach(1)
+    assert await reading == events[1]
