@@ -59,8 +59,10 @@ def until(what: Callable[[], Any], why: str, timeout: float = PATIENCE) -> Any:
 
 def settled(what: Callable[[], T]) -> T:
     """What it gives once that has not changed for a while."""
-    seen, since = what(), time.monotonic()
+    began = time.monotonic()
+    seen, since = what(), began
     while time.monotonic() - since < STILL:
+        assert time.monotonic() - began < PATIENCE, "it does not settle"
         time.sleep(LOOK_EVERY)
         now = what()
         if now != seen:
