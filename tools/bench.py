@@ -143,18 +143,26 @@ def measure(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     started = datetime.now(timezone.utc)
     where = describe_machine()
     show_machine(where, console)
-    results: list[Result] = []
-    for name in names:
-        results.append(run_part(name, options.quick, console))
-        show(results[-1], console)
     words = [*options.parts, *(["--quick"] if options.quick else [])]
-    return {
+    report: dict[str, Any] = {
         "started": started.isoformat(timespec="seconds"),
         "arguments": " ".join(words),
         "quick": options.quick,
         "machine": where,
-        "parts": {result.part: result.as_json() for result in results},
+        "parts": {},
     }
+    for name in names:
+        result = run_part(name, options.quick, console)
+        show(result, console)
+        report["parts"][result.part] = result.as_json()
+        save(report, options.json)  # the next part may be interrupted
+    return report
+
+
+def save(report: Mapping[str, Any], path: Path | None) -> None:
+    if path is not None:
+        text = json.dumps(report, indent=2, ensure_ascii=False)
+        path.write_text(f"{text}\n", "utf-8")
 
 
 def show_machine(where: Mapping[str, Any], console: Console) -> None:
@@ -176,9 +184,7 @@ def write(
     """The files that were asked for."""
     results = results_of(report)
     pictures: dict[str, str] = {}
-    if options.json is not None:
-        text = json.dumps(report, indent=2, ensure_ascii=False)
-        options.json.write_text(f"{text}\n", "utf-8")
+    save(report, options.json)
     if options.charts is not None and not chart.can_draw():
         console.print("no charts: matplotlib is not installed")
     elif options.charts is not None:
