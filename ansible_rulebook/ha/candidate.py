@@ -122,6 +122,7 @@ class Candidate:
         self._backoff = Backoff(timings.poll_interval, jitter)
         self._retry_at = float("-inf")
         self._withdrawn = False
+        self._suspended = False
         self._end_term: str | None = None  # why it has to end
         self._session = False
         self._lives = KnownLives()
@@ -268,6 +269,15 @@ class Candidate:
         if self.phase in (Phase.PROMOTING, Phase.LEADING):
             self._end_term = self._end_term or reason
 
+    def suspend(self, reason: str) -> None:
+        """Do not contend for now; a term ends."""
+        self._suspended = True
+        self.step_down(reason)
+
+    def resume(self) -> None:
+        """Contend again."""
+        self._suspended = False
+
     def withdraw(self) -> None:
         """Never contend again; a term that has been announced goes on."""
         self._withdrawn = True
@@ -290,7 +300,7 @@ class Candidate:
         if self.phase is Phase.OFFLINE:
             return self._decide_offline(now)
         if self.phase is Phase.CONTENDING:
-            if self._withdrawn:
+            if self._withdrawn or self._suspended:
                 return Step(Do.RELEASE)
             if now < min(self._look_at, self._stand_back_until):
                 return Step(Do.REST, self._look_at - now)
@@ -307,6 +317,8 @@ class Candidate:
         if self._withdrawn or self.gave_up:
             self.phase = Phase.STOPPED
             return Step(Do.STOP)
+        if self._suspended:
+            return Step(Do.REST)
         if now < self._retry_at:
             return Step(Do.REST, self._retry_at - now)
         return Step(Do.CONNECT)

@@ -204,6 +204,19 @@ class LeaderElection:
         self._task = asyncio.ensure_future(self._run())
         self._task.add_done_callback(lambda _: self.shutdown_event.set())
 
+    def suspend(self, why: str) -> None:
+        """Do not contend until :meth:`resume`; a term ends.
+
+        To be called in the election's loop.
+        """
+        self._candidate.suspend(why)
+        self._wake.set()
+
+    def resume(self) -> None:
+        """Contend again. To be called in the election's loop."""
+        self._candidate.resume()
+        self._wake.set()
+
     def withdraw(self) -> None:
         """Never contend again; a term that has been announced goes on.
 

@@ -79,6 +79,14 @@ class ElectionThread:
         """See :meth:`LeaderElection.begin_to_step_down`."""
         self._ask(lambda election: election.begin_to_step_down(why))
 
+    def suspend(self, why: str) -> None:
+        """See :meth:`LeaderElection.suspend`."""
+        self._ask(lambda election: election.suspend(why))
+
+    def resume(self) -> None:
+        """See :meth:`LeaderElection.resume`."""
+        self._ask(LeaderElection.resume)
+
     def withdraw(self) -> None:
         """See :meth:`LeaderElection.withdraw`."""
         self._withdrawn.set()

@@ -40,17 +40,13 @@ class LeadershipLost(HaError):
 class StateRefused(HaError):
     """State cannot be kept, and no retry can help: an operator has to act.
 
-    A missing privilege, an upstream that is too old, a connection that JDBC
-    cannot make.
+    A missing privilege, an upstream that is too old, a table of a newer
+    version.
     """
 
 
 class StateFenced(HaError):
     """The database refused a write, since another worker leads by now."""
-
-
-class StateTampered(HaError):
-    """The stored state does not fit its checksum."""
 
 
 class PromotionFailed(HaError):

@@ -5,20 +5,20 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from typing import TYPE_CHECKING, Any, Callable, Coroutine, Deque
+from typing import TYPE_CHECKING, Any, Callable, Coroutine, Deque, Mapping
 
 from .errors import LeadershipLost
+from .state.names import key_of
 from .term import Term
 
 if TYPE_CHECKING:
-    from .flush import Mark
     from .office import Office
+    from .state.journal import Mark
+    from .state.store import StateStore
 
 logger = logging.getLogger(__name__)
 
 NOT_LEADING = "this worker does not lead any more"
-LAST_TRY = 5  # times that an event is given to the engine
-MOST_UNSAFE = 4  # events that are stored and not safe, beside the last one
 
 
 class EventGate:
@@ -47,19 +47,20 @@ class EventGate:
         self.will_be_sent_again = will_be_sent_again
         self.held_total = 0
         self.dropped_total = 0
-        self.most_unsafe = MOST_UNSAFE
+        self.repeated_total = 0
+        self.state: StateStore | None = None
+        """Keeps the engine's state; None if nobody does."""
         self._office = office
         self._is_control = is_control
         # Such a source is not started again, so it does not send again.
         self._has_aware_source = False
         self._held: Deque[Any] = deque()
         self._in_hand: Any = None
-        self._failing: Any = None
-        self._failures = 0
-        # Stored, but not known to be safe on the server's disk.
+        # Written, but not known to be durable.
         self._unsafe: Deque[tuple[Any, Mark]] = deque()
         self._mark: Mark | None = None  # of the event in hand
-        self._doubtful: list[Any] = []  # may be stored after all
+        # May be stored: in that transaction of that term.
+        self._doubtful: list[tuple[Any, int, int]] = []
         self._reader: asyncio.Task[Any] | None = None
         self._putters: Deque[asyncio.Future[None]] = deque()
 
@@ -129,54 +130,101 @@ class EventGate:
     async def get(self) -> Any:
         """The next event, while leading; a message to the engine always."""
         await self._lay_down()
-        # What was not given back is stored.
-        if self._failures and _content(self._in_hand) == self._failing:
-            self._failures = 0
-        self._in_hand = None
         item = await self._get()
         if not self._is_control(item):
             self._in_hand = item
             self._reader = asyncio.current_task()
         return item
 
-    def stored(self, mark: Mark) -> None:
-        """The event in hand is stored, and safe when this mark is."""
-        self._mark = mark
+    def is_read_here(self) -> bool:
+        """Whether the present task is the one that gets the events."""
+        return self._reader is asyncio.current_task()
 
-    async def is_safe(self) -> bool:
-        """Wait until the event in hand is safe; false if it may be lost."""
-        return self._mark is None or await self._mark.is_safe()
+    def is_repeated(self, ruleset: str) -> bool:
+        """Whether the event in hand has been processed before."""
+        key = key_of(ruleset, self._in_hand)
+        if self.state is None or key is None:
+            return False
+        again = self.will_be_sent_again(self._in_hand)
+        if not self.state.seen.has(key, again):
+            self.state.seen.add(key)
+            return False
+        self.repeated_total += 1
+        logger.info(
+            "An event that has been processed before is dropped: %s",
+            self._in_hand["meta"]["uuid"],
+        )
+        return True
+
+    def key(self, ruleset: str) -> bytes | None:
+        """What the event in hand is known by."""
+        return key_of(ruleset, self._in_hand)
+
+    def written(self) -> None:
+        """What came of the event in hand has been handed to the journal."""
+        if self.state is not None:
+            self._mark = self.state.last_write()
+
+    def not_written(self) -> None:
+        """The engine did not take the event in hand: the term is over."""
+        event, self._in_hand = self._in_hand, None
+        if event is not None:
+            self._keep(event, first=True)
+            self._wake_reader()
+
+    @property
+    def mark(self) -> Mark | None:
+        """The mark of the event in hand."""
+        return self._mark
 
     async def _lay_down(self) -> None:
         """Be done with the event in hand, as far as is known."""
         mark, self._mark = self._mark, None
-        if mark is not None and self._in_hand is not None:
-            self._unsafe.append((self._in_hand, mark))
-        self._forget_safe()
-        while len(self._unsafe) > self.most_unsafe:
-            if not await self._unsafe[0][1].is_safe():
-                return  # the term is over; recall() comes
-            self._forget_safe()
-
-    def _forget_safe(self) -> None:
-        while self._unsafe and self._unsafe[0][1].is_known_safe:
+        event, self._in_hand = self._in_hand, None
+        if mark is not None and event is not None:
+            self._unsafe.append((event, mark))
+        while self._unsafe and self._unsafe[0][1].is_known_durable:
             self._unsafe.popleft()
+        if self.state is not None and self.state.is_behind:
+            last = self.state.last_write()
+            if last is not None:
+                await last.is_durable()
 
-    def recall(self) -> None:
-        """At the end of a term: keep what may be lost."""
+    def recall(self, term: int) -> None:
+        """At the end of a term: keep what may be lost.
+
+        :param term: its number in the database.
+        """
         if self._mark is not None and self._in_hand is not None:
             self._unsafe.append((self._in_hand, self._mark))
             self._in_hand = self._mark = None
-        self._forget_safe()
         while self._unsafe:
-            event, _ = self._unsafe.pop()
-            self._doubtful.append(event)
+            event, mark = self._unsafe.pop()
+            if mark.is_known_durable:
+                continue
+            if not mark.is_surely_lost:
+                self._doubtful.append((event, term, mark.number))
             self._keep(event, first=True)
         self._wake_reader()
 
-    def is_read_here(self) -> bool:
-        """Whether the present task is the one that gets the events."""
-        return self._reader is asyncio.current_task()
+    def doubtful_terms(self) -> set[int]:
+        """Terms of which the last transaction has to be known."""
+        return {term for _, term, _ in self._doubtful}
+
+    def settle(self, ruleset: str, last_marks: Mapping[int, int]) -> None:
+        """A term begins: which of the events that are held were stored.
+
+        Those are not given to the engine again.
+
+        :param last_marks: of each of :meth:`doubtful_terms` the last
+            transaction, as far as that is known.
+        """
+        for event, term, number in self._doubtful:
+            key = key_of(ruleset, event)
+            stored = number <= last_marks.get(term, -1)
+            if stored and key is not None and self.state is not None:
+                self.state.seen.settle(key)
+        self._doubtful.clear()
 
     async def _get(self) -> Any:
         while True:
@@ -214,62 +262,9 @@ class EventGate:
             getting.cancel()
             leading.cancel()
 
-    def give_back(self, doubtful: bool = False) -> None:
-        """The last event could not be stored: keep it.
-
-        One that fails again and again is dropped in the end, or nothing
-        would come after it; see :meth:`is_hopeless`.
-
-        :param doubtful: it is not known whether it was stored after all.
-        """
-        event, self._in_hand = self._in_hand, None
-        if _content(event) != self._failing:
-            self._failing, self._failures = _content(event), 0
-        self._failures += 1
-        if self._failures < LAST_TRY:
-            if doubtful:
-                self._doubtful.append(event)
-            self._keep(event, first=True)
-            self._wake_reader()
-            return
-        self.dropped_total += 1
-        logger.error(
-            "An event could not be stored %d times and is dropped",
-            self._failures,
-        )
-
     def _wake_reader(self) -> None:
         if self._held and not self.queue.full():
             self.queue.put_nowait(_NOTHING)  # it waits there
-
-    def settle_doubtful(self, others_led: bool) -> None:
-        """A term begins: drop what another worker may have processed.
-
-        If none has led, the engine knows the ids of those that are stored.
-        """
-        held = {id(event) for event in self._held}
-        self._doubtful = [e for e in self._doubtful if id(e) in held]
-        if not others_led:
-            return
-        doubtful = {id(event) for event in self._doubtful}
-        self._doubtful.clear()
-        self._held = deque(e for e in self._held if id(e) not in doubtful)
-        for _ in doubtful:
-            self.dropped_total += 1
-            logger.warning(
-                "An event of which it is not known whether it was stored is "
-                "dropped, since another worker has led meanwhile"
-            )
-
-    def is_hopeless(self) -> bool:
-        """Whether the last event is one that could never be stored.
-
-        For sources that send it again: with other metadata, it is the same.
-        """
-        return (
-            self._failures >= LAST_TRY
-            and _content(self._in_hand) == self._failing
-        )
 
     def _keep(self, event: Any, first: bool = False) -> None:
         if self.will_be_sent_again(event) and not self._has_aware_source:
@@ -292,13 +287,6 @@ class EventGate:
     def held(self) -> int:
         """How many events are held now."""
         return len(self._held)
-
-
-def _content(event: Any) -> Any:
-    """What a source sent, without what was added on the way."""
-    if isinstance(event, dict):
-        return {name: event[name] for name in event if name != "meta"}
-    return event
 
 
 _NOTHING = object()
@@ -337,8 +325,8 @@ class GatedQueue:
         return self._gate.queue.qsize()
 
 
-class SafeFeedback:
-    """A source's feedback queue, which acknowledges what is safe.
+class DurableFeedback:
+    """A source's feedback queue, which acknowledges what is durable.
 
     :param queue: upstream's.
     :param gate: the gate of the event in hand.
@@ -347,8 +335,21 @@ class SafeFeedback:
     def __init__(self, queue: Any, gate: EventGate) -> None:
         self._queue = queue
         self._gate = gate
+        self._waiting: set[asyncio.Task[None]] = set()
 
     async def put(self, event: Any) -> None:
-        """Acknowledge the event in hand, unless it may be lost."""
-        if await self._gate.is_safe():
+        """Acknowledge the event in hand, as soon as it cannot be lost.
+
+        The next event does not wait for that.
+        """
+        mark = self._gate.mark
+        if mark is None or mark.is_known_durable:
+            await self._queue.put(event)
+            return
+        waiting = asyncio.ensure_future(self._put_later(event, mark))
+        self._waiting.add(waiting)
+        waiting.add_done_callback(self._waiting.discard)
+
+    async def _put_later(self, event: Any, mark: Mark) -> None:
+        if await mark.is_durable():
             await self._queue.put(event)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import Any, Callable, Deque
+from typing import TYPE_CHECKING, Any, Callable, Deque
 
-from .flush import Mark
+if TYPE_CHECKING:
+    from .state.journal import Mark
 
 
 class MatchQueue:
-    """In place of upstream's queue: a match leaves it once it is safe.
+    """In place of upstream's queue: a match leaves it once it is durable.
 
     Until then it counts as waiting, or a drain would not wait for it. One
     that may be lost never leaves: whoever leads next decides.
@@ -45,23 +46,31 @@ class MatchQueue:
                 self._arrived.clear()
                 await self._arrived.wait()
             head = match, mark = self._matches[0]
-            is_safe = mark is None or await mark.is_safe()
+            is_durable = mark is None or await mark.is_durable()
             if self._matches and self._matches[0] is head:
                 self._matches.popleft()
-                if is_safe:
+                if is_durable:
                     return match
                 self._dropped()
 
     def get_nowait(self) -> Any:
-        """Take the next match out, safe or not.
+        """Take the next match out, durable or not.
 
         :raises IndexError: if there is none.
         """
         return self._matches.popleft()[0]
 
     def qsize(self) -> int:
-        """How many matches wait."""
-        return len(self._matches)
+        """How many matches wait to be taken.
+
+        None that is not durable yet: upstream's reader takes no rest while
+        there are more than ten, and would keep others from storing them.
+        """
+        if not self._matches:
+            return 0
+        mark = self._matches[0][1]
+        is_durable = mark is None or mark.is_known_durable
+        return len(self._matches) if is_durable else 0
 
     def empty(self) -> bool:
         """Whether none waits."""

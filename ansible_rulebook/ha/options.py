@@ -54,13 +54,13 @@ class Option:
 
 
 DSN = Option("--ha-postgres-dsn", "EDA_HA_POSTGRES_DSN")
-UUID = Option("--ha-uuid", "EDA_HA_UUID")
+HA_UUID = Option("--ha-uuid", "EDA_HA_UUID")
 POLL = Option("--ha-poll-interval", "EDA_HA_POLL_INTERVAL")
 LEASE = Option("--ha-lease-duration", "EDA_HA_LEASE_DURATION")
 WORKER = Option("--ha-worker-id", "EDA_HA_WORKER_ID")
 POOLER = Option("--ha-session-pooler", "EDA_HA_SESSION_POOLER")
 STATE = Option("--ha-state", "EDA_HA_STATE")
-NEEDING_DSN = (UUID, POLL, LEASE, WORKER, POOLER, STATE)
+NEEDING_DSN = (HA_UUID, POLL, LEASE, WORKER, POOLER, STATE)
 
 
 class StateMode(enum.Enum):
@@ -107,7 +107,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "contains a password). Turns high availability on.",
         "DSN",
     )
-    add(UUID, "UUID that names the cluster, the same for all workers.", "UUID")
+    add(
+        HA_UUID,
+        "UUID that names the cluster, the same for all workers.",
+        "UUID",
+    )
     add(
         POLL,
         "Seconds from one look at the lock to the next, "
@@ -159,11 +163,12 @@ def read_options(
                     "both to turn high availability on, or neither"
                 )
         return None
-    ha_uuid = UUID.read(args, environ)
+    ha_uuid = read_uuid(args, environ)
     if ha_uuid is None:
         raise OptionError(
-            f"{UUID.origin} is required with {DSN.origin}: give the same "
-            "UUID to all workers of a cluster (uuidgen makes one)"
+            f"{HA_UUID.origin} is required with {DSN.origin}: give the same "
+            "UUID to all workers of a cluster (python3 -c 'import uuid; "
+            "print(uuid.uuid4())' makes one)"
         )
     from .conninfo import Conninfo  # psycopg: only now that HA is on
 
@@ -171,7 +176,7 @@ def read_options(
     poll_interval = _seconds(POLL, args, environ, SHORTEST_POLL)
     return HaOptions(
         dsn=dsn,
-        ha_uuid=_uuid(ha_uuid),
+        ha_uuid=ha_uuid,
         poll_interval=poll_interval or POLL_INTERVAL,
         lease_duration=_seconds(LEASE, args, environ, SHORTEST_LEASE),
         worker_id=_worker_id(WORKER.read(args, environ)),
@@ -185,12 +190,21 @@ def _shown(text: str) -> str:
     return repr(mask_password(text))
 
 
-def _uuid(text: str) -> uuid.UUID:
+def read_uuid(
+    args: argparse.Namespace, environ: Mapping[str, str]
+) -> uuid.UUID | None:
+    """The cluster's UUID, or None if none is given.
+
+    :raises OptionError: if it is not a UUID.
+    """
+    text = HA_UUID.read(args, environ)
+    if text is None:
+        return None
     try:
         return uuid.UUID(text)
     except ValueError:
         raise OptionError(
-            f"{UUID.origin}: {_shown(text)} is not a UUID; it looks like "
+            f"{HA_UUID.origin}: {_shown(text)} is not a UUID; it looks like "
             "01234567-89ab-cdef-0123-456789abcdef"
         ) from None
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from .gate import EventGate
 
 
 class Ruleset(Protocol):
@@ -12,6 +15,11 @@ class Ruleset(Protocol):
     name: str
     text: str  # its definition: other rules are another text
     has_facts: bool  # gathered from the inventory
+    gate: EventGate  # of its events
+
+    @property
+    def session(self) -> int:
+        """The number of its engine session."""
 
     def is_running(self) -> bool:
         """Whether its engine session exists."""
@@ -71,6 +79,10 @@ class Rulesets:
         """Those whose engine has died."""
         return [each for each in self._all if each.ended_unasked()]
 
+    def all(self) -> list[Ruleset]:
+        """Those of the present load."""
+        return list(self._all)
+
     def with_facts(self) -> list[Ruleset]:
         """Those that have gathered facts to give to the engine."""
         return [each for each in self._all if each.has_facts]
@@ -78,6 +90,14 @@ class Rulesets:
     def texts(self) -> dict[str, str]:
         """The definitions of all rulesets, by name."""
         return {each.name: each.text for each in self._all}
+
+    def sessions(self) -> dict[str, tuple[int, str]]:
+        """Engine session and definition of each that runs, by name."""
+        return {
+            each.name: (each.session, each.text)
+            for each in self._all
+            if each.is_running()
+        }
 
     def drop_matches(self) -> int:
         """See :meth:`Ruleset.drop_matches`."""

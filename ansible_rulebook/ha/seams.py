@@ -91,11 +91,6 @@ STATE_SEAMS: dict[str, tuple[str, ...]] = {
     ),
     "ansible_rulebook.engine.enable_leader": (),
     "ansible_rulebook.persistence._get_config_params": ("variables",),
-    "ansible_rulebook.persistence.get_action_a_priori": (
-        "rule_set",
-        "matching_uuid",
-        "index",
-    ),
     "ansible_rulebook.rule_set_runner.get_action_a_priori": (),
     "ansible_rulebook.rule_set_runner.update_action_info": (
         "rule_set",
@@ -105,8 +100,7 @@ STATE_SEAMS: dict[str, tuple[str, ...]] = {
         "create",
     ),
     "ansible_rulebook.action.helper.update_action_info": (),
-    "drools.ruleset.add_action_info": (),
-    "drools.ruleset.update_action_info": (),
+    "drools.ruleset.Ruleset._dispatch": ("self", "rule_match"),
 }
 
 
@@ -285,7 +279,6 @@ class _Upstream:
     def __init__(self, options: HaOptions) -> None:
         self._options = options
         self._worker: Any = None
-        self._records = _Records()
 
     # -- app ---------------------------------------------------------------
 
@@ -307,7 +300,8 @@ class _Upstream:
                 parsed_args.shutdown_delay,
                 _make_gate,
                 _shut_down,
-                _lacks_state() or self._records,
+                self.deliver,
+                _lacks_state(),
             )
             await self._worker.run(lambda: self._start(run, parsed_args))
 
@@ -407,20 +401,35 @@ class _Upstream:
 
         read_config = _upstream("persistence")._get_config_params
         RulesetCollection.engine = worker.attach_state(
-            RulesetCollection.engine, read_config(variables), self._dispatch
+            RulesetCollection.engine, read_config(variables)
         )
 
-    async def handle_async_messages(self, reader: Any, writer: Any) -> None:
-        """Read the engine's timed and recovered matches until the end.
+    @staticmethod
+    def deliver(ruleset: str, match: str) -> None:
+        """Run the rule of a match that came by itself, not from a call.
 
-        Upstream's reader takes a short read for a message and ends with the
-        first match that it cannot deliver. Here a match of a session that
-        was reset meanwhile, at the end of a term, is skipped, and a message
-        of thousands of matches lets others have a turn.
+        :param match: JSON.
         """
         from drools.ruleset import RulesetCollection
 
-        from .messages import results_of
+        try:
+            RulesetCollection.get(ruleset)._dispatch(json.loads(match))
+        except Exception as error:
+            logger.warning("A match was skipped: %s", error)
+
+    async def handle_async_messages(self, reader: Any, writer: Any) -> None:
+        """Read the engine's timed matches until the end.
+
+        With state they do not come this way. Upstream's reader takes a short
+        read for a message and ends with the first match that it cannot
+        deliver. Here a match of a session that was reset meanwhile, at the
+        end of a term, is skipped, and a message of thousands of matches lets
+        others have a turn.
+        """
+        from drools.dispatch import Dispatch
+        from drools.ruleset import RulesetCollection
+
+        from .engine.messages import results_of
 
         loop = asyncio.get_running_loop()
         try:
@@ -428,11 +437,9 @@ class _Upstream:
                 size = int.from_bytes(await reader.readexactly(4), "big")
                 since = loop.time()
                 message = await reader.readexactly(size)
-                if self._worker.state is not None:
-                    self._worker.state.wrote()  # the engine has, maybe
                 for session, result in results_of(message):
                     try:
-                        self._dispatch(session, result)
+                        Dispatch(session, result).run()
                     except Exception as error:
                         logger.warning("A timed match was skipped: %s", error)
                     if loop.time() - since > LONGEST_TURN:
@@ -445,23 +452,6 @@ class _Upstream:
         finally:
             writer.close()
 
-    def _dispatch(self, session: int, result: Any) -> None:
-        from drools.dispatch import Dispatch
-        from drools.ruleset import RulesetCollection
-
-        from .messages import signature_of
-
-        state = self._worker.state
-        match = result.get("matching_uuid") if state is not None else None
-        if match:
-            name = RulesetCollection.get_by_session_id(session).name
-            window = signature_of(name, result)
-            if window is not None and state.has_fired(match, window):
-                logger.info("A time window that has fired is skipped")
-                state.completed(match)
-                return
-        Dispatch(session, result).run()
-
     def look_up_action(
         self, rule_set: str, matching_uuid: str, index: int
     ) -> dict[str, Any] | None:
@@ -469,14 +459,9 @@ class _Upstream:
         state = self._worker.state
         if state is None:
             return None
-        try:
-            found: dict[str, Any] | None = state.progress.look_up(
-                rule_set, matching_uuid, index
-            )
-        except RuntimeError as error:
-            # Without it an action that has run would run again.
-            self._worker.state_failed(error)
-            raise
+        found: dict[str, Any] | None = state.progress.look_up(
+            matching_uuid, index
+        )
         return found
 
     def update_action(
@@ -490,11 +475,7 @@ class _Upstream:
         """``update_action_info``, with as few writes as recovery needs."""
         state = self._worker.state
         if state is not None:
-            stored = state.progress.update(
-                rule_set, matching_uuid, index, info, create
-            )
-            if stored:
-                state.recorded()
+            state.update_action(matching_uuid, index, info, create)
 
     def run_path(self, path: str, *args: Any, **kwargs: Any) -> Any:
         """``runpy.run_path``; a source's main comes under our rules."""
@@ -530,14 +511,15 @@ class _Upstream:
                 gate = worker.gate_of(plan.source_queue)
                 gate.will_be_sent_again = self._is_with_feedback
                 self.ruleset_queue_plan: Any = plan._replace(source_queue=gate)
+                self.gate = gate
                 if worker.state is not None:
-                    self._wait_for_safety(worker.state, plan, gate)
+                    self._wait_for_the_journal(worker.state, plan, gate)
 
-            def _wait_for_safety(
+            def _wait_for_the_journal(
                 self, state: Any, plan: Any, gate: Any
             ) -> None:
                 """Let nothing follow from an event that may be lost."""
-                from .gate import SafeFeedback
+                from .gate import DurableFeedback
                 from .match_queue import MatchQueue
 
                 plan.plan.queue = MatchQueue(
@@ -546,7 +528,7 @@ class _Upstream:
                 queues = plan.source_feedback_queues
                 self.ruleset_queue_plan = self.ruleset_queue_plan._replace(
                     source_feedback_queues={
-                        name: SafeFeedback(queues[name], gate)
+                        name: DurableFeedback(queues[name], gate)
                         for name in queues
                     }
                 )
@@ -583,14 +565,10 @@ class _Upstream:
                 self, action: Any, action_item: Any, *args: Any, **kwargs: Any
             ) -> asyncio.Task[None]:
                 if self._may_start(action, action_item):
-                    try:
-                        task: asyncio.Task[None] = super()._run_action(
-                            action, action_item, *args, **kwargs
-                        )
-                        return task
-                    except RuntimeError:  # Java's, of a write that failed
-                        if self._worker.office.allows():
-                            raise
+                    task: asyncio.Task[None] = super()._run_action(
+                        action, action_item, *args, **kwargs
+                    )
+                    return task
                 self._worker.actions.drop(
                     f"{action.action} of {action_item.rule}"
                 )
@@ -631,6 +609,11 @@ class _Upstream:
                 return definition
 
             @property
+            def session(self) -> int:
+                number: int = self.ruleset_queue_plan.ruleset._session_id
+                return number
+
+            @property
             def has_facts(self) -> bool:
                 return bool(self._facts)
 
@@ -648,7 +631,7 @@ class _Upstream:
                 return count
 
             def reset(self) -> None:
-                from .drools_state import reset
+                from .engine.recorded import reset
 
                 reset(self.ruleset_queue_plan.ruleset)
 
@@ -669,7 +652,7 @@ class _Upstream:
                 return
             state = self._worker.state
             try:
-                if state is not None and not await state.record_is_safe():
+                if state is not None and not await state.record_is_durable():
                     return
                 await call(self, *args, **kwargs)
             except (asyncio.CancelledError, RuntimeError) as error:
@@ -804,29 +787,3 @@ async def _nothing() -> None:
 
 def _stay_follower() -> None:
     """In place of ``enable_leader``: the election decides who leads."""
-
-
-class _Records:
-    """The progress of actions, stored by upstream's own calls."""
-
-    def read(self, ruleset: str, match: str, index: int) -> dict[str, Any]:
-        found = _upstream("persistence").get_action_a_priori(
-            ruleset, match, index
-        )
-        if not found:
-            # There is one: the engine says so, too, if it cannot look.
-            raise RuntimeError("the progress of an action cannot be read")
-        return dict(found)
-
-    def write(
-        self,
-        ruleset: str,
-        match: str,
-        index: int,
-        info: dict[str, Any],
-        new: bool,
-    ) -> None:
-        from drools import ruleset as drools
-
-        store = drools.add_action_info if new else drools.update_action_info
-        store(ruleset, match, index, json.dumps(info))

@@ -16,26 +16,26 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import signal
 from contextlib import suppress
-from typing import Any, Awaitable, Callable, Coroutine
+from typing import Any, Awaitable, Callable, Coroutine, Mapping
 
 from .actions import Actions
-from .drools_state import DroolsState, reason
 from .election import LeaderElection, default_worker_id
 from .election_thread import ElectionThread
-from .errors import StateRefused
+from .engine.bridge import Bridge
+from .engine.recorded import RecordedEngine, collect_less, reason
+from .engine.warm_up import warm_up
+from .errors import HaError, ServerUnavailable, StateRefused
 from .gate import EventGate
-from .guarded_engine import GuardedEngine
 from .guardian import Guardian
 from .log import WorkerLog
 from .office import Office
 from .options import HaOptions, StateMode
-from .practice import LOOK_EVERY
-from .progress import Records
 from .rulesets import Ruleset, Rulesets
 from .sources import GRACE, Sources
-from .state import StateStore
+from .state.store import StateStore
 from .term import Term
 
 logger = logging.getLogger(__name__)
@@ -43,10 +43,12 @@ logger = logging.getLogger(__name__)
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 DRAIN_SLACK = 5.0  # seconds on top of upstream's own bound
 FINISH_WITHIN = 60.0  # seconds for what upstream has left over
+STAND_BY_EVERY = 2.0  # seconds
 SAME_SIGNAL = 0.5  # seconds; wrappers pass a Ctrl-C on that we got, too
 
 MakeGate = Callable[[Any, Office], EventGate]
 Broadcast = Callable[[str, float], Coroutine[Any, Any, None]]
+Deliver = Callable[[str, str], None]
 
 
 class Worker:
@@ -58,8 +60,8 @@ class Worker:
     :param shutdown_delay: seconds that running actions get at the end.
     :param make_gate: makes the gate for a ruleset's queue.
     :param broadcast: tells all rulesets to end: message, delay in seconds.
-    :param records: upstream's calls that store the progress of actions, or
-        the reason why there are none.
+    :param deliver: runs the rule of a match in a ruleset.
+    :param lacks_state: why this upstream cannot keep state, if so.
     """
 
     def __init__(
@@ -68,7 +70,8 @@ class Worker:
         shutdown_delay: float,
         make_gate: MakeGate,
         broadcast: Broadcast,
-        records: Records | str,
+        deliver: Deliver,
+        lacks_state: str | None,
     ) -> None:
         self.options = options
         self.worker_id = options.worker_id or default_worker_id()
@@ -81,6 +84,7 @@ class Worker:
         self._make_gate = make_gate
         self._broadcast = broadcast
         self._gates: dict[int, EventGate] = {}
+        self._held_in_old_gates = 0  # of rulebooks that were loaded before
         self._log = WorkerLog(logger, self.worker_id, options.ha_uuid)
         self._loop = asyncio.get_running_loop()
         self._transition = asyncio.Lock()
@@ -89,12 +93,15 @@ class Worker:
         self._main: asyncio.Task[None] | None = None
         self._left_at = 0.0
         self._drain: asyncio.Task[None] | None = None
-        self._records = records
+        self._deliver = deliver
+        self._lacks_state = lacks_state
         self._reloaded: Term | None = None
         self._resuming: asyncio.Task[None] | None = None
-        self._engine: GuardedEngine | None = None
+        self._bridge: Bridge | None = None
+        self._engine: RecordedEngine | None = None
         self._resetting: asyncio.Future[None] | None = None
         self._is_without_state = False
+        self._obstacle: str | None = None  # to keep the cluster's state
         self._is_standby = True
         self.state: StateStore | None = None
         """Keeps the engine's state, or None: then it ends with a term."""
@@ -140,56 +147,116 @@ class Worker:
             self._main.result()
 
     async def _find_state(self) -> None:
-        mode = self.options.state
-        if mode is StateMode.OFF:
+        if self.options.state is StateMode.OFF:
             return
+        self.state = StateStore(
+            self.options, self.worker_id, self._log, self.state_failed
+        )
         try:
-            if isinstance(self._records, str):
-                raise StateRefused(self._records)
-            self.state = StateStore(
-                self.options,
-                self.worker_id,
-                self._records,
-                self._log,
-                self.state_failed,
-            )
+            if self._lacks_state is not None:
+                raise StateRefused(self._lacks_state)
             await self.state.survey()
         except StateRefused as error:
-            self._refuse_state(error)
+            await self._refuse_state(error)
 
-    def _refuse_state(self, error: StateRefused) -> None:
-        """Elect without state, if the operator lets us.
+    async def _refuse_state(self, error: StateRefused) -> None:
+        """Elect without state, if operator and cluster let us.
 
-        :raises StateRefused: if not.
+        A worker without state would lead a cluster that has some as if it
+        had none, so it does not contend for as long as it cannot keep it.
+
+        :raises StateRefused: if the operator does not let us.
         """
         if self.options.state is StateMode.REQUIRED:
             raise StateRefused(
                 f"--ha-state required: the state cannot be kept: {error}"
             )
-        if self._is_without_state:
+        if self._is_without_state or self.state is None:
             return  # said before
-        self._is_without_state = True
-        state, self.state = self.state, None
-        if self._engine is not None:
-            self._engine.stop_guarding()
-        if state is not None:
-            state.close()
+        if await self.state.keeps_state():
+            if self._obstacle is None:
+                self._log.warning(
+                    "This worker follows and does not lead: the cluster keeps "
+                    "state, which this worker cannot",
+                    str(error),
+                )
+            self._obstacle = str(error)
+            if self._election is not None:
+                self._election.suspend("the state cannot be kept")
+            return
+        self._stop_keeping_state()
         self._log.warning(
             "The rules' state will not survive a failover", str(error)
         )
+
+    def _stop_keeping_state(self) -> None:
+        self._is_without_state = True
+        state, self.state = self.state, None
+        if self._engine is not None:
+            self._engine.stop_recording()
+        for gate in self._gates.values():
+            gate.state = None
+        if state is not None:
+            state.close()
 
     async def _contend_when_up(self, in_outage: bool) -> None:
         # A worker that is still building rulesets must not keep the lock
         # from one that is ready.
         await self.rulesets.up.wait()
+        if self.state is not None and self._lacks_state is not None:
+            await self._refuse_state(StateRefused(self._lacks_state))
+        while self._obstacle is not None:
+            await asyncio.sleep(self.options.poll_interval)
+            await self._look_for_obstacle()
         if self._election is not None:
             self._election.start(in_outage)
+        await self._stand_by()
+
+    async def _stand_by(self) -> None:
+        """See to it that a promotion will be quick, for as long as needed."""
+        is_warm = False
         while True:
-            await asyncio.sleep(LOOK_EVERY)
-            if self.state is not None and self._stands_by():
-                texts = self.rulesets.texts()
-                if await self.state.practise(texts, self._stands_by):
-                    return
+            await asyncio.sleep(STAND_BY_EVERY)
+            if self.state is None or not self._stands_by():
+                continue
+            if self._obstacle is not None:
+                await self._look_for_obstacle()
+                if self._obstacle is None and self._election is not None:
+                    self._election.resume()
+                continue
+            await self.state.stand_by()
+            if not is_warm:
+                is_warm = await self._warm_up()
+
+    async def _look_for_obstacle(self) -> None:
+        assert self.state is not None
+        try:
+            if self._lacks_state is None and await self.state.survey():
+                self._obstacle = None
+                self._log.info("The state can be kept again")
+        except StateRefused as error:
+            self._obstacle = str(error)
+
+    async def _warm_up(self) -> bool:
+        """Have Java do beforehand what a promotion will wait for.
+
+        :returns: whether it has.
+        """
+        if self._bridge is None:
+            return True
+        texts = list(self.rulesets.texts().values())
+        steps = warm_up(self._bridge, texts)
+        try:
+            while self._stands_by():
+                done = await self._loop.run_in_executor(None, next, steps, 0)
+                if done == 0:
+                    return True
+            return False
+        except RuntimeError as error:
+            logger.debug("Java could not practise: %s", reason(error))
+            return True
+        finally:
+            steps.close()
 
     def _stands_by(self) -> bool:
         """Whether there is nothing to do but to wait for a promotion."""
@@ -265,12 +332,8 @@ class Worker:
         """What the gates and the fence kept from the engine, if anything."""
         held = sum(gate.held_total for gate in self._gates.values())
         dropped = sum(gate.dropped_total for gate in self._gates.values())
+        dropped += self._held_in_old_gates
         actions = self.actions.dropped_total
-        if self.state is not None and self.state.unrecorded:
-            self._log.warning(
-                "Completed matches are not recorded and may run again",
-                matches=self.state.unrecorded,
-            )
         if held or dropped or actions:
             self._log.info(
                 "Not processed for want of leadership",
@@ -298,65 +361,85 @@ class Worker:
         self.office.enter(term)
         if self.state is not None:
             try:
-                await self.state.recover(term, self.rulesets.reset)
-                if self.office.term is not term:
-                    return  # the rulebook is being loaded anew
-                assert self._engine is not None
-                self._engine.clock.start()
+                await self._recover(self.state, term)
             except StateRefused as error:
-                self._refuse_state(error)
-                self.rulesets.reset()
-        if self.state is not None:
-            for gate in self._gates.values():
-                gate.most_unsafe = self.state.most_unsafe
-                gate.settle_doubtful(self.state.others_led)
+                await self._give_up_state(error)
+        if self.office.term is not term:
+            return  # the rulebook is being loaded anew
         await self._prime()
         self.office.announce()
 
+    async def _recover(self, state: StateStore, term: Term) -> None:
+        gates = self._gates_by_ruleset()
+        doubtful: set[int] = set()
+        for gate in gates.values():
+            gate.state = state
+            doubtful |= gate.doubtful_terms()
+
+        def settle(last_marks: Mapping[int, int]) -> None:
+            for ruleset, gate in gates.items():
+                gate.settle(ruleset, last_marks)
+
+        await state.recover(
+            term, self.rulesets.sessions(), self._deliver, doubtful, settle
+        )
+        if self.office.term is term:
+            assert self._engine is not None
+            self._engine.clock.start()
+
+    async def _give_up_state(self, error: StateRefused) -> None:
+        """The server will not have the state, now or later.
+
+        :raises HaError: if this worker does not lead without it.
+        """
+        try:
+            await self._refuse_state(error)
+        except StateRefused as required:
+            # No try after this one can succeed.
+            self._failure = required
+            if self._main is not None:
+                self._main.cancel()
+        if self.state is not None:
+            raise ServerUnavailable(f"the state cannot be kept: {error}")
+        self.rulesets.reset()
+
     async def _prime(self) -> None:
         """Give the engine the facts that it has not had yet."""
-        lacking = [
-            each
-            for each in self.rulesets.with_facts()
-            if self.state is None
-            or not self.state.is_primed(each.name, each.text)
-        ]
-        for ruleset in lacking:
-            ruleset.prime()
-        if self.state is not None and lacking:
-            await self.state.set_primed(
-                {each.name: each.text for each in lacking}
-            )
+        for ruleset in self.rulesets.with_facts():
+            if self.state is None:
+                ruleset.prime()
+            elif not self.state.is_primed(ruleset.name):
+                ruleset.prime()
+                self.state.set_primed(ruleset.name)
 
-    def attach_state(
-        self,
-        engine: Any,
-        config: dict[str, Any],
-        deliver: Callable[[int, Any], None],
-    ) -> Any:
+    def attach_state(self, engine: Any, config: dict[str, Any]) -> Any:
         """Keep the state of this engine; its rulesets come after that.
 
-        :param config: Drools' settings, from upstream's variables.
-        :param deliver: runs the rule of a timer's match in a session.
+        :param engine: drools_jpy's Java object.
+        :param config: upstream's settings for it.
         :returns: what is to take the engine's place.
         :raises StateRefused: if that cannot be, and must.
         """
         assert self.state is not None
-        drools = DroolsState(engine)
-        self._engine = GuardedEngine(
-            engine,
-            drools,
-            self._gate_being_read,
-            self.state_failed,
-            deliver,
-            self.state.completed,
-            lambda why: self._refuse_state(StateRefused(why)),
-            self.state,
-        )
         try:
-            self.state.attach(drools, config)
+            self._bridge = Bridge(engine)
+            self.state.attach(self._bridge, config)
         except StateRefused as error:
-            self._refuse_state(error)
+            if self.options.state is StateMode.REQUIRED:
+                raise StateRefused(
+                    f"--ha-state required: the state cannot be kept: {error}"
+                ) from None
+            self._lacks_state = str(error)
+            return engine
+        collect_less(os.environ)
+        self._engine = RecordedEngine(
+            engine,
+            self._bridge,
+            self.state,
+            self._gate_being_read,
+            self._deliver,
+            self.state.check_name,
+        )
         return self._engine
 
     def _gate_being_read(self) -> EventGate | None:
@@ -365,26 +448,19 @@ class Worker:
                 return gate
         return None
 
-    def state_failed(
-        self, error: Exception, unstored: Any = None, doubtful: bool = False
-    ) -> None:
-        """The engine could not store something: nothing more may follow.
+    def state_failed(self, error: HaError) -> None:
+        """Something could not be stored: nothing more may follow.
 
         This worker steps down, and whoever leads next goes on with what is
         stored.
-
-        :param unstored: the gate of the event that is not, to which it goes
-            back.
-        :param doubtful: it may be stored after all.
         """
         if self.state is None:
             return
-        news = self.state.write_failed()
+        if isinstance(error, StateRefused):
+            self.state.look_again()
         self._leave_office()
-        if unstored is not None:
-            unstored.give_back(doubtful)
-        if news and self._election is not None:
-            why = f"the state could not be stored: {reason(error)}"
+        if self._election is not None:
+            why = f"the state could not be stored: {error}"
             self._log.warning("Stepping down", why)
             self._election.step_down("the state could not be stored")
 
@@ -413,12 +489,7 @@ class Worker:
         Java can take its time, or be held up by a write that fails. The
         lease does not wait for that: nothing of it acts any more.
         """
-        if self.state is not None:
-            self._resetting = self.state.in_engine_thread(self.rulesets.reset)
-        else:
-            self._resetting = self._loop.run_in_executor(
-                None, self.rulesets.reset
-            )
+        self._resetting = self._loop.run_in_executor(None, self.rulesets.reset)
 
     async def _reset_is_done(self) -> None:
         resetting, self._resetting = self._resetting, None
@@ -429,9 +500,9 @@ class Worker:
     async def _retire(self) -> None:
         """Write no state from here on."""
         if self.state is not None:
-            await self.state.retire()
+            term = await self.state.retire()
             for gate in self._gates.values():
-                gate.recall()
+                gate.recall(term)
 
     # -- the engine's life -----------------------------------------------
 
@@ -442,6 +513,13 @@ class Worker:
             gate = self._gates[id(queue)] = self._make_gate(queue, self.office)
         return gate
 
+    def _gates_by_ruleset(self) -> dict[str, EventGate]:
+        return {
+            each.name: each.gate
+            for each in self.rulesets.all()
+            if each.is_running()
+        }
+
     def reload(self) -> None:
         """The rulebook is being loaded anew; the election goes on."""
         if self.state is not None:
@@ -449,6 +527,7 @@ class Worker:
             self._reloaded = self.office.term or self._reloaded
             self._leave_office()
         self.rulesets.clear()
+        self._held_in_old_gates += sum(g.held for g in self._gates.values())
         self._gates.clear()
         gc.unfreeze()
 

@@ -36,6 +36,7 @@ LOOK_EVERY = 0.02  # seconds
 STILL = 0.5  # seconds without a change
 
 STATELESS = ["--ha-state", "off"]
+STATE_SESSION = "eda-state:%"  # the application_name of the state's sessions
 needs_state = pytest.mark.skipif(
     importlib.util.find_spec("ansible_rulebook.persistence") is None,
     reason="upstream keeps state from 1.3 on",
@@ -101,7 +102,7 @@ def wait_recorded(server: Server, stage: Stage, *but: str) -> None:
     The leader records them a little later; killed before, it leaves them to
     the next one. Left out are the rules of these names.
     """
-    names = "SELECT DISTINCT rule_name FROM drools_ansible_matching_event"
+    names = "SELECT DISTINCT rule FROM eda_ha_match"
     until(
         lambda: (
             {name for (name,) in server.query(names, dsn=stage.dsn)}

@@ -60,17 +60,17 @@ FENCE = """
 SLOW = """
 CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    IF position('early' in NEW.event_data) > 0 THEN
+    IF position('early' in NEW.body) > 0 THEN
         PERFORM pg_advisory_xact_lock_shared(1);
     END IF;
     RETURN NEW;
 END $$;
-CREATE TRIGGER slow BEFORE INSERT ON drools_ansible_matching_event
+CREATE TRIGGER slow BEFORE INSERT ON eda_ha_match
     FOR EACH ROW EXECUTE FUNCTION slow();
 """
 WORDS = ("door", "early", "late")
-EVENTS = "SELECT event_json FROM drools_ansible_event_record"
-MATCHES = "SELECT event_data FROM drools_ansible_matching_event"
+EVENTS = "SELECT body FROM eda_ha_record"
+MATCHES = "SELECT body FROM eda_ha_match"
 
 
 def words(server: Server, dsn: str, query: str) -> list[str]:

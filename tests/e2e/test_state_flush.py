@@ -41,10 +41,10 @@ FLUSHING = (
     " AND datname = current_database() AND pid <> pg_backend_pid()"
 )
 STORED = (
-    "SELECT count(*) FROM drools_ansible_matching_event"
-    " WHERE event_data LIKE %s"
+    "SELECT count(*) FROM eda_ha_match"
+    " WHERE body LIKE %s"
 )
-RECORDS = "SELECT count(*) FROM drools_ansible_action_info"
+RECORDS = "SELECT count(*) FROM eda_ha_action"
 # Without the source that goes on without feedback, and would fill the gate.
 RULEBOOK = re.sub(r" +- outage_ticks:(\n {8}.*)+", "", OUTAGE)
 

@@ -37,7 +37,7 @@ DEMOTED_FIRST = 0.4  # of the others: two terms for one start of a worker
 KINDS = ("single", "first", "second", "steps")  # as in ledger.py
 # Most of the time goes by while workers start: let Java compile less.
 QUICK = {"JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"}
-RECOVERING = "Enabling leader mode"
+RECOVERING = "Recovering the rules' state"
 
 LEDGER = """
 - name: Ledger
@@ -76,9 +76,9 @@ LEDGER = """
 STEPS = 3
 # A match that has a row is not known to have run, except for these steps.
 PENDING = """
-SELECT event_data, index, action_data
-  FROM drools_ansible_matching_event
-  LEFT JOIN drools_ansible_action_info USING (me_uuid)
+SELECT eda_ha_match.body, action.place, action.body
+  FROM eda_ha_match
+  LEFT JOIN eda_ha_action AS action USING (ha_uuid, match)
 """
 
 

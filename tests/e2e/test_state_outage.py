@@ -13,7 +13,15 @@ from pathlib import Path
 from typing import Callable, Protocol
 
 import pytest
-from e2e_support import LEASE, PATIENCE, Stage, needs_state, settled, until
+from e2e_support import (
+    LEASE,
+    PATIENCE,
+    STATE_SESSION,
+    Stage,
+    needs_state,
+    settled,
+    until,
+)
 from psycopg.conninfo import make_conninfo
 from rig.proxy import Proxy
 from rig.server import EmbeddedRig, Server, database_of
@@ -128,7 +136,7 @@ class Terminated:
         self._server = server
 
     def begin(self) -> None:
-        assert self._server.terminate("eda-state:%", dsn=self.dsn)
+        assert self._server.terminate(STATE_SESSION, dsn=self.dsn)
 
     def end(self) -> None:
         pass
@@ -246,15 +254,15 @@ def test_a_worker_ends_beside_a_silent_server_as_well_as_ever(
 REFUSE = """
 CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    IF NEW.event_data ~ '{text}' THEN
+    IF NEW.body ~ '{text}' THEN
         RAISE EXCEPTION 'refused';
     END IF;
     RETURN NEW;
 END $$;
-CREATE TRIGGER refuse BEFORE INSERT ON drools_ansible_matching_event
+CREATE TRIGGER refuse BEFORE INSERT ON eda_ha_match
     FOR EACH ROW EXECUTE FUNCTION refuse();
 """
-GRANT = "DROP TRIGGER refuse ON drools_ansible_matching_event"
+GRANT = "DROP TRIGGER refuse ON eda_ha_match"
 
 
 def test_an_event_that_cannot_be_stored_is_told_of(
@@ -320,13 +328,13 @@ def test_a_timed_match_that_could_not_be_stored_is_made_up_for(
 LINGER = """
 CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    IF NEW.event_data ~ '"trouble"' THEN
+    IF NEW.body ~ '"trouble"' THEN
         PERFORM pg_sleep(1.5);
         RAISE EXCEPTION 'refused';
     END IF;
     RETURN NEW;
 END $$;
-CREATE TRIGGER refuse BEFORE INSERT ON drools_ansible_matching_event
+CREATE TRIGGER refuse BEFORE INSERT ON eda_ha_match
     FOR EACH ROW EXECUTE FUNCTION refuse();
 """
 

@@ -116,7 +116,7 @@ class Role:
     def give_what_init_db_prints(self) -> None:
         done = subprocess.run(
             [
-                *(sys.executable, "-m", "ansible_rulebook.ha.init_db"),
+                *(sys.executable, "-m", "ansible_rulebook.ha.operations.commands"),
                 *("init-db", "--worker-role", self.name),
             ],
             env=worker_env({"EDA_HA_POSTGRES_DSN": self.owner}),
@@ -191,7 +191,7 @@ def test_the_printed_grants_are_all_that_a_worker_needs(
     ("grants", "revoke", "named"),
     [
         (False, "", "CREATE on schema public"),
-        (True, "DELETE ON drools_ansible_event_record", ""),
+        (True, "DELETE ON eda_ha_record", ""),
         (True, "TEMPORARY ON DATABASE {database}", "TEMPORARY on database"),
         (True, "USAGE ON SCHEMA public", "public"),
     ],

@@ -106,7 +106,7 @@ noise = st.text(
 ) | st.from_regex(r"\A[-+.0-9eEinfa_ ]{0,12}\Z")
 right: dict[str, st.SearchStrategy[str]] = {
     ha_options.DSN.flag: st.just("postgresql://eda@db.example/eda"),
-    ha_options.UUID.flag: st.just(UUID) | st.uuids().map(str),
+    ha_options.HA_UUID.flag: st.just(UUID) | st.uuids().map(str),
     ha_options.POLL.flag: st.floats(0.01, 3600).map(repr),
     ha_options.LEASE.flag: st.floats(1, 3600).map(repr),
     ha_options.POOLER.flag: st.sampled_from(["true", "off", "YES", "0"]),
@@ -191,7 +191,7 @@ def test_options_are_read_or_refused_in_one_line(values, by_variable):
     if isinstance(found, HaOptions):
         # Whatever it accepts, it accepts rightly.
         assert found.dsn == values[ha_options.DSN.flag]
-        assert found.ha_uuid == uuid.UUID(values[ha_options.UUID.flag])
+        assert found.ha_uuid == uuid.UUID(values[ha_options.HA_UUID.flag])
         assert 0.01 <= found.poll_interval <= 3600
         lease = found.lease_duration
         assert lease is None or 1 <= lease <= 3600
@@ -349,7 +349,7 @@ def test_the_command_ends_with_one_line(rulebook, dsn, place, by_variable):
 
     values = {
         ha_options.DSN: "postgresql://eda@127.0.0.1:1/eda",
-        ha_options.UUID: UUID,
+        ha_options.HA_UUID: UUID,
         ha_options.POLL: "often",
         place: dsn,
     }

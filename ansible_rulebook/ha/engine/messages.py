@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from typing import Any, Iterator
 
@@ -44,19 +43,3 @@ def _session_before(text: str, start: int) -> int | None:
         return int(head["session_id"])
     except (ValueError, KeyError):
         return None
-
-
-def signature_of(ruleset: str, result: Any) -> str | None:
-    """What tells a match from others, whatever its id: rule and events.
-
-    :returns: None if an event of it has no id.
-    """
-    try:
-        events = sorted(
-            (name, str(event["meta"]["uuid"]))
-            for name, event in result["events"].items()
-        )
-        text = json.dumps([ruleset, result["name"], events])
-    except (KeyError, TypeError, AttributeError):
-        return None
-    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,62 @@
+package ansible_rulebook_ha;
+
+import java.io.IOException;
+import java.io.UncheckedIOException;
+
+import com.fasterxml.jackson.core.JsonGenerator;
+import com.fasterxml.jackson.core.JsonProcessingException;
+import com.fasterxml.jackson.databind.JsonSerializer;
+import com.fasterxml.jackson.databind.ObjectMapper;
+import com.fasterxml.jackson.databind.SerializerProvider;
+import com.fasterxml.jackson.databind.module.SimpleModule;
+import org.kie.api.prototype.Prototype;
+import org.kie.api.prototype.PrototypeFactInstance;
+
+/**
+ * JSON in plain ASCII: jpy cuts characters beyond 16 bits short, and a
+ * database may have an encoding that lacks some.
+ */
+final class Json {
+
+    private static final ObjectMapper MAPPER = new ObjectMapper();
+
+    static {
+        MAPPER.getFactory()
+            .configure(JsonGenerator.Feature.ESCAPE_NON_ASCII, true);
+        SimpleModule module = new SimpleModule();
+        module.addSerializer(PrototypeFactInstance.class, new Fields());
+        module.addSerializer(Prototype.UndefinedValue.class, new Undefined());
+        MAPPER.registerModule(module);
+    }
+
+    private Json() { }
+
+    static String text(Object value) {
+        try {
+            return MAPPER.writeValueAsString(value);
+        } catch (JsonProcessingException error) {
+            throw new UncheckedIOException(error);
+        }
+    }
+
+    /** An event or a fact within another is what is in it. */
+    private static final class Fields
+            extends JsonSerializer<PrototypeFactInstance> {
+        @Override
+        public void serialize(
+                PrototypeFactInstance value, JsonGenerator to,
+                SerializerProvider provider) throws IOException {
+            to.writePOJO(value.asMap());
+        }
+    }
+
+    private static final class Undefined
+            extends JsonSerializer<Prototype.UndefinedValue> {
+        @Override
+        public void serialize(
+                Prototype.UndefinedValue value, JsonGenerator to,
+                SerializerProvider provider) throws IOException {
+            to.writeNull();
+        }
+    }
+}

@@ -1,0 +1,245 @@
+"""The engine as upstream calls it, with all that changes in it recorded."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from typing import Any, Callable, Mapping, Protocol, Sequence
+
+from ..redaction import one_line
+from .bridge import Answer, Bridge, now
+from .session_clock import SessionClock
+
+logger = logging.getLogger(__name__)
+
+# Java collects its garbage when it has to; that upstream has it stop for a
+# whole collection every 1,000 events takes 6 % of what a leader can do.
+COLLECT_AFTER = 10_000  # events, unless the operator has set it
+COLLECT_VARIABLE = "DROOLS_JPY_GC_AFTER"
+
+
+class Source(Protocol):
+    """Where the event that is being processed came from."""
+
+    def is_repeated(self, ruleset: str) -> bool:
+        """Whether that event has been processed before; then no more."""
+
+    def key(self, ruleset: str) -> bytes | None:
+        """What it is known by, if it may come again."""
+
+    def written(self) -> None:
+        """What came of it has been handed to the journal."""
+
+    def not_written(self) -> None:
+        """It has not been processed, since the term is over."""
+
+
+class Recording(Protocol):
+    """Stores what changes."""
+
+    @property
+    def is_recording(self) -> bool:
+        """Whether it does: in a term in which no write has failed."""
+
+    def wrote(
+        self, ruleset: str, answer: Answer, event: bytes | None = None
+    ) -> list[str]:
+        """Store a change; returns the matches in upstream's format."""
+
+    def completed(self, match: str) -> None:
+        """All actions of a match have run."""
+
+
+class RecordedEngine:
+    """In place of drools_jpy's engine, for sessions that keep their state.
+
+    :param engine: drools_jpy's Java object.
+    :param bridge: makes the sessions.
+    :param recording: told of each change.
+    :param source: finds out where the event of the present task came from,
+        None if it is an action's.
+    :param deliver: told of each match of a timer, and its ruleset.
+    :param check_name: raises StateRefused if a ruleset cannot be stored.
+    """
+
+    def __init__(
+        self,
+        engine: Any,
+        bridge: Bridge,
+        recording: Recording,
+        source: Callable[[], Source | None],
+        deliver: Callable[[str, str], None],
+        check_name: Callable[[str], None],
+    ) -> None:
+        self._engine = engine
+        self._bridge = bridge
+        self._recording = recording
+        self._source = source
+        self._deliver = deliver
+        self._check_name = check_name
+        self._names: dict[int, str] = {}
+        self._is_plain = False
+        self.clock = SessionClock(self._advance)
+        """The sessions' time; to run while this worker leads."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    def stop_recording(self) -> None:
+        """No state is kept any more: sessions to come are plain ones."""
+        self.clock.stop()
+        self._is_plain = True
+
+    # -- sessions --------------------------------------------------------
+
+    def createRuleset(self, rules: str) -> int:
+        """Begin a session for these rules."""
+        name = json.loads(rules)["name"]
+        if not self._is_plain:
+            self._check_name(name)
+        if self._is_plain:
+            return int(self._engine.createRuleset(rules))
+        session = self._bridge.create(rules)
+        self._names[session] = name
+        return session
+
+    def dispose(self, session: int) -> Any:
+        """End a session; returns its statistics."""
+        if self._names.pop(session, None) is None:
+            return self._engine.dispose(session)
+        return self._bridge.dispose(session)
+
+    def sessionStats(self, session: int | None) -> Any:
+        """Of a session that is being replaced there are none."""
+        if session is None:
+            return None
+        if session in self._names:
+            return self._bridge.stats(session)
+        return self._engine.sessionStats(session)
+
+    def getFacts(self, session: int) -> Any:
+        """What is in the working memory, as JSON."""
+        if session in self._names:
+            return self._bridge.facts(session)
+        return self._engine.getFacts(session)
+
+    # -- what changes the state --------------------------------------------
+
+    def assertEvent(self, session: int, event: str) -> Any:
+        """Give a session an event; returns the matches as JSON."""
+        ruleset = self._names.get(session)
+        if ruleset is None:
+            return self._engine.assertEvent(session, event)
+        source = self._source()
+        self._check(source)
+        if source is not None and source.is_repeated(ruleset):
+            source.written()
+            return "[]"
+        answer = self._bridge.assert_event(session, now(), event)
+        return self._record(ruleset, answer, source)
+
+    def assertFact(self, session: int, fact: str) -> Any:
+        """Give a session a fact; returns the matches as JSON."""
+        ruleset = self._names.get(session)
+        if ruleset is None:
+            return self._engine.assertFact(session, fact)
+        self._check(self._source())
+        answer = self._bridge.assert_fact(session, now(), fact)
+        return self._record(ruleset, answer)
+
+    def retractFact(self, session: int, fact: str) -> Any:
+        """Take a fact out; returns the matches as JSON."""
+        if session not in self._names:
+            return self._engine.retractFact(session, fact)
+        return self.retractMatchingFacts(session, fact, False, [])
+
+    def retractMatchingFacts(
+        self, session: int, fact: str, partial: bool, exclude: Sequence[str]
+    ) -> Any:
+        """Take facts out; returns the matches as JSON."""
+        ruleset = self._names.get(session)
+        if ruleset is None:
+            return self._engine.retractMatchingFacts(
+                session, fact, partial, exclude
+            )
+        self._check(self._source())
+        answer = self._bridge.retract(session, now(), fact, partial, exclude)
+        return self._record(ruleset, answer)
+
+    def advanceTime(self, session: int, amount: int, unit: str) -> Any:
+        """Let time pass; returns the matches as JSON."""
+        ruleset = self._names.get(session)
+        if ruleset is None:
+            return self._engine.advanceTime(session, amount, unit)
+        self._check(self._source())
+        import jpy
+
+        units = jpy.get_type("java.util.concurrent.TimeUnit")
+        until = units.valueOf(unit.upper()).toMillis(amount)
+        until += self._bridge.time(session)
+        return self._record(ruleset, self._bridge.advance(session, until))
+
+    def deleteActionInfo(self, session: int, match: str) -> None:
+        """All actions of a match have run."""
+        if not self._is_plain and match:
+            self._recording.completed(match)
+
+    def _advance(self) -> None:
+        for session, ruleset in list(self._names.items()):
+            if not self._recording.is_recording:
+                return
+            answer = self._bridge.advance(session, now())
+            if answer == ((), (), ()):
+                continue
+            for match in self._recording.wrote(ruleset, answer):
+                self._deliver(ruleset, match)
+
+    def _check(self, source: Source | None) -> None:
+        """Nothing may follow a write that was lost, and nothing a term.
+
+        Upstream takes an action that fails for one that has run; one that
+        was cancelled is run again by whoever leads next.
+        """
+        if self._recording.is_recording:
+            return
+        if source is None:
+            raise asyncio.CancelledError
+        source.not_written()
+        raise RuntimeError("this worker does not lead any more")
+
+    def _record(
+        self, ruleset: str, answer: Answer, source: Source | None = None
+    ) -> str:
+        key = None if source is None else source.key(ruleset)
+        changed = any(answer)
+        matches = (
+            self._recording.wrote(ruleset, answer, key) if changed else []
+        )
+        if source is not None:
+            source.written()
+        return f"[{','.join(matches)}]"
+
+
+def collect_less(environ: Mapping[str, str]) -> None:
+    """See COLLECT_AFTER."""
+    from drools import ruleset
+
+    if COLLECT_VARIABLE not in environ:
+        ruleset.DROOLS_JPY_GC_AFTER = COLLECT_AFTER
+
+
+def reset(ruleset: Any) -> None:
+    """Begin an empty session in place of the present one."""
+    try:
+        ruleset.end_session()
+    except RuntimeError as error:
+        # Its clock was amid a tick. The engine has forgotten it by then.
+        logger.debug("A session did not end well: %s", error)
+    ruleset._session_id = None
+    ruleset.start_session()
+
+
+def reason(error: BaseException) -> str:
+    """The first sentence of an exception of Java's, on one line."""
+    return one_line((str(error).splitlines() or [""])[0])

@@ -1,0 +1,68 @@
+"""``forget``: a cluster begins anew, without any state."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from typing import Any
+
+from ...errors import OptionError, StateRefused
+from ...lock import lock_key
+from ...options import HA_UUID, read_uuid
+from ...state import sql
+from ...state.housekeeping import forget_some
+from ...state.session import StateSession
+
+PORTION = 10_000  # rows at a time
+
+
+def add(commands: Any) -> argparse.ArgumentParser:
+    """Declare the command."""
+    command: argparse.ArgumentParser = commands.add_parser(
+        "forget",
+        help="have a cluster forget its state",
+        description="Deletes the state of a cluster: events and facts in the "
+        "rules' memory, and matches whose actions have not run. Its next "
+        "leader begins with empty rules. Stop the workers first.",
+    )
+    command.add_argument(
+        HA_UUID.flag,
+        metavar="UUID",
+        help=f"the cluster. Can also be passed via {HA_UUID.variable}.",
+    )
+    command.add_argument(
+        "--force",
+        action="store_true",
+        help="also while a worker leads; what that one knows, it goes on to "
+        "know until it ends",
+    )
+    command.set_defaults(run=run)
+    return command
+
+
+def run(args: argparse.Namespace, session: StateSession) -> int:
+    """Delete it all, in portions.
+
+    :raises StateRefused: if a worker leads.
+    :raises ServerUnavailable: if the server cannot be asked now.
+    """
+    ha_uuid = read_uuid(args, os.environ)
+    if ha_uuid is None:
+        raise OptionError(f"{HA_UUID.origin} is required")
+    key = lock_key(ha_uuid) % 2**64
+    halves = {"high": key >> 32, "low": key & 0xFFFFFFFF}
+    rows = 0
+    while True:
+        with session.transaction() as connection:
+            held = connection.execute(sql.WHO_HOLDS, halves).fetchone()
+            if held is not None and held[0] and not args.force:
+                raise StateRefused(
+                    f"a worker leads cluster {ha_uuid}: stop the workers "
+                    "first, or say --force"
+                )
+            gone = forget_some(connection, str(ha_uuid), PORTION)
+        rows += gone
+        if not gone:
+            break
+    print(f"cluster {ha_uuid} has forgotten {rows} rows")
+    return 0

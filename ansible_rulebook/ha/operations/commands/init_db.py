@@ -1,0 +1,78 @@
+"""``init-db``: the tables for the state, made beforehand.
+
+The role that runs it owns the tables. Workers then need no right to create
+anything: what they do need is printed as GRANT statements, fit for psql::
+
+    ansible-rulebook-ha init-db --worker-role eda | psql
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+from ...errors import OptionError, StateRefused
+from ...state import schema
+from ...state.session import StateSession
+
+SOME_ROLE = "worker"  # stands in the statements unless a role is named
+
+
+def add(commands: Any) -> argparse.ArgumentParser:
+    """Declare the command."""
+    command: argparse.ArgumentParser = commands.add_parser(
+        "init-db",
+        help="create the tables for the rules' state",
+        description="Creates the tables for the rules' state, or brings "
+        "them up to date, and prints the GRANT statements for the workers' "
+        "role. It executes none of these. Run it as the role that is to own "
+        "the tables, again after each upgrade.",
+    )
+    command.add_argument(
+        "--worker-role",
+        metavar="ROLE",
+        help=f"the role to name in the statements, default {SOME_ROLE}",
+    )
+    command.set_defaults(run=run)
+    return command
+
+
+def run(args: argparse.Namespace, session: StateSession) -> int:
+    """Create what is missing, and bring up to date what is there.
+
+    Does no harm to a cluster that is running.
+
+    :raises StateRefused: if that cannot be, with the reason.
+    :raises ServerUnavailable: if the server cannot be asked, or the tables
+        stay in use.
+    """
+    role = args.worker_role
+    if role is not None and not role.strip():
+        raise OptionError("--worker-role: the name is empty")
+    found = schema.survey(session)
+    if found.place is None and found.schema is None:
+        raise StateRefused(
+            f"no schema of the search_path {found.search_path} exists, or "
+            f"role {found.role} may use none of them"
+        )
+    if not found.is_complete and not found.may_create:
+        raise StateRefused(
+            f"role {found.role} lacks CREATE on schema {found.schema}"
+        )
+    schema.create(session)
+    owners = schema.survey(session).owners
+    if owners > 1:
+        raise StateRefused(
+            "the tables have more than one owner: somebody else made one of "
+            "them before"
+        )
+    for line in schema.grants(session, role or SOME_ROLE):
+        print(line)
+    if role is None:
+        print(
+            "ansible-rulebook-ha: grant these to the role of your workers "
+            f"instead of {SOME_ROLE} (--worker-role names it)",
+            file=sys.stderr,
+        )
+    return 0

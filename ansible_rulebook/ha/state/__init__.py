@@ -1,0 +1,1 @@
+"""What survives a failover, kept in PostgreSQL."""

@@ -1,0 +1,169 @@
+"""What is to be stored in one transaction."""
+
+from __future__ import annotations
+
+from typing import Dict, List, NamedTuple, Optional, Set, Tuple
+
+from ..engine.bridge import Answer, Record
+from . import sql
+from .arrays import bigints, texts, uuids
+from .names import stored
+
+Statement = Tuple[str, "list[bytes]"]
+"""SQL, and its parameters after the cluster's UUID, in binary format."""
+
+
+class Found(NamedTuple):
+    """A match whose actions have not run yet."""
+
+    match: bytes
+    """16 bytes, its UUID."""
+    ruleset: str
+    rule: str
+    body: str
+    """JSON, encrypted if there is a key."""
+
+
+class Kept(NamedTuple):
+    """A ruleset that has state."""
+
+    digest: str
+    """Of its definition: other rules are another one."""
+    primed: bool
+    """Whether it had its gathered facts."""
+
+
+class Changes:
+    """Collects changes; the last one of each row is what is written.
+
+    A record that came and went within one transaction is not written at
+    all, and whatever is said of a match's actions goes with the match.
+    """
+
+    def __init__(self) -> None:
+        self.events: List[bytes] = []
+        """Keys of the events that these changes come from."""
+        self._rulesets: Dict[str, Kept] = {}
+        self._forgotten: Set[str] = set()
+        self._records: Dict[Tuple[str, int], Optional[Record]] = {}
+        self._found: List[Found] = []
+        self._done: List[bytes] = []
+        self._actions: Dict[Tuple[bytes, int], str] = {}
+        self._with_actions: List[bytes] = []
+        self.forget_until = 0
+        """Transactions up to this mark need not be remembered."""
+        self.size = 0
+        """How many changes there are, rows that are written twice too."""
+
+    def answer(self, ruleset: str, answer: Answer) -> None:
+        """The working memory of a ruleset has changed."""
+        records = self._records
+        for record in answer.kept:
+            records[ruleset, record.number] = record
+        for number in answer.gone:
+            records[ruleset, number] = None
+        self.size += len(answer.kept) + len(answer.gone)
+
+    def event(self, key: bytes) -> None:
+        """An event has been processed."""
+        self.events.append(key)
+        self.size += 1
+
+    def found(self, found: Found) -> None:
+        """A rule has matched."""
+        self._found.append(found)
+        self.size += 1
+
+    def done(self, match: bytes, has_actions: bool) -> None:
+        """All actions of a match have run.
+
+        :param has_actions: something was stored of them.
+        """
+        self._done.append(match)
+        if has_actions:
+            self._with_actions.append(match)
+        self.size += 1
+
+    def action(self, match: bytes, place: int, body: str) -> None:
+        """How far an action has come, encrypted if there is a key."""
+        self._actions[match, place] = body
+        self.size += 1
+
+    def ruleset(self, name: str, kept: Kept) -> None:
+        """A ruleset has state."""
+        self._rulesets[name] = kept
+        self.size += 1
+
+    def forget_ruleset(self, name: str) -> None:
+        """Whatever was in its memory before these changes is void."""
+        self._forgotten.add(name)
+        self.size += 1
+
+    def statements(self, mark: int) -> list[Statement]:
+        """What writes them, in the order in which it has to be done.
+
+        :param mark: the number of the transaction.
+        """
+        number = str(mark).encode()
+        done: list[Statement] = []
+        if self._forgotten:
+            names = [stored(name) for name in self._forgotten]
+            done.append((sql.FORGET_RECORDS, [texts(names)]))
+        if self._rulesets:
+            done.append((sql.KEEP_RULESETS, self._ruleset_columns()))
+        gone = [key for key, r in self._records.items() if r is None]
+        if gone:
+            columns = [
+                texts([stored(ruleset) for ruleset, _ in gone]),
+                bigints([n for _, n in gone]),
+            ]
+            done.append((sql.DROP_RECORDS, columns))
+        if len(gone) < len(self._records):
+            done.append((sql.KEEP_RECORDS, self._record_columns()))
+        if self._found:
+            columns = [number, *self._found_columns()]
+            done.append((sql.ADD_MATCHES, columns))
+        if self._actions:
+            done.append((sql.KEEP_ACTIONS, self._action_columns()))
+        if self._with_actions:
+            done.append((sql.DROP_ACTIONS, [uuids(self._with_actions)]))
+        if self._done:
+            done.append((sql.DROP_MATCHES, [uuids(self._done)]))
+        if self.forget_until > 0:
+            until = str(self.forget_until).encode()
+            done.append((sql.FORGET_COMMITS, [until]))
+        return done
+
+    def _ruleset_columns(self) -> list[bytes]:
+        kept = self._rulesets.values()
+        return [
+            texts([stored(name) for name in self._rulesets]),
+            texts([each.digest for each in kept]),
+            bigints([int(each.primed) for each in kept]),
+        ]
+
+    def _record_columns(self) -> list[bytes]:
+        kept = [(r, each) for (r, _), each in self._records.items() if each]
+        return [
+            texts([stored(ruleset) for ruleset, _ in kept]),
+            bigints([each.number for _, each in kept]),
+            texts([each.kind for _, each in kept]),
+            bigints([each.inserted_at for _, each in kept]),
+            bigints([each.expires for _, each in kept]),
+            texts([each.text for _, each in kept]),
+        ]
+
+    def _found_columns(self) -> list[bytes]:
+        return [
+            uuids([each.match for each in self._found]),
+            texts([stored(each.ruleset) for each in self._found]),
+            texts([stored(each.rule) for each in self._found]),
+            texts([each.body for each in self._found]),
+        ]
+
+    def _action_columns(self) -> list[bytes]:
+        return [
+            uuids([match for match, _ in self._actions]),
+            bigints([place for _, place in self._actions]),
+            texts(list(self._actions.values())),
+        ]

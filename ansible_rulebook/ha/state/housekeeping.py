@@ -1,0 +1,107 @@
+"""Takes out of the tables what nobody needs any more.
+
+The leader does it while it leads, in small portions, with a session that is
+there for as long as that takes. (The events of the journal's transactions go
+with the journal's own.)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import Any
+
+from psycopg import Connection
+
+from ..errors import HaError
+from . import sql
+from .session import StateSession
+
+logger = logging.getLogger(__name__)
+
+FIRST_AFTER = 60.0  # seconds of leading
+EVERY = 3600.0  # seconds
+TERMS = 1000  # of a cluster that stay in its history
+ABANDONED_AFTER = 30  # days without a leader
+PORTION = 1000  # rows at a time
+PAUSE = 0.1  # seconds between two portions
+
+
+class Housekeeping:
+    """One leader's share of it.
+
+    :param session: told how to connect; a session of its own is opened.
+    :param ha_uuid: the cluster.
+    """
+
+    def __init__(self, session: StateSession, ha_uuid: str) -> None:
+        self._session = session.another()
+        self._ha_uuid = ha_uuid
+        self._task: asyncio.Task[None] | None = None
+
+    def begin(self, term: int) -> None:
+        """A term has begun."""
+        self.end()
+        self._task = asyncio.ensure_future(self._go_on(term))
+
+    def end(self) -> None:
+        """It is over."""
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+
+    async def _go_on(self, term: int) -> None:
+        pause = FIRST_AFTER
+        while True:
+            await asyncio.sleep(pause)
+            pause = EVERY
+            loop = asyncio.get_running_loop()
+            try:
+                await loop.run_in_executor(None, self._tidy_all, term)
+            except HaError as error:
+                logger.debug("Tidying up failed, later again: %s", error)
+
+    def _tidy_all(self, term: int) -> None:
+        try:
+            while self.tidy(term):
+                time.sleep(PAUSE)
+        finally:
+            self._session.close()
+
+    def tidy(self, term: int) -> bool:
+        """One portion; true if there may be more. Blocks.
+
+        :raises HaError: if it cannot be done now.
+        """
+        names = {
+            "ha_uuid": self._ha_uuid,
+            "term": term,
+            "terms": TERMS,
+            "days": ABANDONED_AFTER,
+        }
+        with self._session.transaction() as connection:
+            connection.execute(sql.STILL_LEADS, names)
+            connection.execute(sql.FORGET_HISTORY, names)
+            row = connection.execute(sql.ABANDONED, names).fetchone()
+            if row is None:
+                return False
+            forget_some(connection, str(row[0]), PORTION)
+            return True
+
+
+def forget_some(connection: Connection[Any], ha_uuid: str, most: int) -> int:
+    """Delete a portion of what a cluster has stored.
+
+    Its term stays: it is a fencing token, and must never fall.
+
+    :returns: how many rows that were; none are left if it is 0.
+    """
+    left = most
+    for table in sql.CONTENT:
+        statement = sql.FORGET_SOME.format(table=table)
+        names = {"ha_uuid": ha_uuid, "most": left}
+        left -= connection.execute(statement, names).rowcount
+        if left <= 0:
+            break
+    return most - left

@@ -1,0 +1,263 @@
+"""Writes what has changed, and tells when it is durable.
+
+Group commit: what comes while a transaction is under way goes out with the
+next one, as soon as that one is answered (DeWitt et al., "Implementation
+Techniques for Main Memory Database Systems", 1984). Each transaction has a
+number, its mark. Nothing may follow from a change before its mark is durable:
+no action, no feedback, no next action of a rule.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Any, Awaitable, Callable, Deque
+
+from psycopg import Connection
+
+from ..errors import HaError, ServerUnavailable, StateFenced
+from . import sql
+from .arrays import uuids
+from .changes import Changes
+from .pipeline import Pipeline
+
+INTERVAL = 0.002  # seconds from one transaction to the next, under load
+MOST_BEHIND = 1000  # changes that are not durable yet, then nothing comes in
+LONGEST_BEHIND = 1.0  # seconds, the same
+REMEMBERED = 1000  # transactions whose events are known again
+TIDY_EVERY = 128  # transactions
+RETRY = 0.2  # seconds between two tries to get a session back
+
+
+class Mark:
+    """The transaction that a change is written with."""
+
+    __slots__ = ("_journal", "number")
+
+    def __init__(self, journal: Journal, number: int) -> None:
+        self._journal = journal
+        self.number = number
+
+    @property
+    def is_known_durable(self) -> bool:
+        """Whether it is known by now that it will not be lost."""
+        return self.number <= self._journal.durable
+
+    @property
+    def is_surely_lost(self) -> bool:
+        """Whether it can be known that it was never stored."""
+        return self._journal.has_lost(self.number)
+
+    async def is_durable(self) -> bool:
+        """Wait until that is known; false if it may be lost."""
+        return self.is_known_durable or await self._journal.reaches(
+            self.number
+        )
+
+
+class Journal:
+    """The changes of one term. Lives on the event loop.
+
+    :param ha_uuid: the cluster.
+    :param term: the term's number in the database.
+    :param mark: the number of the last transaction before this term.
+    :param connection: a session in autocommit mode.
+    :param reconnect: opens another one and makes it the term's.
+    :param limit: seconds in which the server has to answer.
+    :param failed: told once why what was written last may be lost.
+    """
+
+    def __init__(
+        self,
+        ha_uuid: str,
+        term: int,
+        mark: int,
+        connection: Connection[Any],
+        reconnect: Callable[[], Awaitable[Connection[Any]]],
+        limit: float,
+        failed: Callable[[HaError], None],
+    ) -> None:
+        self.term = term
+        self._first = [ha_uuid.encode()]
+        self._reconnect = reconnect
+        self._limit = limit
+        self._failed = failed
+        self._loop = asyncio.get_running_loop()
+        self._pipeline: Pipeline | None = self._begin(connection)
+        self._changes = Changes()
+        self._sent_size = 0  # of the transaction that is under way
+        self.durable = mark
+        """The last transaction that is known to be durable."""
+        self._sent = mark
+        self._asked_at = 0.0  # on the loop's clock, the last transaction
+        self._pending_since: float | None = None
+        self._timer: asyncio.TimerHandle | None = None  # to send
+        self._alarm: asyncio.TimerHandle | None = None  # it takes too long
+        self._reopening: asyncio.Task[None] | None = None
+        self._waiting: Deque[tuple[int, asyncio.Future[bool]]] = deque()
+        self._is_rolled_back = False  # the last one that was sent
+        self.is_over = False
+
+    # -- writing ---------------------------------------------------------
+
+    @property
+    def changes(self) -> Changes:
+        """To be added to; then call :meth:`wrote`."""
+        return self._changes
+
+    def wrote(self) -> Mark:
+        """Something was added to :attr:`changes`."""
+        if not self._changes.size:
+            return self.last()
+        if self._pending_since is None:
+            self._pending_since = self._loop.time()
+        if self._timer is None and not self._is_busy and not self.is_over:
+            # At the end of this turn of the loop: more may come until then.
+            wait = self._asked_at + INTERVAL - self._loop.time()
+            self._timer = self._loop.call_later(max(wait, 0.0), self._send)
+            self._watch()
+        return self.last()
+
+    def last(self) -> Mark:
+        """The mark of what was written last."""
+        pending = 1 if self._changes.size else 0
+        return Mark(self, self._sent + pending)
+
+    def look(self) -> None:
+        """See :meth:`.Pipeline.look`."""
+        if self._pipeline is not None and self._is_busy:
+            self._pipeline.look()
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether so much waits to be durable that no more may come in."""
+        if self._sent_size + self._changes.size > MOST_BEHIND:
+            return True
+        since = self._pending_since
+        return since is not None and self._loop.time() - since > LONGEST_BEHIND
+
+    async def reaches(self, number: int) -> bool:
+        """See :meth:`Mark.is_durable`. To be asked in order of numbers."""
+        if self.is_over:
+            return False
+        answer: asyncio.Future[bool] = self._loop.create_future()
+        self._waiting.append((number, answer))
+        return await answer
+
+    def has_lost(self, number: int) -> bool:
+        """Whether a transaction was surely not committed."""
+        if not self.is_over or number <= self.durable:
+            return False
+        return number > self._sent or self._is_rolled_back
+
+    async def finish(self, limit: float) -> Connection[Any] | None:
+        """End. What is under way gets so many seconds.
+
+        :returns: the session, if it is still fit for use.
+        """
+        last = self.last()
+        if not self.is_over and not last.is_known_durable:
+            await asyncio.wait(
+                {asyncio.ensure_future(last.is_durable())}, timeout=limit
+            )
+        return self.end()
+
+    def end(self) -> Connection[Any] | None:
+        """Write no more. What is not known to be durable stays unknown."""
+        self.is_over = True
+        self._stop_timers()
+        if self._reopening is not None:
+            self._reopening.cancel()
+        pipeline, self._pipeline = self._pipeline, None
+        connection = None if pipeline is None else pipeline.detach()
+        while self._waiting:
+            _answer(self._waiting.popleft()[1], False)
+        return connection
+
+    # -- sending ---------------------------------------------------------
+
+    def _begin(self, connection: Connection[Any]) -> Pipeline:
+        return Pipeline(connection, self._first, self._committed, self._broken)
+
+    @property
+    def _is_busy(self) -> bool:
+        return self._sent > self.durable
+
+    def _send(self) -> None:
+        self._timer = None
+        if self.is_over or self._pipeline is None or not self._changes.size:
+            return  # it goes out with the next session
+        changes, self._changes = self._changes, Changes()
+        self._sent += 1
+        if self._sent % TIDY_EVERY == 0:
+            changes.forget_until = self._sent - REMEMBERED
+        self._sent_size = changes.size
+        self._asked_at = self._loop.time()
+        term, mark = str(self.term).encode(), str(self._sent).encode()
+        self._pipeline.send(
+            [
+                (sql.FENCE, [term]),
+                *changes.statements(self._sent),
+                (sql.ADD_COMMIT, [term, mark, uuids(changes.events)]),
+            ]
+        )
+
+    def _committed(self) -> None:
+        self._stop_timers()
+        self.durable, self._sent_size = self._sent, 0
+        self._pending_since = None
+        while self._waiting and self._waiting[0][0] <= self.durable:
+            _answer(self._waiting.popleft()[1], True)
+        if self._changes.size:
+            self.wrote()
+
+    def _watch(self) -> None:
+        if self._alarm is None:
+            self._alarm = self._loop.call_later(self._limit, self._late)
+
+    def _late(self) -> None:
+        self._fail(ServerUnavailable("the server did not answer in time"))
+
+    # -- when it does not work -------------------------------------------
+
+    def _broken(self, error: HaError, is_rolled_back: bool) -> None:
+        self._pipeline = None
+        if self._is_busy:
+            self._is_rolled_back = is_rolled_back
+            self._fail(error)
+        elif not self.is_over and self._reopening is None:
+            # Nothing was under way. What comes now goes out with the next.
+            self._reopening = asyncio.ensure_future(self._reopen())
+
+    async def _reopen(self) -> None:
+        while not self.is_over:
+            try:
+                connection = await self._reconnect()
+            except StateFenced as error:
+                self._fail(error)
+                return
+            except HaError:
+                await asyncio.sleep(RETRY)
+                continue
+            if self.is_over:
+                connection.close()
+                return
+            self._pipeline, self._reopening = self._begin(connection), None
+            self._send()
+            return
+
+    def _fail(self, error: HaError) -> None:
+        if not self.is_over:
+            self.end()
+            self._failed(error)
+
+    def _stop_timers(self) -> None:
+        for timer in (self._timer, self._alarm):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._alarm = None
+
+
+def _answer(answer: asyncio.Future[bool], is_durable: bool) -> None:
+    if not answer.done():
+        answer.set_result(is_durable)

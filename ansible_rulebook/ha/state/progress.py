@@ -1,0 +1,64 @@
+"""How far the actions of each match have come."""
+
+from __future__ import annotations
+
+from typing import Any, Mapping
+
+Info = dict[str, Any]
+
+
+class Progress:
+    """Says what of it has to be stored, which is little.
+
+    Upstream asks before each action whether it ran before, and stores that
+    it has started. Only a recovered match can have run before, and only
+    templates on a controller have use for the start: their job is found
+    again by it. So the rest is kept in memory until there is more to say, the
+    outcome of an action that others follow.
+    """
+
+    def __init__(self) -> None:
+        self._recovered: set[tuple[str, int]] = set()
+        self._known: dict[str, dict[int, Info]] = {}
+        self._stored: set[str] = set()
+        self.store_start = False
+        """Whether the next action's start has to be stored."""
+
+    def recovered(self, stored: Mapping[tuple[str, int], Info]) -> None:
+        """A term begins; this is what is stored."""
+        self._recovered = set(stored)
+        self._known.clear()
+        for (match, place), info in stored.items():
+            self._known.setdefault(match, {})[place] = info
+        self._stored = set(self._known)
+
+    def look_up(self, match: str, place: int) -> Info | None:
+        """What an earlier leader stored of this action, if anything."""
+        if (match, place) not in self._recovered:
+            return None
+        return self._known[match][place]
+
+    def update(
+        self, match: str, place: int, info: Info, is_start: bool = False
+    ) -> Info | None:
+        """Something is known about an action, in addition.
+
+        :returns: all that is known, if it has to be stored.
+        """
+        actions = self._known.setdefault(match, {})
+        merged = actions[place] = {**actions.get(place, {}), **info}
+        if is_start and not self.store_start:
+            return None
+        self._stored.add(match)
+        return merged
+
+    def forget(self, match: str) -> bool:
+        """All actions of a match have run.
+
+        :returns: whether anything was stored of them.
+        """
+        for place in self._known.pop(match, {}):
+            self._recovered.discard((match, place))
+        was_stored = match in self._stored
+        self._stored.discard(match)
+        return was_stored

@@ -1,0 +1,165 @@
+"""The state's one session with PostgreSQL, and what its errors mean."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import threading
+from contextlib import contextmanager, suppress
+from typing import Any, Iterator
+
+import psycopg
+from psycopg import Connection
+from psycopg.conninfo import make_conninfo
+
+from ..conninfo import Conninfo
+from ..errors import HaError, ServerUnavailable, StateRefused
+from ..lease import Timings
+from .pipeline import classified
+
+LONGEST_CONNECT = 5  # seconds
+
+
+class RowInUse(ServerUnavailable):
+    """Somebody else's transaction took too long; trying again may help."""
+
+
+class StateSession:
+    """Opened when it is needed, and anew when it was lost. Its calls block.
+
+    The journal takes the connection for as long as a term lasts.
+
+    :param conninfo: where the server is. libpq reads password files,
+        certificates and services anew each time.
+    :param name: the ``application_name``.
+    :param timings: the time limits are made from the lease.
+    """
+
+    def __init__(
+        self, conninfo: Conninfo, name: str, timings: Timings
+    ) -> None:
+        self._conninfo = conninfo
+        self._name = name
+        self._timings = timings
+        self._connection: Connection[Any] | None = None
+        self._turn = threading.RLock()
+
+    def another(self) -> StateSession:
+        """One more of the same kind, opened when it is needed."""
+        return StateSession(self._conninfo, self._name, self._timings)
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection[Any]]:
+        """The session, in a transaction.
+
+        :raises ServerUnavailable: if the server cannot be asked now.
+        :raises StateRefused: if it will not do that, now or later.
+        """
+        try:
+            with self._turn:
+                connection = self._open()
+                with connection.transaction():
+                    yield connection
+        except psycopg.Error as error:
+            raise self._meaning(error) from None
+
+    def keep_open(self) -> None:
+        """Connect if need be, so that a promotion does not have to.
+
+        :raises HaError: if that cannot be.
+        """
+        try:
+            with self._turn:
+                self._open()
+        except psycopg.Error as error:
+            raise self._meaning(error) from None
+
+    def take(self) -> Connection[Any]:
+        """The connection, for somebody else to use alone.
+
+        :raises HaError: if there is none to be had.
+        """
+        self.keep_open()
+        connection, self._connection = self._connection, None
+        assert connection is not None
+        return connection
+
+    def give_back(self, connection: Connection[Any] | None) -> None:
+        """It is free again, or lost."""
+        if connection is not None:
+            self._close(self._connection)
+            self._connection = connection
+
+    def abort(self) -> None:
+        """Shut the socket down, so that whoever waits on it wakes up.
+
+        For another thread: a frozen server answers nothing, and no time
+        limit of TCP notices, since its kernel still does.
+        """
+        connection = self._connection
+        if connection is None:
+            return
+        with suppress(psycopg.Error, OSError):
+            copy = os.dup(connection.fileno())
+            with socket.socket(fileno=copy) as wire:
+                wire.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """End the session."""
+        connection, self._connection = self._connection, None
+        self._close(connection)
+
+    def _open(self) -> Connection[Any]:
+        if self._connection is not None and _has_news(self._connection):
+            self.close()  # unasked for, it can only be the last word
+        if self._connection is None or self._connection.closed:
+            self._connection = psycopg.connect(
+                make_conninfo("", **self._conninfo.merged(**self._options())),
+                autocommit=True,
+                prepare_threshold=None,
+            )
+        return self._connection
+
+    def _options(self) -> dict[str, Any]:
+        limit = self._timings.demote_within
+        ours: dict[str, Any] = {
+            "application_name": self._name,
+            "client_encoding": "UTF8",
+            "connect_timeout": min(max(int(limit / 2), 2), LONGEST_CONNECT),
+            "tcp_user_timeout": max(int(limit * 1000), 1000),
+            "keepalives_idle": max(1, int(limit)),
+            "keepalives_interval": 1,
+            "keepalives_count": 3,
+        }
+        if not self._conninfo.get("target_session_attrs"):
+            ours["target_session_attrs"] = os.environ.get(
+                "PGTARGETSESSIONATTRS", "read-write"
+            )
+        return ours
+
+    def _meaning(self, error: psycopg.Error) -> HaError:
+        text = self._conninfo.redact(str(error))
+        if isinstance(error, psycopg.errors.LockNotAvailable):
+            return RowInUse(text)
+        found = classified(error.sqlstate, text)
+        if not isinstance(found, StateRefused):
+            # What was under way is unknown: begin with a new session.
+            self.close()
+        return found
+
+    @staticmethod
+    def _close(connection: Connection[Any] | None) -> None:
+        if connection is not None:
+            with suppress(psycopg.Error, OSError):
+                connection.close()
+
+
+def _has_news(connection: Connection[Any]) -> bool:
+    """Whether the server said something, or hung up, since the last use."""
+    try:
+        poll = select.poll()
+        poll.register(connection.fileno(), select.POLLIN)
+        return bool(poll.poll(0))
+    except (psycopg.Error, OSError):
+        return True

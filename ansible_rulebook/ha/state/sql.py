@@ -1,0 +1,394 @@
+"""Every statement of the state, and the tables that they are about.
+
+Tables are found by the session's search_path. Names of rulesets, rules and
+workers are stored in ASCII (:func:`.names.stored`), and JSON is ASCII, too,
+so no encoding of a database lacks a character of it.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+SCHEMA: Final = "eda_ha_schema"
+CLUSTER: Final = "eda_ha_cluster"
+HISTORY: Final = "eda_ha_history"
+RULESET: Final = "eda_ha_ruleset"
+RECORD: Final = "eda_ha_record"
+MATCH: Final = "eda_ha_match"
+ACTION: Final = "eda_ha_action"
+COMMIT: Final = "eda_ha_commit"
+
+# All that a worker does to each of them.
+PRIVILEGES: Final = {
+    SCHEMA: ("SELECT",),
+    CLUSTER: ("SELECT", "INSERT", "UPDATE"),
+    HISTORY: ("SELECT", "INSERT", "DELETE"),
+    RULESET: ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    RECORD: ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    MATCH: ("SELECT", "INSERT", "DELETE"),
+    ACTION: ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    COMMIT: ("SELECT", "INSERT", "DELETE"),
+}
+
+# What belongs to one cluster, apart from its row in CLUSTER: that one stays,
+# since its term is a fencing token and must never fall.
+CONTENT: Final = (RECORD, MATCH, ACTION, COMMIT, HISTORY, RULESET)
+
+# -- the schema ------------------------------------------------------------
+
+# What is there, seen from this session's search_path.
+SURVEY: Final = f"""
+SELECT pg_catalog.current_schema() AS schema,
+       coalesce(pg_catalog.has_schema_privilege(
+           pg_catalog.current_schema(), 'CREATE'), false) AS may_create,
+       pg_catalog.current_setting('search_path') AS search_path,
+       current_user::text AS role,
+       (SELECT nspname FROM pg_catalog.pg_class AS class
+          JOIN pg_catalog.pg_namespace AS place
+            ON place.oid = class.relnamespace
+         WHERE class.oid = pg_catalog.to_regclass('{SCHEMA}')) AS place,
+       ARRAY(SELECT name
+               FROM pg_catalog.unnest(%(tables)s::text[]) AS wanted (name)
+              WHERE pg_catalog.to_regclass(name) IS NULL) AS missing,
+       (SELECT pg_catalog.count(DISTINCT relowner)
+          FROM pg_catalog.unnest(%(tables)s::text[]) AS wanted (name)
+          JOIN pg_catalog.pg_class AS class
+            ON class.oid = pg_catalog.to_regclass(name)) AS owners,
+       ARRAY(SELECT pg_catalog.format('%%s on %%s', privilege, name)
+               FROM ROWS FROM (
+                        pg_catalog.unnest(%(granted)s::text[]),
+                        pg_catalog.unnest(%(privileges)s::text[])
+                    ) AS needed (name, privilege)
+              WHERE pg_catalog.to_regclass(name) IS NOT NULL
+                AND NOT pg_catalog.has_table_privilege(
+                        pg_catalog.to_regclass(name), privilege)) AS lacking
+"""
+
+# Serialises who creates tables. ("eda-ha" in ASCII.)
+LOCK_SCHEMA: Final = (
+    "SELECT pg_catalog.pg_advisory_xact_lock(x'6564612d6861'::bigint)"
+)
+
+VERSION: Final = f"SELECT version, oldest FROM {SCHEMA}"
+SET_VERSION: Final = (
+    f"UPDATE {{schema}}.{SCHEMA} SET version = %s, oldest = %s"
+)
+
+# The schema's first version. Text and not jsonb: JSON may say "\u0000",
+# which jsonb refuses.
+CREATE: Final = f"""
+CREATE TABLE {{schema}}.{SCHEMA} (
+    single boolean PRIMARY KEY DEFAULT true CHECK (single),
+    version integer NOT NULL,
+    oldest integer NOT NULL
+);
+COMMENT ON TABLE {{schema}}.{SCHEMA} IS
+    'Version of the eda_ha_ tables, and the oldest one that may still write';
+INSERT INTO {{schema}}.{SCHEMA} (version, oldest) VALUES (0, 0);
+CREATE TABLE {{schema}}.{CLUSTER} (
+    ha_uuid uuid PRIMARY KEY,
+    term bigint NOT NULL,
+    mark bigint NOT NULL,
+    worker_id text NOT NULL,
+    since timestamptz NOT NULL,
+    led_at timestamptz NOT NULL,
+    writer_pid integer,
+    writer_start timestamptz
+) WITH (fillfactor = 50);
+COMMENT ON TABLE {{schema}}.{CLUSTER} IS
+    'Who leads each ansible-rulebook cluster, and its fencing token (term)';
+CREATE TABLE {{schema}}.{HISTORY} (
+    ha_uuid uuid NOT NULL,
+    term bigint NOT NULL,
+    worker_id text NOT NULL,
+    since timestamptz NOT NULL,
+    first_mark bigint NOT NULL,
+    PRIMARY KEY (ha_uuid, term)
+);
+COMMENT ON TABLE {{schema}}.{HISTORY} IS 'The last terms of each cluster';
+CREATE TABLE {{schema}}.{RULESET} (
+    ha_uuid uuid NOT NULL,
+    ruleset text NOT NULL,
+    digest text NOT NULL,
+    primed boolean NOT NULL,
+    PRIMARY KEY (ha_uuid, ruleset)
+);
+COMMENT ON TABLE {{schema}}.{RULESET} IS
+    'Rulesets that have state, and whether they had their gathered facts';
+CREATE TABLE {{schema}}.{RECORD} (
+    ha_uuid uuid NOT NULL,
+    ruleset text NOT NULL,
+    number bigint NOT NULL,
+    kind text NOT NULL,
+    inserted_at bigint NOT NULL,
+    expires bigint NOT NULL,
+    body text NOT NULL,
+    PRIMARY KEY (ha_uuid, ruleset, number)
+);
+COMMENT ON TABLE {{schema}}.{RECORD} IS
+    'Events and facts in the memory of the rules';
+CREATE TABLE {{schema}}.{MATCH} (
+    ha_uuid uuid NOT NULL,
+    match uuid NOT NULL,
+    mark bigint NOT NULL,
+    place integer NOT NULL,
+    ruleset text NOT NULL,
+    rule text NOT NULL,
+    body text NOT NULL,
+    PRIMARY KEY (ha_uuid, match)
+);
+COMMENT ON TABLE {{schema}}.{MATCH} IS
+    'Matches whose actions have not all run';
+CREATE TABLE {{schema}}.{ACTION} (
+    ha_uuid uuid NOT NULL,
+    match uuid NOT NULL,
+    place integer NOT NULL,
+    body text NOT NULL,
+    PRIMARY KEY (ha_uuid, match, place)
+);
+COMMENT ON TABLE {{schema}}.{ACTION} IS
+    'How far the actions of a match have come';
+CREATE TABLE {{schema}}.{COMMIT} (
+    ha_uuid uuid NOT NULL,
+    mark bigint NOT NULL,
+    term bigint NOT NULL,
+    events uuid[] NOT NULL,
+    PRIMARY KEY (ha_uuid, mark)
+);
+COMMENT ON TABLE {{schema}}.{COMMIT} IS
+    'The last transactions of each leader, and the events in them';
+"""
+
+# Where everything is, quoted, for GRANT statements.
+PLACES: Final = """
+SELECT pg_catalog.quote_ident(pg_catalog.current_database()),
+       pg_catalog.array_agg(DISTINCT pg_catalog.quote_ident(nspname)),
+       pg_catalog.jsonb_object_agg(
+           name, pg_catalog.format('%%I.%%I', nspname, relname)),
+       pg_catalog.quote_ident(%(role)s)
+  FROM pg_catalog.unnest(%(tables)s::text[]) AS wanted (name)
+  JOIN pg_catalog.pg_class ON pg_class.oid = pg_catalog.to_regclass(name)
+  JOIN pg_catalog.pg_namespace ON pg_namespace.oid = relnamespace
+"""
+
+# -- terms -----------------------------------------------------------------
+
+FIRST_TERM: Final = f"""
+INSERT INTO {CLUSTER} (ha_uuid, term, mark, worker_id, since, led_at)
+VALUES (%(ha_uuid)s, 0, 0, '', pg_catalog.clock_timestamp(),
+        pg_catalog.clock_timestamp())
+ON CONFLICT DO NOTHING
+"""
+
+# Waits for the transaction under way, which holds the row for share.
+LOCK_TERM: Final = f"""
+SELECT term, worker_id FROM {CLUSTER} WHERE ha_uuid = %(ha_uuid)s FOR UPDATE
+"""
+
+# Only for who holds the lock at this instant: a candidate that slept since
+# it won would else fence off the leader that came after it.
+CLAIM_TERM: Final = f"""
+UPDATE {CLUSTER} AS cluster
+   SET term = cluster.term + 1, worker_id = %(worker_id)s,
+       mark = greatest(cluster.mark, (
+           SELECT coalesce(pg_catalog.max(mark), 0) FROM {COMMIT}
+            WHERE ha_uuid = %(ha_uuid)s)),
+       since = pg_catalog.clock_timestamp(),
+       led_at = pg_catalog.clock_timestamp(),
+       writer_pid = own.pid, writer_start = own.backend_start
+  FROM pg_catalog.pg_stat_activity AS own
+ WHERE cluster.ha_uuid = %(ha_uuid)s
+   AND own.pid = pg_catalog.pg_backend_pid()
+   AND EXISTS (
+       SELECT FROM pg_catalog.pg_locks
+        WHERE locktype = 'advisory' AND granted AND objsubid = 1
+          AND pid = %(holder)s
+          AND classid = %(high)s::oid AND objid = %(low)s::oid)
+RETURNING cluster.term, cluster.mark
+"""
+
+WRITE_HISTORY: Final = f"""
+INSERT INTO {HISTORY} (ha_uuid, term, worker_id, since, first_mark)
+SELECT ha_uuid, term, worker_id, since, mark FROM {CLUSTER}
+ WHERE ha_uuid = %(ha_uuid)s
+ON CONFLICT DO NOTHING
+"""
+
+# The last mark of an earlier term: where the one after it began.
+LAST_MARKS: Final = f"""
+SELECT term, first_mark FROM {HISTORY}
+ WHERE ha_uuid = %(ha_uuid)s AND term = ANY(%(after)s::bigint[])
+"""
+
+# Another session of the same term writes from here on.
+REOPEN: Final = f"""
+UPDATE {CLUSTER} SET writer_pid = own.pid, writer_start = own.backend_start
+  FROM pg_catalog.pg_stat_activity AS own
+ WHERE ha_uuid = %(ha_uuid)s AND term = %(term)s
+   AND own.pid = pg_catalog.pg_backend_pid()
+RETURNING term
+"""
+
+# The writer of an earlier term that still holds the row, paused maybe.
+END_WRITER: Final = f"""
+SELECT pg_catalog.pg_terminate_backend(activity.pid)
+  FROM {CLUSTER} AS held
+  JOIN pg_catalog.pg_stat_activity AS activity
+    ON activity.pid = held.writer_pid
+   AND activity.backend_start = held.writer_start
+ WHERE held.ha_uuid = %(ha_uuid)s
+   AND activity.pid <> pg_catalog.pg_backend_pid()
+"""
+
+KEEPS_STATE: Final = (
+    f"SELECT EXISTS (SELECT FROM {CLUSTER} WHERE ha_uuid = %s)"
+)
+
+# -- recovery --------------------------------------------------------------
+
+RULESETS: Final = f"""
+SELECT ruleset, digest, primed FROM {RULESET} WHERE ha_uuid = %(ha_uuid)s
+"""
+
+# One text for each ruleset, as the bridge takes it.
+RECORDS: Final = f"""
+SELECT ruleset, pg_catalog.string_agg(
+           pg_catalog.concat_ws(
+               pg_catalog.chr(30), number, kind, inserted_at, expires, body,
+               ''), '' ORDER BY number), pg_catalog.count(*)
+  FROM {RECORD} WHERE ha_uuid = %(ha_uuid)s GROUP BY ruleset
+"""
+
+MATCHES: Final = f"""
+SELECT match::text, ruleset, rule, body FROM {MATCH}
+ WHERE ha_uuid = %(ha_uuid)s ORDER BY mark, place
+"""
+
+ACTIONS: Final = f"""
+SELECT match::text, place, body FROM {ACTION} WHERE ha_uuid = %(ha_uuid)s
+"""
+
+EVENTS: Final = f"""
+SELECT events FROM {COMMIT}
+ WHERE ha_uuid = %(ha_uuid)s ORDER BY mark
+"""
+
+# -- the journal; parameters as libpq numbers them ---------------------------
+
+# The row stays locked until the commit, so a claim waits for it. If the term
+# is over, what cannot be cast ends the transaction, and says why in the log.
+FENCED: Final = "22P02"  # invalid_text_representation
+FENCE: Final = f"""
+SELECT coalesce(
+    (SELECT term FROM {CLUSTER}
+      WHERE ha_uuid = $1::uuid AND term = $2::bigint FOR SHARE)::text,
+    'eda-ha: another term has begun')::bigint
+"""
+
+ADD_COMMIT: Final = f"""
+INSERT INTO {COMMIT} (ha_uuid, term, mark, events)
+VALUES ($1::uuid, $2::bigint, $3::bigint, $4::uuid[])
+"""
+
+KEEP_RECORDS: Final = f"""
+INSERT INTO {RECORD} (
+    ha_uuid, ruleset, number, kind, inserted_at, expires, body)
+SELECT $1::uuid, ruleset, number, kind, inserted_at, expires, body
+  FROM ROWS FROM (
+           pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::bigint[]),
+           pg_catalog.unnest($4::text[]), pg_catalog.unnest($5::bigint[]),
+           pg_catalog.unnest($6::bigint[]), pg_catalog.unnest($7::text[])
+       ) AS kept (ruleset, number, kind, inserted_at, expires, body)
+ON CONFLICT (ha_uuid, ruleset, number) DO UPDATE SET body = excluded.body
+"""
+
+DROP_RECORDS: Final = f"""
+DELETE FROM {RECORD} USING ROWS FROM (
+           pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::bigint[])
+       ) AS gone (ruleset, number)
+ WHERE {RECORD}.ha_uuid = $1::uuid AND {RECORD}.ruleset = gone.ruleset
+   AND {RECORD}.number = gone.number
+"""
+
+FORGET_RECORDS: Final = f"""
+DELETE FROM {RECORD}
+ WHERE ha_uuid = $1::uuid AND ruleset = ANY($2::text[])
+"""
+
+KEEP_RULESETS: Final = f"""
+INSERT INTO {RULESET} (ha_uuid, ruleset, digest, primed)
+SELECT $1::uuid, ruleset, digest, primed = 1
+  FROM ROWS FROM (
+           pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::text[]),
+           pg_catalog.unnest($4::bigint[])
+       ) AS kept (ruleset, digest, primed)
+ON CONFLICT (ha_uuid, ruleset) DO UPDATE
+   SET digest = excluded.digest, primed = excluded.primed
+"""
+
+ADD_MATCHES: Final = f"""
+INSERT INTO {MATCH} (ha_uuid, match, mark, place, ruleset, rule, body)
+SELECT $1::uuid, match, $2::bigint, place, ruleset, rule, body
+  FROM ROWS FROM (
+           pg_catalog.unnest($3::uuid[]), pg_catalog.unnest($4::text[]),
+           pg_catalog.unnest($5::text[]), pg_catalog.unnest($6::text[])
+       ) WITH ORDINALITY AS found (match, ruleset, rule, body, place)
+"""
+
+DROP_MATCHES: Final = f"""
+DELETE FROM {MATCH} WHERE ha_uuid = $1::uuid AND match = ANY($2::uuid[])
+"""
+
+KEEP_ACTIONS: Final = f"""
+INSERT INTO {ACTION} (ha_uuid, match, place, body)
+SELECT $1::uuid, match, place, body
+  FROM ROWS FROM (
+           pg_catalog.unnest($2::uuid[]), pg_catalog.unnest($3::bigint[]),
+           pg_catalog.unnest($4::text[])
+       ) AS kept (match, place, body)
+ON CONFLICT (ha_uuid, match, place) DO UPDATE SET body = excluded.body
+"""
+
+DROP_ACTIONS: Final = f"""
+DELETE FROM {ACTION} WHERE ha_uuid = $1::uuid AND match = ANY($2::uuid[])
+"""
+
+FORGET_COMMITS: Final = f"""
+DELETE FROM {COMMIT} WHERE ha_uuid = $1::uuid AND mark <= $2::bigint
+"""
+
+# -- housekeeping ------------------------------------------------------------
+
+STILL_LEADS: Final = f"""
+UPDATE {CLUSTER} SET led_at = pg_catalog.clock_timestamp()
+ WHERE ha_uuid = %(ha_uuid)s AND term = %(term)s
+"""
+
+FORGET_HISTORY: Final = f"""
+DELETE FROM {HISTORY}
+ WHERE ha_uuid = %(ha_uuid)s AND term <= %(term)s - %(terms)s
+"""
+
+# Clusters that nobody has led for long and that still have something.
+ABANDONED: Final = f"""
+SELECT ha_uuid FROM {CLUSTER}
+ WHERE led_at < pg_catalog.clock_timestamp() - %(days)s * interval '1 day'
+   AND EXISTS (SELECT FROM {RULESET} AS content
+                WHERE content.ha_uuid = {CLUSTER}.ha_uuid)
+   FOR UPDATE SKIP LOCKED LIMIT 1
+"""
+
+# RULESET comes last: it says that there is something left.
+FORGET_SOME: Final = """
+DELETE FROM {table} WHERE ctid = ANY(ARRAY(
+    SELECT ctid FROM {table} WHERE ha_uuid = %(ha_uuid)s LIMIT %(most)s))
+"""
+
+WHO_HOLDS: Final = """
+SELECT EXISTS (
+    SELECT FROM pg_catalog.pg_locks
+     WHERE locktype = 'advisory' AND granted AND objsubid = 1
+       AND database = (SELECT oid FROM pg_catalog.pg_database
+                        WHERE datname = pg_catalog.current_database())
+       AND classid = %(high)s::oid AND objid = %(low)s::oid)
+"""

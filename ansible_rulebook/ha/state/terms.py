@@ -1,0 +1,189 @@
+"""A leader's claim of the state, and what it finds there."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Sequence
+
+from psycopg import Connection
+
+from ..errors import (
+    LeadershipLost,
+    ServerUnavailable,
+    StateFenced,
+    StateRefused,
+)
+from . import schema, sql
+from .changes import Kept
+from .names import original
+from .session import RowInUse, StateSession
+
+logger = logging.getLogger(__name__)
+
+CLAIM_PATIENCE = 0.25  # seconds for a write under way, before it is ended
+CLAIM_TRIES = 50
+
+
+@dataclass(frozen=True)
+class Pending:
+    """A match whose actions have not all run."""
+
+    match: str
+    ruleset: str
+    rule: str
+    body: str
+    """Its data as JSON, encrypted if there is a key."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a worker learns with the term that it has claimed."""
+
+    term: int
+    """Rises with each claim of any worker: a fencing token."""
+    mark: int
+    """Of the last transaction before."""
+    last_worker: str
+    """Who led before; empty if nobody did."""
+    last_marks: dict[int, int] = field(default_factory=dict)
+    """Of the last transaction of each term that was asked for."""
+    rulesets: dict[str, Kept] = field(default_factory=dict)
+    records: dict[str, str] = field(default_factory=dict)
+    """By ruleset, as :meth:`.Bridge.restore` takes them."""
+    retained: dict[str, int] = field(default_factory=dict)
+    """How many records each ruleset has."""
+    matches: list[Pending] = field(default_factory=list)
+    """In the order in which they were found."""
+    actions: dict[tuple[str, int], str] = field(default_factory=dict)
+    """By match and place, encrypted if there is a key."""
+    events: list[bytes] = field(default_factory=list)
+    """Keys of the last events, the oldest first."""
+
+
+class Terms:
+    """Claims terms for one worker. Its calls block.
+
+    :param session: the state's session.
+    :param ha_uuid: whose state.
+    :param worker_id: for people who look into the tables.
+    :param key: of the advisory lock that makes a leader.
+    """
+
+    def __init__(
+        self, session: StateSession, ha_uuid: str, worker_id: str, key: int
+    ) -> None:
+        self._session = session
+        bits = key % 2**64
+        self._names = {
+            "ha_uuid": ha_uuid,
+            "worker_id": worker_id,
+            "high": bits >> 32,
+            "low": bits & 0xFFFFFFFF,
+        }
+
+    def claim(self, holder: int, ended: Sequence[int]) -> Claim:
+        """Begin a term, and read what the last one left.
+
+        From here on nobody else's writes are let in.
+
+        :param holder: process id of the server session that holds the lock.
+        :param ended: terms whose last mark is wanted.
+        :raises LeadershipLost: if that session does not hold the lock.
+        :raises StateRefused: if the tables belong to a newer version.
+        :raises ServerUnavailable: if the server cannot be asked now.
+        """
+        for _ in range(CLAIM_TRIES):
+            try:
+                return self._claim(holder, ended)
+            except RowInUse:
+                logger.warning(
+                    "A write of an earlier leader is still under way: "
+                    "ending its session"
+                )
+            self._end_writer()
+        raise ServerUnavailable("somebody keeps the row of the term locked")
+
+    def _claim(self, holder: int, ended: Sequence[int]) -> Claim:
+        names: dict[str, Any] = {
+            **self._names,
+            "holder": holder,
+            "after": [each + 1 for each in ended],
+        }
+        patience = int(CLAIM_PATIENCE * 1000)
+        with self._session.transaction() as connection:
+            # All in one round trip, but for the first error.
+            with connection.pipeline():
+                connection.execute("DEALLOCATE ALL")
+                connection.execute(f"SET LOCAL lock_timeout = {patience}")
+                connection.execute(sql.FIRST_TERM, names)
+                last = connection.execute(sql.LOCK_TERM, names)
+                version = connection.execute(sql.VERSION)
+                term = connection.execute(sql.CLAIM_TERM, names)
+                connection.execute(sql.WRITE_HISTORY, names)
+                marks = connection.execute(sql.LAST_MARKS, names)
+                rulesets = connection.execute(sql.RULESETS, names)
+                records = connection.execute(sql.RECORDS, names)
+                matches = connection.execute(sql.MATCHES, names)
+                actions = connection.execute(sql.ACTIONS, names)
+                events = connection.execute(sql.EVENTS, names)
+            (_, oldest) = version.fetchone() or (0, 0)
+            if oldest > schema.VERSION:
+                raise StateRefused(
+                    "the tables take a newer ansible-rulebook-ha"
+                )
+            claimed = term.fetchone()
+            if claimed is None:
+                raise LeadershipLost("the lock was gone before the term began")
+            before = last.fetchone()
+            assert before is not None
+            by_ruleset = {
+                original(name): (text, count) for name, text, count in records
+            }
+            return Claim(
+                int(claimed[0]),
+                int(claimed[1]),
+                original(str(before[1])),
+                {term - 1: mark for term, mark in marks},
+                {
+                    original(name): Kept(digest, primed)
+                    for name, digest, primed in rulesets
+                },
+                {name: text for name, (text, _) in by_ruleset.items()},
+                {name: count for name, (_, count) in by_ruleset.items()},
+                [
+                    Pending(match, original(ruleset), original(rule), body)
+                    for match, ruleset, rule, body in matches
+                ],
+                {(match, place): body for match, place, body in actions},
+                [each.bytes for (keys,) in events for each in keys],
+            )
+
+    def reopen(self, term: int) -> Connection[Any]:
+        """Another session for a term that goes on.
+
+        :raises StateFenced: if another worker has begun a term.
+        :raises ServerUnavailable: if there is none to be had now.
+        """
+        names = {**self._names, "term": term}
+        with self._session.transaction() as connection:
+            if connection.execute(sql.REOPEN, names).fetchone() is None:
+                raise StateFenced("another worker has begun a term")
+        return self._session.take()
+
+    def keeps_state(self) -> bool:
+        """Whether this cluster has state in the tables.
+
+        :raises HaError: if that cannot be found out.
+        """
+        with self._session.transaction() as connection:
+            row = connection.execute(
+                sql.KEEPS_STATE, (self._names["ha_uuid"],)
+            ).fetchone()
+        return bool(row and row[0])
+
+    def _end_writer(self) -> None:
+        # That of another role has to end by itself.
+        with suppress(StateRefused), self._session.transaction() as connection:
+            connection.execute(sql.END_WRITER, self._names)
