@@ -136,7 +136,10 @@ def tasks(options: argparse.Namespace) -> list[Task]:
             options.proxies == "some" and number % 4 < 2
         )
         Plan(
-            standby=standby, proxied=proxied, kinds=tuple(options.kinds)
+            standby=standby,
+            proxied=proxied,
+            state=settings.state,
+            kinds=tuple(options.kinds),
         ).bag()
         found.append(
             Task(

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 NOT_LEADING = "this worker does not lead any more"
+LAST_TRY = 5  # times that the server may refuse what comes of one event
 
 
 class EventGate:
@@ -61,6 +62,12 @@ class EventGate:
         self._mark: Mark | None = None  # of the event in hand
         # May be stored: in that transaction of that term.
         self._doubtful: list[tuple[Any, int, int]] = []
+        self._stored: set[int] = set()  # by id(), of events that are held
+        self._is_stored = False  # the event in hand
+        # After a refusal one at a time, to find out which it is about.
+        self._one_by_one = 0
+        self._refused: Any = None
+        self._refusals = 0
         self._reader: asyncio.Task[Any] | None = None
         self._putters: Deque[asyncio.Future[None]] = deque()
 
@@ -142,6 +149,10 @@ class EventGate:
 
     def is_repeated(self, ruleset: str) -> bool:
         """Whether the event in hand has been processed before."""
+        if id(self._in_hand) in self._stored:
+            self._stored.discard(id(self._in_hand))
+            self._is_stored = True
+            return self._repeated()
         key = key_of(ruleset, self._in_hand)
         if self.state is None or key is None:
             return False
@@ -149,11 +160,11 @@ class EventGate:
         if not self.state.seen.has(key, again):
             self.state.seen.add(key)
             return False
+        return self._repeated()
+
+    def _repeated(self) -> bool:
         self.repeated_total += 1
-        logger.info(
-            "An event that has been processed before is dropped: %s",
-            self._in_hand["meta"]["uuid"],
-        )
+        logger.info("An event that has been processed before is dropped")
         return True
 
     def key(self, ruleset: str) -> bytes | None:
@@ -162,7 +173,7 @@ class EventGate:
 
     def written(self) -> None:
         """What came of the event in hand has been handed to the journal."""
-        if self.state is not None:
+        if self.state is not None and not self._is_stored:
             self._mark = self.state.last_write()
 
     def not_written(self) -> None:
@@ -181,11 +192,17 @@ class EventGate:
         """Be done with the event in hand, as far as is known."""
         mark, self._mark = self._mark, None
         event, self._in_hand = self._in_hand, None
+        self._is_stored = False
         if mark is not None and event is not None:
             self._unsafe.append((event, mark))
         while self._unsafe and self._unsafe[0][1].is_known_durable:
             self._unsafe.popleft()
-        if self.state is not None and self.state.is_behind:
+        if self.state is None:
+            return
+        if self._one_by_one and mark is not None:
+            self._one_by_one -= 1
+            await mark.is_durable()
+        elif self.state.is_behind:
             last = self.state.last_write()
             if last is not None:
                 await last.is_durable()
@@ -198,33 +215,71 @@ class EventGate:
         if self._mark is not None and self._in_hand is not None:
             self._unsafe.append((self._in_hand, self._mark))
             self._in_hand = self._mark = None
-        while self._unsafe:
-            event, mark = self._unsafe.pop()
-            if mark.is_known_durable:
+        lost = [
+            (event, mark)
+            for event, mark in self._unsafe
+            if not mark.is_known_durable
+        ]
+        self._unsafe.clear()
+        refused = [event for event, mark in lost if mark.is_refused]
+        hopeless = len(refused) == 1 and self._is_last_refusal(refused[0])
+        self._one_by_one = len(lost) if refused else 0
+        for event, mark in reversed(lost):
+            if hopeless and event is refused[0]:
                 continue
             if not mark.is_surely_lost:
                 self._doubtful.append((event, term, mark.number))
-            self._keep(event, first=True)
+            self._take_back(event, first=True)
+        if lost:
+            logger.info(
+                "What came of %d events may not be stored: whoever leads "
+                "next is given those again that are not",
+                len(lost),
+            )
         self._wake_reader()
+
+    def _is_last_refusal(self, event: Any) -> bool:
+        """Count it; nothing would ever come after an event that is held."""
+        if _content(event) != self._refused:
+            self._refused, self._refusals = _content(event), 0
+        self._refusals += 1
+        if self._refusals < LAST_TRY:
+            return False
+        self.dropped_total += 1
+        logger.error(
+            "What came of an event could not be stored %d times: the event "
+            "is dropped",
+            self._refusals,
+        )
+        return True
+
+    def is_hopeless(self) -> bool:
+        """Whether the event in hand is one that could never be stored.
+
+        For sources that send it again: with other metadata, it is the same.
+        """
+        return (
+            self._refusals >= LAST_TRY
+            and _content(self._in_hand) == self._refused
+        )
 
     def doubtful_terms(self) -> set[int]:
         """Terms of which the last transaction has to be known."""
         return {term for _, term, _ in self._doubtful}
 
-    def settle(self, ruleset: str, last_marks: Mapping[int, int]) -> None:
+    def settle(self, last_marks: Mapping[int, int]) -> None:
         """A term begins: which of the events that are held were stored.
 
-        Those are not given to the engine again.
+        Those are not given to the engine again, and are acknowledged.
 
         :param last_marks: of each of :meth:`doubtful_terms` the last
             transaction, as far as that is known.
         """
         for event, term, number in self._doubtful:
-            key = key_of(ruleset, event)
-            stored = number <= last_marks.get(term, -1)
-            if stored and key is not None and self.state is not None:
-                self.state.seen.settle(key)
+            if number <= last_marks.get(term, -1):
+                self._stored.add(id(event))
         self._doubtful.clear()
+        self._stored &= {id(event) for event in self._held}
 
     async def _get(self) -> Any:
         while True:
@@ -267,26 +322,39 @@ class EventGate:
             self.queue.put_nowait(_NOTHING)  # it waits there
 
     def _keep(self, event: Any, first: bool = False) -> None:
-        if self.will_be_sent_again(event) and not self._has_aware_source:
-            self.dropped_total += 1
+        if self._take_back(event, first):
+            logger.info(
+                "An event came as leadership ended: held for the next term"
+            )
+        else:
             logger.info(
                 "An event came as leadership ended: dropped, since its "
                 "source sends it again"
             )
-            return
+
+    def _take_back(self, event: Any, first: bool) -> bool:
+        """Hold it, unless its source sends it again."""
+        if self.will_be_sent_again(event) and not self._has_aware_source:
+            self.dropped_total += 1
+            return False
         self.held_total += 1
-        logger.info(
-            "An event came as leadership ended: held for the next term"
-        )
         if first:
             self._held.appendleft(event)
         else:
             self._held.append(event)
+        return True
 
     @property
     def held(self) -> int:
         """How many events are held now."""
         return len(self._held)
+
+
+def _content(event: Any) -> Any:
+    """What a source sent, without what was added on the way."""
+    if isinstance(event, dict):
+        return {name: event[name] for name in event if name != "meta"}
+    return event
 
 
 _NOTHING = object()
@@ -335,21 +403,25 @@ class DurableFeedback:
     def __init__(self, queue: Any, gate: EventGate) -> None:
         self._queue = queue
         self._gate = gate
-        self._waiting: set[asyncio.Task[None]] = set()
+        self._waiting: Deque[tuple[Any, Mark | None]] = deque()
+        self._task: asyncio.Task[None] | None = None
 
     async def put(self, event: Any) -> None:
         """Acknowledge the event in hand, as soon as it cannot be lost.
 
-        The next event does not wait for that.
+        In their order, and the next event does not wait for that.
         """
         mark = self._gate.mark
-        if mark is None or mark.is_known_durable:
+        if not self._waiting and (mark is None or mark.is_known_durable):
             await self._queue.put(event)
             return
-        waiting = asyncio.ensure_future(self._put_later(event, mark))
-        self._waiting.add(waiting)
-        waiting.add_done_callback(self._waiting.discard)
+        self._waiting.append((event, mark))
+        if self._task is None or self._task.done():
+            self._task = asyncio.ensure_future(self._put_later())
 
-    async def _put_later(self, event: Any, mark: Mark) -> None:
-        if await mark.is_durable():
-            await self._queue.put(event)
+    async def _put_later(self) -> None:
+        while self._waiting:
+            event, mark = self._waiting[0]
+            if mark is None or await mark.is_durable():
+                await self._queue.put(event)
+            self._waiting.popleft()

@@ -74,9 +74,7 @@ def lock_key(ha_uuid: uuid.UUID) -> int:
     return int.from_bytes(digest[:8], "big", signed=True)
 
 
-def application_name(
-    key: int, worker_id: str, kind: str = APPLICATION
-) -> str:
+def application_name(key: int, worker_id: str, kind: str = APPLICATION) -> str:
     """How a session shows in ``pg_stat_activity``."""
     worker = re.sub(r"[^A-Za-z0-9._-]", "_", worker_id)
     name = f"{kind}:{key % 2**64:016x}:{worker}"

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Protocol
-
-if TYPE_CHECKING:
-    from .gate import EventGate
+from typing import Protocol
 
 
 class Ruleset(Protocol):
@@ -15,7 +12,6 @@ class Ruleset(Protocol):
     name: str
     text: str  # its definition: other rules are another text
     has_facts: bool  # gathered from the inventory
-    gate: EventGate  # of its events
 
     @property
     def session(self) -> int:
@@ -78,10 +74,6 @@ class Rulesets:
     def ended_unasked(self) -> list[Ruleset]:
         """Those whose engine has died."""
         return [each for each in self._all if each.ended_unasked()]
-
-    def all(self) -> list[Ruleset]:
-        """Those of the present load."""
-        return list(self._all)
 
     def with_facts(self) -> list[Ruleset]:
         """Those that have gathered facts to give to the engine."""

@@ -511,7 +511,6 @@ class _Upstream:
                 gate = worker.gate_of(plan.source_queue)
                 gate.will_be_sent_again = self._is_with_feedback
                 self.ruleset_queue_plan: Any = plan._replace(source_queue=gate)
-                self.gate = gate
                 if worker.state is not None:
                     self._wait_for_the_journal(worker.state, plan, gate)
 

@@ -370,15 +370,15 @@ class Worker:
         self.office.announce()
 
     async def _recover(self, state: StateStore, term: Term) -> None:
-        gates = self._gates_by_ruleset()
+        gates = list(self._gates.values())
         doubtful: set[int] = set()
-        for gate in gates.values():
+        for gate in gates:
             gate.state = state
             doubtful |= gate.doubtful_terms()
 
         def settle(last_marks: Mapping[int, int]) -> None:
-            for ruleset, gate in gates.items():
-                gate.settle(ruleset, last_marks)
+            for gate in gates:
+                gate.settle(last_marks)
 
         await state.recover(
             term, self.rulesets.sessions(), self._deliver, doubtful, settle
@@ -512,13 +512,6 @@ class Worker:
         if gate is None:
             gate = self._gates[id(queue)] = self._make_gate(queue, self.office)
         return gate
-
-    def _gates_by_ruleset(self) -> dict[str, EventGate]:
-        return {
-            each.name: each.gate
-            for each in self.rulesets.all()
-            if each.is_running()
-        }
 
     def reload(self) -> None:
         """The rulebook is being loaded anew; the election goes on."""

@@ -104,7 +104,6 @@ def test_the_persistence_of_upstream_works_beside_ours(
     open_and_close(stage, worker, "gate")
     assert not worker.find("^open and close door$")
 
-    # The fence in its tables lets it through.
     alone.post("open", "lid")
     alone.say(first, "it is stored, too")
     first.kill()
@@ -119,7 +118,11 @@ def test_the_persistence_of_upstream_works_beside_ours(
         "SELECT DISTINCT ha_uuid FROM drools_ansible_session_state",
         dsn=stage.dsn,
     )
-    assert sorted(keepers) == sorted([(OWN,), (stage.ha_uuid,)])
+    assert keepers == [(OWN,)]
+    ours = server.query(
+        "SELECT ha_uuid::text FROM eda_ha_cluster", dsn=stage.dsn
+    )
+    assert ours == [(stage.ha_uuid,)]
 
 
 def test_without_state_a_source_with_feedback_is_refused(

@@ -93,6 +93,7 @@ class Fault(Protocol):
     """Something that keeps the state from being stored, for a while."""
 
     dsn: str
+    ends_term: bool  # in any case
 
     def begin(self) -> None: ...
 
@@ -101,6 +102,8 @@ class Fault(Protocol):
 
 class Stopped:
     """No server."""
+
+    ends_term = True
 
     def __init__(self, server: EmbeddedRig, mode: str) -> None:
         self.dsn = server.dsn
@@ -117,6 +120,8 @@ class Stopped:
 class Deaf:
     """A server that accepts everything and answers nothing."""
 
+    ends_term = True
+
     def __init__(self, network: Proxy) -> None:
         self.dsn = network.dsn
         self._network = network
@@ -129,7 +134,12 @@ class Deaf:
 
 
 class Terminated:
-    """Only the state's sessions end; the lock's lives on."""
+    """Only the state's session ends; the lock's lives on.
+
+    If nothing was under way, there is another one soon.
+    """
+
+    ends_term = False
 
     def __init__(self, server: Server, dsn: str) -> None:
         self.dsn = dsn
@@ -143,7 +153,9 @@ class Terminated:
 
 
 class Limited(Terminated):
-    """And they do not come back."""
+    """And it does not come back."""
+
+    ends_term = True
 
     def __init__(self, server: Server, dsn: str, role: str) -> None:
         super().__init__(server, make_conninfo(dsn, user=role, password=role))
@@ -212,7 +224,7 @@ def test_nothing_is_lost_while_the_database_is_away(
     until(lambda: len(numbers(acknowledged)) > 9, "the broker is heard")
 
     fault.begin()
-    lost_at = leader.wait_lost(PATIENCE).at
+    lost_at = leader.wait_lost(PATIENCE).at if fault.ends_term else 0.0
     # The rule's time runs out meanwhile.
     time.sleep(max(0.0, asked_at + WINDOW + LONGER - time.monotonic()))
     stage.post("close", "box")
@@ -274,12 +286,11 @@ def test_an_event_that_cannot_be_stored_is_told_of(
     stage.say(leader, "hello")
     stage.post("open", "box")
 
-    # PostgreSQL's text has no NUL; what only looks like one is text.
+    # PostgreSQL's text has no NUL, but JSON can say it.
     stage.post("say", "a\0b")
     stage.post("say", r"a\u0000b")
+    leader.wait_for(r"^says a\0b$", PATIENCE)
     leader.wait_for(r"^says a\\u0000b$", PATIENCE)
-    (line,) = leader.find("NUL")
-    assert " ERROR " in line.text
     assert not leader.find(LOST)
 
     # It fails, and then it does not: nothing else has to come first.
@@ -298,7 +309,7 @@ def test_an_event_that_cannot_be_stored_is_told_of(
     stage.post("close", "box")
     leader.wait_for("^open and close box$", PATIENCE)
     stage.say(leader, "end")
-    assert not leader.find("^says (never|a.b)$")
+    assert not leader.find("^says never$")
     assert leader.stop(PATIENCE) == 0
     leader.wait_for("events_dropped=1,", PATIENCE)
 

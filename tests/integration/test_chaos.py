@@ -18,7 +18,7 @@ from chaos.schedule import Plan
 # Slack for a machine that does other things as well; the rules that are
 # about order, not about time, have none.
 LIMITS = Limits(slack=10.0, stall=30.0, overrun=5.0, fencing=True)
-FAULTS = 16  # each kind once, and a few more
+FAULTS = 18  # each kind once, and a few more
 DURATION = 150.0  # seconds, where the machine is too slow for all faults
 
 
@@ -41,6 +41,15 @@ def assert_it_was_worth_it(verdict: Verdict) -> None:
     assert verdict.counts["actions cut short"] > 0
 
 
+def assert_it_was_seen(verdict: Verdict) -> None:
+    """Nor would a ledger without rows."""
+    counts = verdict.counts
+    assert counts["transactions"] > 100
+    assert counts["events stored"] > counts["events handed out"] * 0.9
+    assert counts["matches stored"] > 100
+    assert counts["outcomes stored"] > counts["matches stored"]
+
+
 @pytest.mark.parametrize(
     ("seed", "state", "standby", "proxied"),
     [(1, "off", True, False), (2, "required", False, True)],
@@ -51,7 +60,9 @@ def test_random_faults_break_no_promise(
 ) -> None:
     if state == "required" and not can_keep_state():
         pytest.skip("this version keeps no state")
-    kinds = set(Plan(standby=standby, proxied=proxied).bag())
+    kinds = set(
+        Plan(standby=standby, proxied=proxied, state=state == "required").bag()
+    )
     task = Task(
         seed,
         DURATION,
@@ -67,6 +78,8 @@ def test_random_faults_break_no_promise(
     if found(result):
         pytest.fail(found(result), pytrace=False)
     assert_it_was_worth_it(result.verdict)
+    if state == "required":
+        assert_it_was_seen(result.verdict)
     done = [outcome.fault.kind for outcome in result.verdict.outcomes]
     if len(done) == FAULTS:  # else the machine was too slow for all
         assert set(done) == kinds

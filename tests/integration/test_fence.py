@@ -17,6 +17,7 @@ from typing import Any, Callable
 
 import psycopg
 import pytest
+from ansible_rulebook.ha.state_database import Claim, StateDatabase
 from psycopg.conninfo import make_conninfo
 from rig.server import Server
 from rig.workers import worker_env
@@ -30,7 +31,6 @@ from ansible_rulebook.ha.errors import (
 )
 from ansible_rulebook.ha.lease import Timings
 from ansible_rulebook.ha.lock import lock_key
-from ansible_rulebook.ha.state_database import Claim, StateDatabase
 
 pytest.importorskip(
     "ansible_rulebook.persistence", reason="upstream keeps state from 1.3 on"

@@ -12,6 +12,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from ansible_rulebook.ha.state_database import StateDatabase, Survey
 from psycopg.conninfo import make_conninfo
 from psycopg.sql import SQL, Identifier
 from rig.process import ManagedProcess
@@ -21,7 +22,6 @@ from rig.workers import worker_env
 from ansible_rulebook.ha import state_sql
 from ansible_rulebook.ha.conninfo import Conninfo
 from ansible_rulebook.ha.lease import Timings
-from ansible_rulebook.ha.state_database import StateDatabase, Survey
 
 pytest.importorskip(
     "ansible_rulebook.persistence", reason="upstream keeps state from 1.3 on"

@@ -32,6 +32,7 @@ class Story:
     """Rows of workers and driver, in the order in which they are told."""
 
     def __init__(self, state: bool = False, proxied: bool = False) -> None:
+        self.state = state
         self.rows: dict[str, list[dict[str, Any]]] = defaultdict(list)
         self.numbers = itertools.count(1)
         self.driver(
@@ -112,9 +113,16 @@ class Story:
         how: str | None = "done",
         match: str | None = None,
         leads: bool = True,
+        durable: bool = True,
     ) -> None:
+        """With state, what has to be stored before it is, by a hair."""
         run = next(self.numbers)
         end = at + 5 if end is None else end
+        if self.state and durable:
+            match = match or f"m-of-{run}"
+            self.driver("found", match=match, at=at - 0.5)
+            if index:
+                self.recorded(match, at - 0.5, index - 1)
         self.tell(
             life,
             "begin",
@@ -132,13 +140,19 @@ class Story:
     def recorded(self, match: str, at: float, index: int | None) -> None:
         self.driver("recorded", match=match, index=index, at=at)
 
+    def acked(self, name: str, at: float) -> None:
+        """With state, it has just been stored."""
+        if self.state:
+            self.driver("processed", id=name, at=at - 0.5)
+        self.driver("acked", id=name, at=at)
+
     def event(
         self, life: str, name: str, at: float, kind: str = "one"
     ) -> None:
         """Handed out, posted, acknowledged, and its action run."""
         self.handed(name, kind, at)
         self.posts(life, name, at + 1)
-        self.driver("acked", id=name, at=at + 3)
+        self.acked(name, at + 3)
         if kind == "three":
             for index in range(3):
                 self.acts(life, kind, name, at + 4 + 10 * index, index=index)
@@ -522,7 +536,7 @@ def test_without_state_each_life_counts_its_own() -> None:
 def test_an_acknowledged_event_without_its_action_is_found() -> None:
     story = clean(state=True)
     story.handed("feedback-1", "one", 9_900)
-    story.driver("acked", id="feedback-1", at=9_950)
+    story.acked("feedback-1", 9_950)
     story.acts("w1", "one", "feedback-1", 9_980, how=None)
 
     found = only(story)
@@ -624,6 +638,163 @@ def test_a_window_is_due_once_for_its_group() -> None:
 
     story.acts("w2", "window", "plain-97", 12_000)
     assert rules(story.verdict()) == []
+
+
+def test_so_is_one_of_a_transaction_without_it() -> None:
+    # It would not be processed again, were it to come once more.
+    story = clean(state=True)
+    story.handed("plain-99", "one", 9_900)
+    story.driver("processed", id="plain-99", at=9_952)
+
+    assert "plain-99 was processed, but one 0" in only(story).what
+
+
+def test_an_action_before_its_match_is_stored_is_found() -> None:
+    story = clean(state=True)
+    story.acts("w1", "one", "plain-99", 9_000, match="m-9", durable=False)
+    story.driver("found", match="m-9", at=9_001)
+
+    found = only(story)
+
+    assert found.rule == "not durable yet"
+    assert "began on w1 before its match was stored" in found.what
+    assert any('"found"' in line for line in found.lines)
+
+
+@pytest.mark.parametrize("match", [None, "m-9"])
+def test_so_is_one_whose_match_is_not_stored_at_all(match: str | None) -> None:
+    story = clean(state=True)
+    story.acts("w1", "one", "plain-99", 9_000, match=match, durable=False)
+
+    assert only(story).rule == "not durable yet"
+
+
+@pytest.mark.parametrize("at", [None, 9_101])
+def test_an_action_before_the_last_ones_outcome_is_stored_is_found(
+    at: int | None,
+) -> None:
+    story = clean(state=True)
+    story.acts("w1", "three", "plain-99", 9_000, match="m-9", index=0)
+    if at is not None:
+        story.recorded("m-9", at, 0)
+    story.acts(
+        "w1", "three", "plain-99", 9_100, match="m-9", index=1, durable=False
+    )
+
+    found = only(story)
+
+    assert found.what == (
+        "three 1 of plain-99 began on w1 before the end of the one that "
+        "precedes it was stored"
+    )
+
+
+@pytest.mark.parametrize("at", [None, 9_951])
+def test_an_acknowledgement_before_the_event_is_stored_is_found(
+    at: int | None,
+) -> None:
+    story = clean(state=True)
+    story.handed("feedback-1", "one", 9_900)
+    story.driver("acked", id="feedback-1", at=9_950)
+    if at is not None:
+        story.driver("processed", id="feedback-1", at=at)
+    story.acts("w1", "one", "feedback-1", 9_980)
+
+    found = only(story)
+
+    assert found.what == "feedback-1 was acknowledged before it was stored"
+
+
+def test_what_came_before_the_ledger_is_not_in_it() -> None:
+    story = clean(state=True)
+    story.handed("feedback-1", "one", 900)
+    story.driver("acked", id="feedback-1", at=950)
+    story.acts("w1", "one", "feedback-1", 960, durable=False)
+
+    assert rules(story.verdict()) == []
+
+
+def test_an_event_whose_outcome_is_stored_twice_is_found() -> None:
+    story = clean(state=True)
+    story.posts("w2", "plain-1", 10_100)
+    story.driver("processed", id="plain-1", at=10_102)
+
+    found = only(story)
+
+    assert found.rule == "event processed again"
+    assert sum('"post"' in line for line in found.lines) == 2
+
+
+def terms(*rows: tuple[int, int | None]) -> Story:
+    """A journal: terms that began, and marks of their transactions."""
+    story = clean(state=True)
+    for at, (term, mark) in enumerate(rows, 2_000):
+        if mark is None:
+            story.driver("claimed", worker="w1", term=term, at=at)
+        else:
+            story.driver("committed", term=term, mark=mark, at=at)
+    return story
+
+
+def test_a_journal_goes_on_with_the_next_term() -> None:
+    story = terms((1, None), (1, 7), (1, 8), (2, None), (3, None), (3, 9))
+
+    assert rules(story.verdict()) == []
+
+
+@pytest.mark.parametrize(
+    ("rows", "what"),
+    [
+        (
+            [(1, None), (2, None), (1, 7), (2, 8)],
+            "term 1 wrote in term 2",
+        ),
+        ([(2, None), (2, None)], "term 2 began after 2"),
+        ([(1, None), (1, 7), (1, 9)], "transaction 9 came after 7"),
+        ([(1, None), (1, 7), (1, 7)], "transaction 7 came after 7"),
+    ],
+)
+def test_a_write_that_should_not_be_there_is_found(
+    rows: list[tuple[int, int | None]], what: str
+) -> None:
+    found = only(terms(*rows))
+
+    assert (found.rule, found.what) == ("stale write", what)
+
+
+def test_what_the_rules_remember_for_ever_is_found() -> None:
+    story = clean(state=True)
+    story.driver("left", record="E", ids=["plain-1"], at=25_000)
+
+    assert only(story).what == "plain-1 is in the rules' memory for ever"
+
+
+def test_so_is_the_window_that_never_ends() -> None:
+    story = clean(state=True)
+    story.driver("left", record="C", ids=[], at=25_000)
+
+    assert only(story).rule == "memory left"
+
+
+def test_half_a_pair_waits_for_the_other_one() -> None:
+    story = clean(state=True)
+    story.handed("plain-98", "first", 9_900, "pair-1")
+    story.driver("stored", id="plain-98", at=9_910)
+    story.handed("plain-99", "second", 9_920, "pair-1")
+    story.driver("left", record="E", ids=["plain-98"], at=25_000)
+    assert rules(story.verdict()) == []
+
+    story.driver("stored", id="plain-99", at=9_930)
+    story.acts("w2", "two", "plain-98 plain-99", 10_100)
+
+    assert only(story).rule == "memory left"
+
+
+def test_what_the_ledger_has_is_counted() -> None:
+    counts = clean(state=True).verdict().counts
+    assert counts["events stored"] == 18
+    assert counts["matches stored"] == counts["actions done"]
+    assert "matches stored" not in clean().verdict().counts
 
 
 def test_a_match_that_stays_for_ever_is_found() -> None:
@@ -976,7 +1147,7 @@ def simulated(seed: int, count: int, state: bool) -> Story:
         name = f"plain-{number}"
         story.handed(name, "one", end - 20)
         story.posts(life, name, end - 19)
-        story.driver("acked", id=name, at=end - 17)
+        story.acked(name, end - 17)
         story.acts(life, "one", name, end - 16, end + 1, how="cancelled")
         open_ones.append(name)
         story.leads(life, start, end, token if state else terms[life])
@@ -1038,7 +1209,21 @@ def plant_disorder(story: Story, life: str, start: int) -> None:
 
 def plant_loss(story: Story, life: str, start: int) -> None:
     story.handed("feedback-0", "one", start + 5)
-    story.driver("acked", id="feedback-0", at=start + 6)
+    story.acked("feedback-0", start + 6)
+
+
+def plant_haste(story: Story, life: str, start: int) -> None:
+    story.acts(life, "one", "plain-0", start + 5, match="m-0", durable=False)
+
+
+def plant_double(story: Story, life: str, start: int) -> None:
+    story.event(life, "plain-0", start + 5)
+    story.driver("processed", id="plain-0", at=start + 50)
+
+
+def plant_stale_write(story: Story, life: str, start: int) -> None:
+    story.driver("claimed", worker=life, term=3, at=start)
+    story.driver("committed", term=2, mark=1, at=start + 1)
 
 
 def plant_death(story: Story, life: str, start: int) -> None:
@@ -1054,6 +1239,9 @@ PLANTS = {
     plant_repetition: "action run again",
     plant_disorder: "actions out of order",
     plant_loss: "event lost",
+    plant_haste: "not durable yet",
+    plant_double: "event processed again",
+    plant_stale_write: "stale write",
     plant_death: "unexpected exit",
 }
 

@@ -15,6 +15,7 @@ from chaos.schedule import (
     KINDS,
     NEEDS_PROXIES,
     NEEDS_STANDBY,
+    NEEDS_STATE,
     TAKEN_AWAY,
     Fault,
     Plan,
@@ -32,6 +33,7 @@ PLANS = st.builds(
         st.sampled_from(sorted(set(KINDS) - NEEDS_STANDBY)), unique=True
     ).map(tuple),
     proxied=st.just(True),
+    state=st.just(True),
     calmest=st.floats(0, 5),
 )
 
@@ -94,18 +96,25 @@ def test_each_kind_comes_at_first_and_then_by_its_share(
 def test_a_standby_is_promoted_only_where_there_is_one(seed: int) -> None:
     kinds = {fault.kind for fault in first(seed, Plan(), 60)}
     with_one = {fault.kind for fault in first(seed, Plan(standby=True), 60)}
+    assert kinds == set(KINDS) - NEEDS_STANDBY - NEEDS_STATE
+    assert with_one == set(KINDS) - NEEDS_STATE
+
+
+@given(SEEDS)
+def test_the_state_is_hurt_only_where_there_is_one(seed: int) -> None:
+    kinds = {fault.kind for fault in first(seed, Plan(state=True), 60)}
     assert kinds == set(KINDS) - NEEDS_STANDBY
-    assert with_one == set(KINDS)
 
 
 @given(SEEDS)
 def test_the_network_fails_only_where_there_are_proxies(seed: int) -> None:
     kinds = {fault.kind for fault in first(seed, Plan(proxied=False), 60)}
-    assert kinds == set(KINDS) - NEEDS_STANDBY - NEEDS_PROXIES
+    assert kinds == set(KINDS) - NEEDS_STANDBY - NEEDS_STATE - NEEDS_PROXIES
 
 
 def test_all_that_is_said_about_kinds_is_about_kinds() -> None:
-    assert set(KINDS) > TAKEN_AWAY | NEEDS_PROXIES | NEEDS_STANDBY
+    needs = NEEDS_PROXIES | NEEDS_STANDBY | NEEDS_STATE
+    assert set(KINDS) > TAKEN_AWAY | needs
 
 
 def test_leaders_and_followers_are_hurt() -> None:
@@ -282,6 +291,7 @@ def test_each_schedule_has_a_seed_and_they_take_turns() -> None:
         (["--workers", "1"], "two workers at least"),
         (["flood"], "no such fault: flood"),
         (["promote", "--standby", "none"], "need a standby"),
+        (["end-writer", "--state", "off"], "need a standby, state or"),
         (["slow", "--proxies", "none"], "or proxies"),
     ],
 )

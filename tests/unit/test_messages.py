@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_rulebook.ha import messages
-from ansible_rulebook.ha.messages import results_of, signature_of
+from ansible_rulebook.ha.engine import messages
+from ansible_rulebook.ha.engine.messages import results_of
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=20),
@@ -68,40 +68,3 @@ def test_the_word_inside_of_an_event(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_no_message_is_refused() -> None:
     with pytest.raises(ValueError):
         list(results_of(b"nonsense"))
-
-
-def match(*uuids: str, name: str = "rule", **extra: Any) -> dict[str, Any]:
-    events = {f"m_{n}": {"meta": {"uuid": u}} for n, u in enumerate(uuids)}
-    return {"name": name, "events": events, **extra}
-
-
-def test_the_same_window_has_the_same_signature_under_any_id() -> None:
-    first = signature_of("R", match("a", "b", matching_uuid="x"))
-    again = signature_of("R", match("a", "b", matching_uuid="y", type="z"))
-    assert first == again is not None
-
-
-def test_another_window_has_another_one() -> None:
-    all_different = [
-        signature_of("R", match("a")),
-        signature_of("R", match("b")),
-        signature_of("R", match("a", "b")),
-        signature_of("R", match("b", "a")),
-        signature_of("R", match("a", name="another")),
-        signature_of("S", match("a")),
-    ]
-    assert len(set(all_different)) == len(all_different)
-    assert None not in all_different
-
-
-@pytest.mark.parametrize(
-    "result",
-    [
-        {"rule": {"m": {"meta": {"uuid": "a"}}}},  # without state
-        {"name": "rule", "events": {"m": {"no": "meta"}}},
-        {"name": "rule", "events": {"m": 3}},
-        {"name": "rule", "events": None},
-    ],
-)
-def test_what_has_no_identity_has_none(result: Any) -> None:
-    assert signature_of("R", result) is None

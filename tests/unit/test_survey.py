@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-
 from ansible_rulebook.ha.state_database import Survey
 
 READY = Survey(

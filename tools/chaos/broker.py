@@ -96,8 +96,17 @@ class Producer:
         self._count += 1
         name = f"{self._source}-{self._count}"
         # What is sent again has to be known as the same.
-        mark = str(uuid.uuid5(NAMESPACE, name))
-        return {"id": name, **values, "meta": {"uuid": mark}}
+        return {"id": name, **values, "meta": {"uuid": mark_of(name)}}
+
+    @property
+    def names(self) -> list[str]:
+        """The ids of all events that were made."""
+        return [f"{self._source}-{n}" for n in range(1, self._count + 1)]
+
+
+def mark_of(name: str) -> str:
+    """The UUID that an event with this id has, each time it is sent."""
+    return str(uuid.uuid5(NAMESPACE, name))
 
 
 class Queue:
@@ -134,6 +143,11 @@ class Queue:
     def is_empty(self) -> bool:
         """Whether all is handed out and, where that counts, acknowledged."""
         return self._rest is not None and not self._rest and not self._open
+
+    @property
+    def names(self) -> list[str]:
+        """The ids of all events that there are."""
+        return self._producer.names
 
     def _next(self) -> dict[str, Any] | None:
         if self._rest is None:
@@ -241,6 +255,13 @@ class Broker:
         """Whether all events were handed out, and acknowledged."""
         with self._lock:
             return all(queue.is_empty for queue in self._queues.values())
+
+    def names(self) -> dict[str, list[str]]:
+        """The ids of all events, by source."""
+        with self._lock:
+            return {
+                source: queue.names for source, queue in self._queues.items()
+            }
 
     def _serve(self, handler: Any) -> None:
         for line in handler.rfile:

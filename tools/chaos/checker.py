@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import bisect
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Callable, Optional, Union
+from typing import Callable, Optional, TypeVar, Union
 
 from rig.history import NANO, overlaps
 
@@ -31,6 +31,7 @@ EVENT = "event on a non-leader"
 THREE = 3  # actions of the rule that has several
 
 Shown = Union[Row, Office]
+Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -329,7 +330,7 @@ def lost_events(history: History, limits: Limits) -> Iterator[Violation]:
     if not history.state:
         return
     promised: dict[str, Row] = {}
-    for row in (*history.acked, *history.stored):
+    for row in _promises(history):
         promised.setdefault(row["id"], row)
     posts: dict[str, list[Row]] = defaultdict(list)
     for post in history.posts:
@@ -368,6 +369,11 @@ def lost_events(history: History, limits: Limits) -> Iterator[Violation]:
                 )
 
 
+def _promises(history: History) -> tuple[Row, ...]:
+    """What says that an event is not lost, whoever leads next."""
+    return (*history.acked, *history.stored, *history.processed)
+
+
 def matches_left(history: History, limits: Limits) -> Iterator[Violation]:
     """With state, no match is stored for ever."""
     for row in history.pending:
@@ -379,6 +385,132 @@ def matches_left(history: History, limits: Limits) -> Iterator[Violation]:
             min([row.at, *(run.begun for run in tries)]),
             [row, *(each for run in tries for each in run.rows)],
         )
+
+
+def early_consequences(
+    history: History, limits: Limits
+) -> Iterator[Violation]:
+    """With state, nothing follows from what is not stored.
+
+    The ledger has a row before its transaction is durable, so no clock has
+    to be trusted: what follows from a row must not come before it.
+    """
+    if not history.state:
+        return
+    began = history.began or 0
+    found = _firsts((row["match"], row) for row in history.found)
+    recorded = _firsts(
+        ((row["match"], row["index"]), row) for row in history.recorded
+    )
+    processed = _firsts((row["id"], row) for row in history.processed)
+    follows: list[tuple[str, Row, Row | None, tuple[Row, ...]]] = []
+    for run in history.runs:
+        what = f"{_name(run)} began on {run.life} before its match was stored"
+        match = run.match or ""
+        follows.append((what, run.begin, found.get(match), run.rows))
+        if run.index:
+            what = (
+                f"{_name(run)} began on {run.life} before the end of the "
+                "one that precedes it was stored"
+            )
+            known = recorded.get((match, run.index - 1))
+            follows.append((what, run.begin, known, run.rows))
+    for row in history.acked:
+        what = f"{row['id']} was acknowledged before it was stored"
+        follows.append((what, row, processed.get(row["id"]), (row,)))
+    for what, row, cause, shown in follows:
+        if row.at >= began and (cause is None or cause.at > row.at):
+            proof = [] if cause is None else [cause]
+            yield _violation(
+                history,
+                "not durable yet",
+                what,
+                row.at,
+                [*shown, *proof],
+            )
+
+
+def repeated_events(history: History, limits: Limits) -> Iterator[Violation]:
+    """With state, what came of an event is stored once."""
+    processed = _firsts((row["id"], row) for row in history.processed)
+    for row in history.processed:
+        before = processed[row["id"]]
+        if row is not before:
+            yield _violation(
+                history,
+                "event processed again",
+                f"what came of {row['id']} was stored twice",
+                row.at,
+                [
+                    before,
+                    row,
+                    *(p.begin for p in history.posts if p.id == row["id"]),
+                ],
+            )
+
+
+def stale_writes(history: History, limits: Limits) -> Iterator[Violation]:
+    """Only the last term writes, and no transaction is missing."""
+    term: Row | None = None
+    last: Row | None = None
+    for row in history.journal:
+        if row.kind == "claimed":
+            if term is not None and row["term"] <= term["term"]:
+                what = f"term {row['term']} began after {term['term']}"
+                yield _violation(
+                    history, "stale write", what, row.at, [term, row]
+                )
+            term = row
+            continue
+        if term is not None and row["term"] != term["term"]:
+            what = f"term {row['term']} wrote in term {term['term']}"
+            yield _violation(history, "stale write", what, row.at, [term, row])
+        if last is not None and row["mark"] != last["mark"] + 1:
+            what = f"transaction {row['mark']} came after {last['mark']}"
+            yield _violation(history, "stale write", what, row.at, [last, row])
+        last = row
+
+
+def memory_left(history: History, limits: Limits) -> Iterator[Violation]:
+    """What has matched, or never can, is not stored for ever.
+
+    At the end only one half of a pair can still wait, for one that was lost
+    on its way to the rules.
+    """
+    first_taken = {row["id"]: row for row in reversed(history.taken)}
+    promised = {row["id"] for row in _promises(history)}
+    members: dict[str, set[str]] = defaultdict(set)
+    for row in first_taken.values():
+        if row["group"]:
+            members[row["group"]].add(row["id"])
+    for row in history.left:
+        halves = [first_taken.get(name) for name in row["ids"]]
+        if row["record"] == "E" and any(
+            half is not None
+            and half["event"] in ("first", "second")
+            and not members[half["group"]] <= promised
+            for half in halves
+        ):
+            continue
+        yield _violation(
+            history,
+            "memory left",
+            f"{' '.join(row['ids']) or 'something'} is in the rules' memory "
+            "for ever",
+            max(
+                [half.at for half in halves if half is not None],
+                default=row.at,
+            ),
+            [row, *(half for half in halves if half is not None)],
+        )
+
+
+def _firsts(rows: Iterable[tuple[Key, Row]]) -> dict[Key, Row]:
+    """The earliest row of each key."""
+    found: dict[Key, Row] = {}
+    for key, row in sorted(rows, key=lambda each: each[1].at):
+        found.setdefault(key, row)
+    return found
 
 
 def _due(
@@ -663,6 +795,10 @@ RULES: tuple[Callable[[History, Limits], Iterator[Violation]], ...] = (
     rising_terms,
     lost_events,
     matches_left,
+    early_consequences,
+    repeated_events,
+    stale_writes,
+    memory_left,
     repeated_actions,
     disordered_actions,
     no_leader,
@@ -690,6 +826,19 @@ def counts(history: History) -> dict[str, int]:
         ),
         "playbooks seen": len(history.plays),
         "playbooks cut short": sum(not play.done for play in history.plays),
+        **_of_the_ledger(history),
+    }
+
+
+def _of_the_ledger(history: History) -> dict[str, int]:
+    if not history.state:
+        return {}
+    transactions = [row for row in history.journal if row.kind == "committed"]
+    return {
+        "transactions": len(transactions),
+        "events stored": len({row["id"] for row in history.processed}),
+        "matches stored": len({row["match"] for row in history.found}),
+        "outcomes stored": len(history.recorded),
     }
 
 

@@ -13,6 +13,7 @@ from rig.process import ProcessError
 from .broker import Write
 from .checker import EXIT_FENCED
 from .cluster import ChaosError, Cluster, Member
+from .ledger import JOURNAL
 from .schedule import Fault
 
 BLOCKED_BEFORE = 0.1  # seconds from a blocked loop to the end of its session
@@ -37,6 +38,8 @@ class Faults:
             "pause-short": self._pause,
             "pause-long": self._pause,
             "end-session": self._end_session,
+            "end-writer": self._end_writer,
+            "lock-journal": self._lock_journal,
             "restart-fast": self._restart,
             "restart-immediate": self._restart,
             "stop": self._stop,
@@ -164,6 +167,19 @@ class Faults:
             self._servers.terminate_all()
         else:
             self._servers.terminate(victim.name)
+
+    def _end_writer(self, fault: Fault) -> None:
+        victim = self._victim(fault)
+        self._begin(fault, victim)
+        self._servers.terminate_writer(victim.name)
+
+    def _lock_journal(self, fault: Fault) -> None:
+        self._begin(fault)
+        at = time.monotonic_ns()
+        with self._servers.locked(JOURNAL):
+            self._cluster.rest(fault.seconds)
+        # Nobody can lead for long who cannot write.
+        self._write("outage", at=at, until=time.monotonic_ns())
 
     def _restart(self, fault: Fault) -> None:
         self._begin(fault)

@@ -2,70 +2,146 @@
 
 With state, an event that is stored must not be lost, and a completed action
 must not run again once that was recorded. When either was committed the
-worker cannot tell, since it may die while it is told. So triggers on Drools'
-tables write it down in the same transaction: an event is stored with its
-match, or by itself while others are missing to one; a match that is deleted
-has run all of its actions, and an action with an outcome has run.
+worker cannot tell, since it may die while it is told. So triggers on the
+journal's tables write it down in the same transaction:
+
+========= ==========================================================
+row        of what
+========= ==========================================================
+stored     an event that a match or a record names
+processed  an event that a transaction came from
+found      a match that is stored with its actions still to run
+recorded   an action with an outcome, or a match with all of them
+claimed    a term, and the worker that has begun it
+committed  a transaction, the term that it is of, and its mark
+========= ==========================================================
+
+Several events make one transaction and several rows one statement, so
+nothing but rows is counted on.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import psycopg
 
+JOURNAL = "eda_ha_commit"  # every transaction has a row there
+
+# A transaction of the journal locks the cluster's row first. With that table
+# locked, none is under way that could wait for one of ours.
 INSTALL = """
+BEGIN;
+LOCK TABLE eda_ha_cluster IN EXCLUSIVE MODE;
 CREATE TABLE chaos_ledger (
+    number bigserial PRIMARY KEY,
     kind text NOT NULL,
     subject text NOT NULL,
-    index int,
+    index bigint,
     at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
-CREATE FUNCTION chaos_stored() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = public AS $$
-BEGIN
+CREATE FUNCTION chaos_stored(body text) RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = public AS $$
     INSERT INTO chaos_ledger (kind, subject)
     SELECT 'stored', name[1] FROM regexp_matches(
-        to_jsonb(NEW) ->> TG_ARGV[0], '"id" ?: ?"([a-z]+-[0-9]+)"', 'g'
-    ) AS name;
+        body, '"id" ?: ?"([a-z]+-[0-9]+)"', 'g'
+    ) AS name
+$$;
+CREATE FUNCTION chaos_record() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public AS $$
+BEGIN
+    PERFORM chaos_stored(NEW.body);
     RETURN NULL;
 END $$;
-CREATE FUNCTION chaos_recorded() RETURNS trigger
+CREATE FUNCTION chaos_match() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public AS $$
 BEGIN
     IF TG_OP = 'DELETE' THEN
         INSERT INTO chaos_ledger (kind, subject)
-        VALUES ('recorded', OLD.me_uuid);
-    ELSIF NEW.action_data ~ '(successful|failed)' THEN
-        INSERT INTO chaos_ledger (kind, subject, index)
-        VALUES ('recorded', NEW.me_uuid, NEW.index);
+        VALUES ('recorded', OLD.match);
+    ELSE
+        PERFORM chaos_stored(NEW.body);
+        INSERT INTO chaos_ledger (kind, subject) VALUES ('found', NEW.match);
     END IF;
     RETURN NULL;
 END $$;
-CREATE TRIGGER chaos_stored AFTER INSERT ON drools_ansible_matching_event
-    FOR EACH ROW EXECUTE FUNCTION chaos_stored('event_data');
-CREATE TRIGGER chaos_stored AFTER INSERT ON drools_ansible_event_record
-    FOR EACH ROW EXECUTE FUNCTION chaos_stored('event_json');
-CREATE TRIGGER chaos_recorded AFTER DELETE ON drools_ansible_matching_event
-    FOR EACH ROW EXECUTE FUNCTION chaos_recorded();
-CREATE TRIGGER chaos_recorded
-    AFTER INSERT OR UPDATE ON drools_ansible_action_info
-    FOR EACH ROW EXECUTE FUNCTION chaos_recorded();
+CREATE FUNCTION chaos_action() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public AS $$
+BEGIN
+    IF NEW.body ~ '(successful|failed)' THEN
+        INSERT INTO chaos_ledger (kind, subject, index)
+        VALUES ('recorded', NEW.match, NEW.place);
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE FUNCTION chaos_commit() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public AS $$
+BEGIN
+    INSERT INTO chaos_ledger (kind, subject)
+    SELECT 'processed', event FROM unnest(NEW.events) AS event;
+    INSERT INTO chaos_ledger (kind, subject, index)
+    VALUES ('committed', NEW.term, NEW.mark);
+    RETURN NULL;
+END $$;
+CREATE FUNCTION chaos_claim() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public AS $$
+BEGIN
+    INSERT INTO chaos_ledger (kind, subject, index)
+    VALUES ('claimed', NEW.worker_id, NEW.term);
+    RETURN NULL;
+END $$;
+CREATE TRIGGER chaos AFTER INSERT OR UPDATE ON eda_ha_record
+    FOR EACH ROW EXECUTE FUNCTION chaos_record();
+CREATE TRIGGER chaos AFTER INSERT OR UPDATE OR DELETE ON eda_ha_match
+    FOR EACH ROW EXECUTE FUNCTION chaos_match();
+CREATE TRIGGER chaos AFTER INSERT OR UPDATE ON eda_ha_action
+    FOR EACH ROW EXECUTE FUNCTION chaos_action();
+CREATE TRIGGER chaos AFTER INSERT OR UPDATE ON eda_ha_commit
+    FOR EACH ROW EXECUTE FUNCTION chaos_commit();
+CREATE TRIGGER chaos AFTER UPDATE OF term ON eda_ha_cluster
+    FOR EACH ROW EXECUTE FUNCTION chaos_claim();
+"""
+# What was there before.
+BEGIN = """
+INSERT INTO chaos_ledger (kind, subject, index)
+SELECT 'claimed', worker_id, term FROM eda_ha_cluster;
+INSERT INTO chaos_ledger (kind, subject, index)
+SELECT 'committed', term, mark FROM eda_ha_commit ORDER BY mark DESC LIMIT 1;
+INSERT INTO chaos_ledger (kind, subject)
+SELECT 'processed', event FROM eda_ha_commit, unnest(events) AS event;
+INSERT INTO chaos_ledger (kind, subject)
+SELECT 'found', match FROM eda_ha_match;
+INSERT INTO chaos_ledger (kind, subject, index)
+SELECT 'recorded', match, place FROM eda_ha_action
+ WHERE body ~ '(successful|failed)';
+SELECT chaos_stored(body) FROM eda_ha_record;
+SELECT chaos_stored(body) FROM eda_ha_match;
+COMMIT;
 """
 READ = """
 SELECT kind, subject, index, extract(epoch FROM at)
-  FROM chaos_ledger ORDER BY at
+  FROM chaos_ledger ORDER BY number
 """
-PENDING = "SELECT me_uuid::text FROM drools_ansible_matching_event"
-NAMES = {"stored": "id", "recorded": "match"}
+PENDING = "SELECT match::text FROM eda_ha_match"
+UNFINISHED = """
+SELECT (SELECT max(number) FROM chaos_ledger),
+       (SELECT count(*) FROM eda_ha_match),
+       (SELECT count(*) FROM eda_ha_record WHERE kind = 'C')
+"""
+LEFT = """
+SELECT kind, ARRAY(
+           SELECT name[1] FROM regexp_matches(
+               body, '"id" ?: ?"([a-z]+-[0-9]+)"', 'g') AS name)
+  FROM eda_ha_record
+"""
 
 
 def install(dsn: str) -> None:
-    """Begin to write down; Drools' tables have to be there."""
+    """Begin to write down; the journal's tables have to be there."""
     with psycopg.connect(dsn, autocommit=True) as session:
-        session.execute(INSTALL)
+        session.execute(INSTALL + BEGIN)
 
 
 def pending(dsn: str) -> list[str]:
@@ -74,15 +150,54 @@ def pending(dsn: str) -> list[str]:
         return [match for (match,) in session.execute(PENDING).fetchall()]
 
 
-def entries(dsn: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def unfinished(dsn: str) -> tuple[int, int, int]:
+    """What came last; how many matches wait, and how many windows."""
+    with psycopg.connect(dsn, autocommit=True) as session:
+        row = session.execute(UNFINISHED).fetchone()
+    assert row is not None
+    return row[0] or 0, row[1], row[2]
+
+
+def left(dsn: str) -> Iterator[dict[str, Any]]:
+    """What is still in the memory of the rules: kind, names of events."""
+    with psycopg.connect(dsn, autocommit=True) as session:
+        for kind, names in session.execute(LEFT).fetchall():
+            yield {"record": kind, "ids": names}
+
+
+def entries(
+    dsn: str, events: Mapping[str, str]
+) -> Iterator[tuple[str, dict[str, Any]]]:
     """What was written down: the kind, and the values of a driver's row.
 
     The server has the wall clock, which nobody sets meanwhile.
+
+    :param events: the names of events by what the journal calls them.
     """
     ahead = time.time() - time.monotonic()
     with psycopg.connect(dsn, autocommit=True) as session:
-        for kind, subject, index, at in session.execute(READ).fetchall():
-            values = {NAMES[kind]: subject}
-            if kind == "recorded":
-                values["index"] = index
-            yield kind, {**values, "at": round((float(at) - ahead) * 1e9)}
+        rows = session.execute(READ).fetchall()
+    for kind, subject, index, at in rows:
+        yield (
+            kind,
+            {
+                **_values(kind, subject, index, events),
+                "at": round((float(at) - ahead) * 1e9),
+            },
+        )
+
+
+def _values(
+    kind: str, subject: str, index: int | None, events: Mapping[str, str]
+) -> dict[str, Any]:
+    if kind == "stored":
+        return {"id": subject}
+    if kind == "processed":
+        return {"id": events.get(subject, subject)}
+    if kind == "found":
+        return {"match": subject}
+    if kind == "recorded":
+        return {"match": subject, "index": index}
+    if kind == "claimed":
+        return {"worker": subject, "term": index}
+    return {"term": int(subject), "mark": index}

@@ -25,8 +25,13 @@ over       at: no fault comes any more
 taken      source, id, event, group, again, at: handed out
 acked      id, at: acknowledged by the source
 stored     id, at: the server has this event
+processed  id, at: the server has what came of this event
+found      match, at: and this match
 recorded   match, index, at: and knows that this action has completed
+claimed    worker, term, at: and that this term has begun
+committed  term, mark, at: a transaction of a leader's journal
 pending    match, at: at the end it still waits for one of its actions
+left       record, ids, at: at the end this is in the rules' memory
 ========== ==========================================================
 """
 
@@ -210,8 +215,12 @@ class History:
     taken: tuple[Row, ...] = ()
     acked: tuple[Row, ...] = ()
     stored: tuple[Row, ...] = ()
+    processed: tuple[Row, ...] = ()
+    found: tuple[Row, ...] = ()
     recorded: tuple[Row, ...] = ()
+    journal: tuple[Row, ...] = ()  # terms and transactions
     pending: tuple[Row, ...] = ()
+    left: tuple[Row, ...] = ()
     lives: tuple[str, ...] = field(default=())
 
 
@@ -272,8 +281,14 @@ def parse(texts: Mapping[str, str]) -> History:
         taken=of("taken", driver),
         acked=of("acked", driver),
         stored=of("stored", driver),
+        processed=of("processed", driver),
+        found=of("found", driver),
         recorded=of("recorded", driver),
+        journal=tuple(
+            row for row in driver if row.kind in ("claimed", "committed")
+        ),
         pending=of("pending", driver),
+        left=of("left", driver),
         lives=tuple(rows),
     )
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Callable
 
 from . import checker, ledger
-from .broker import Broker
+from .broker import Broker, mark_of
 from .checker import Limits, Verdict
 from .cluster import ChaosError, Cluster, Settings
 from .faults import Faults
@@ -29,6 +29,7 @@ HELD = 2.0  # seconds in which a new leader takes in what was held
 SETTLE = 60.0  # seconds for all that was acknowledged to be done
 SETTLE_STATELESS = 5.0  # seconds; nothing is promised then
 LOOK_EVERY = 0.2  # seconds between two looks at what is left to do
+QUIET = 1.0  # seconds without anything to do, then all is done
 
 
 @dataclass(frozen=True)
@@ -144,12 +145,7 @@ def run(
             _settle(task, cluster, broker)
             cluster.stop()
             if settings.state:
-                dsn = cluster.servers.database_dsn
-                for kind, values in ledger.entries(dsn):
-                    journal.write(kind, **values)
-                for match in ledger.pending(dsn):
-                    now = time.monotonic_ns()
-                    journal.write("pending", match=match, at=now)
+                _write_ledger(cluster.servers.database_dsn, broker, journal)
     except ChaosError as reason:
         error = error or str(reason)
     finally:
@@ -162,6 +158,29 @@ def run(
         time.monotonic() - started,
         error,
     )
+
+
+def _write_ledger(dsn: str, broker: Broker, journal: Journal) -> None:
+    """What the server knows, into the driver's record."""
+    for kind, values in ledger.entries(dsn, _known(broker)):
+        journal.write(kind, **values)
+    now = time.monotonic_ns()
+    for match in ledger.pending(dsn):
+        journal.write("pending", match=match, at=now)
+    for values in ledger.left(dsn):
+        journal.write("left", **values, at=now)
+
+
+def _known(broker: Broker) -> dict[str, str]:
+    """The events of the broker, by what the journal calls them."""
+    from ansible_rulebook.ha.state.names import key_of
+
+    known: dict[str, str] = {}
+    for ruleset, names in broker.names().items():  # named as its source
+        for name in names:
+            key = key_of(ruleset, {"meta": {"uuid": mark_of(name)}})
+            known[str(uuid.UUID(bytes=key))] = name
+    return known
 
 
 @contextmanager
@@ -203,6 +222,7 @@ def _do_faults(
         lease=task.settings.lease,
         standby=task.standby,
         proxied=task.proxied,
+        state=task.settings.state,
         kinds=task.kinds,
     )
     doer = Faults(cluster, journal.write)
@@ -227,8 +247,15 @@ def _settle(task: Task, cluster: Cluster, broker: Broker) -> None:
     cluster.wait_calm()
     cluster.rest(HELD)
     cluster.rest(task.settings.window + 1)
-    while time.monotonic() < deadline:
-        dsn = cluster.servers.database_dsn
-        if broker.is_empty and not (state and ledger.pending(dsn)):
-            return
+    quiet = 0.0 if state else QUIET
+    before: object = None
+    while time.monotonic() < deadline and not (
+        broker.is_empty and quiet >= QUIET
+    ):
         cluster.rest(LOOK_EVERY)
+        if state:
+            # An event that waits for its turn may still open a window.
+            now = ledger.unfinished(cluster.servers.database_dsn)
+            is_quiet = now == before and not any(now[1:])
+            quiet = quiet + LOOK_EVERY if is_quiet else 0.0
+            before = now

@@ -43,6 +43,10 @@ KINDS: dict[str, Kind] = {
     "pause-short": Kind("worker paused, shorter than the lease", 2, 0.1, 0.5),
     "pause-long": Kind("worker paused, longer than the lease", 2, 1.2, 2.2),
     "end-session": Kind("session terminated", 3, modes=("lock", "all")),
+    "end-writer": Kind("state's session terminated", 2),
+    "lock-journal": Kind(
+        "state's table locked by somebody else", 1, 0.05, 0.6, on_server=True
+    ),
     "restart-fast": Kind("server restarted, fast", 1, on_server=True),
     "restart-immediate": Kind(
         "server crashed and restarted", 1, on_server=True
@@ -77,6 +81,7 @@ KINDS: dict[str, Kind] = {
     ),
 }
 NEEDS_STANDBY = frozenset({"promote"})
+NEEDS_STATE = frozenset({"end-writer", "lock-journal"})
 NEEDS_PROXIES = frozenset({"cut-off", "cut-off-and-crash", "one-way", "slow"})
 # In these the server takes the lock away, and its word to who had it has a
 # way of its own: who gets the lock next may hear of that before.
@@ -127,6 +132,7 @@ class Plan:
     :param lease: seconds.
     :param standby: whether there is a standby to promote.
     :param proxied: whether workers go through proxies that can be deaf.
+    :param state: whether workers keep state.
     :param kinds: which kinds of faults, all if empty.
     :param calmest: seconds, the longest calm between two faults.
     """
@@ -134,6 +140,7 @@ class Plan:
     lease: float = 3.0
     standby: bool = False
     proxied: bool = True
+    state: bool = False
     kinds: tuple[str, ...] = ()
     calmest: float = 1.0
 
@@ -153,10 +160,11 @@ class Plan:
             if (not self.kinds or name in self.kinds)
             and (self.standby or name not in NEEDS_STANDBY)
             and (self.proxied or name not in NEEDS_PROXIES)
+            and (self.state or name not in NEEDS_STATE)
             for _ in range(kind.share)
         ]
         if not bag:
-            raise ValueError("these faults need a standby or proxies")
+            raise ValueError("these faults need a standby, state or proxies")
         return bag
 
 

@@ -6,6 +6,7 @@ import contextlib
 import secrets
 import threading
 import time
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
 
@@ -108,6 +109,20 @@ class Servers:
     def terminate(self, worker: str) -> int:
         """End the session in which this worker holds or awaits the lock."""
         return self.primary.terminate(f"eda-ha:%:{worker}")
+
+    def terminate_writer(self, worker: str) -> int:
+        """End the session with which this worker keeps the state."""
+        return self.primary.terminate(f"eda-state:%:{worker}")
+
+    @contextlib.contextmanager
+    def locked(self, table: str) -> Iterator[None]:
+        """Let nobody write to a table. Gets the lock before it goes on."""
+        with (
+            psycopg.connect(self.database_dsn) as session,
+            session.transaction(),
+        ):
+            session.execute(f"LOCK TABLE {table} IN EXCLUSIVE MODE".encode())
+            yield
 
     def terminate_all(self) -> int:
         """End every session of every worker."""

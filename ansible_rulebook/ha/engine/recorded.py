@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from typing import Any, Callable, Mapping, Protocol, Sequence
+from typing import Any, Callable, Mapping, NoReturn, Protocol, Sequence
 
 from ..redaction import one_line
 from .bridge import Answer, Bridge, now
@@ -21,6 +21,9 @@ COLLECT_VARIABLE = "DROOLS_JPY_GC_AFTER"
 
 class Source(Protocol):
     """Where the event that is being processed came from."""
+
+    def is_hopeless(self) -> bool:
+        """Whether that event could not be stored in too many tries."""
 
     def is_repeated(self, ruleset: str) -> bool:
         """Whether that event has been processed before; then no more."""
@@ -133,6 +136,8 @@ class RecordedEngine:
             return self._engine.assertEvent(session, event)
         source = self._source()
         self._check(source)
+        if source is not None and source.is_hopeless():
+            _refuse("An event that could never be stored is dropped")
         if source is not None and source.is_repeated(ruleset):
             source.written()
             return "[]"
@@ -219,6 +224,14 @@ class RecordedEngine:
         if source is not None:
             source.written()
         return f"[{','.join(matches)}]"
+
+
+def _refuse(why: str) -> NoReturn:
+    """Not for the engine; a source with feedback is told to go on."""
+    from drools.exceptions import MessageNotHandledException
+
+    logger.error(why)
+    raise MessageNotHandledException(why)
 
 
 def collect_less(environ: Mapping[str, str]) -> None:

@@ -48,6 +48,11 @@ class Mark:
         """Whether it can be known that it was never stored."""
         return self._journal.has_lost(self.number)
 
+    @property
+    def is_refused(self) -> bool:
+        """Whether the server answered that it will not store it."""
+        return self._journal.is_refused(self.number)
+
     async def is_durable(self) -> bool:
         """Wait until that is known; false if it may be lost."""
         return self.is_known_durable or await self._journal.reaches(
@@ -149,6 +154,10 @@ class Journal:
         if not self.is_over or number <= self.durable:
             return False
         return number > self._sent or self._is_rolled_back
+
+    def is_refused(self, number: int) -> bool:
+        """Whether the server took a transaction back, and said why."""
+        return self.is_over and self._is_rolled_back and number == self._sent
 
     async def finish(self, limit: float) -> Connection[Any] | None:
         """End. What is under way gets so many seconds.

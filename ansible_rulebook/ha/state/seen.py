@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from itertools import count
-from typing import Dict, Iterable, Set
+from typing import Dict, Iterable
 
 WINDOW = 5  # events of a source, as upstream unless its variables say else
 MOST = 1000  # events that are remembered for sources that send again
 
 
 class Seen:
-    """The last events of the cluster, and those whose fate was in doubt.
+    """The last events of the cluster.
 
     Only what comes from a source is remembered: an event that an action
     posts cannot come again by itself.
@@ -24,18 +24,12 @@ class Seen:
         self._places: Dict[bytes, int] = {}  # in their order
         self._counter = count()
         self._latest = -1
-        self._settled: Set[bytes] = set()
 
     def restart(self, events: Iterable[bytes]) -> None:
         """A term begins; the journal has these, the oldest first."""
         self._places.clear()
-        self._settled.clear()
         for key in events:
             self.add(key)
-
-    def settle(self, key: bytes) -> None:
-        """An event that this worker still holds is known to be stored."""
-        self._settled.add(key)
 
     def add(self, key: bytes) -> None:
         """An event is being processed."""
@@ -49,9 +43,6 @@ class Seen:
 
         :param may_come_again: its source sends it until it is told of it.
         """
-        if key in self._settled:
-            self._settled.discard(key)
-            return True
         place = self._places.get(key)
         if place is None:
             return False

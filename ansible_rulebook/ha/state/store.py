@@ -223,6 +223,8 @@ class StateStore:
         for ruleset, answer in caught_up:
             for match in self.wrote(ruleset, answer):
                 deliver(ruleset, match)
+        if not await self._open_journal().last().is_durable():
+            raise ServerUnavailable("what is new could not be stored")
 
     def _bring_up_to_date(self) -> None:
         schema.create(self._session)

@@ -58,7 +58,7 @@ final class Recorder extends DefaultRuleRuntimeEventListener {
     private final Map<Long, Record> changed = new LinkedHashMap<>();
     private long nextNumber;
     private Record restoring;
-    private boolean removed = true; // what matches an empty memory waits
+    private boolean removed;
 
     Recorder(KieSession session) {
         this.session = session;

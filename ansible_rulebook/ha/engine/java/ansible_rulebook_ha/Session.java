@@ -12,7 +12,9 @@ import org.drools.ansible.rulebook.integration.api.RuleFormat;
 import org.drools.ansible.rulebook.integration.api.RuleNotation;
 import org.drools.ansible.rulebook.integration.api.RulesExecutor;
 import org.drools.ansible.rulebook.integration.api.RulesExecutorFactory;
+import org.drools.ansible.rulebook.integration.api.domain.Rule;
 import org.drools.ansible.rulebook.integration.api.domain.RulesSet;
+import org.drools.ansible.rulebook.integration.api.domain.conditions.MapCondition;
 import org.drools.ansible.rulebook.integration.api.domain.temporal.OnceAbstractTimeConstraint;
 import org.drools.ansible.rulebook.integration.api.io.JsonMapper;
 import org.drools.ansible.rulebook.integration.api.rulesengine.RulesExecutionController;
@@ -40,6 +42,7 @@ final class Session extends RulesExecutor {
     private final Recorder recorder;
     private final RulesSet rules;
     private final PseudoClockScheduler clock;
+    private List<Match> atStart; // what matches an empty memory
 
     static Session of(String ruleset) {
         RulesSet rules = RuleNotation.CoreNotation.INSTANCE
@@ -56,10 +59,31 @@ final class Session extends RulesExecutor {
         KieSession kie = session.asKieSession();
         recorder = new Recorder(kie);
         clock = kie.getSessionClock();
+        atStart = fire().join();
+        rules.getRules().forEach(each -> prime(each.getRule()));
         ((Evaluator) rulesEvaluator).recorder = recorder;
         kie.addEventListener(recorder);
         ((ReteEvaluator) kie)
             .setWorkingMemoryActionListener(recorder::propagated);
+    }
+
+    /**
+     * Has the engine look at a not_all once. Else it would put off something
+     * that it does not put off after the first window, and a restored session
+     * would bind another of two events that came at once.
+     */
+    private void prime(Rule rule) {
+        if (rule.isEnabled()
+                && rule.getCondition() instanceof MapCondition condition
+                && condition.getMap().containsKey("NotAllCondition")) {
+            Map<String, Object> first =
+                Map.of("rulename", rule.getName() + "_");
+            FactHandle handle = asKieSession().insert(
+                OnceAbstractTimeConstraint.recreateControlEvent(first, null));
+            asKieSession().fireAllRules(match -> false);
+            asKieSession().delete(handle);
+            asKieSession().fireAllRules(match -> false);
+        }
     }
 
     Recorder recorder() {
@@ -84,9 +108,9 @@ final class Session extends RulesExecutor {
     }
 
     /**
-     * Fires what the removal of matched events has made match, and what
-     * matches an empty memory. Drools would do so with its clock's next tick;
-     * here nothing may be left for later, since it would not be restored.
+     * Fires what the removal of matched events has made match. Drools would
+     * do so with its clock's next tick; here nothing may be left for later,
+     * since it would not be restored.
      */
     private void settle(ObjLongConsumer<Match> found) {
         while (recorder.hasRemoved()) {
@@ -111,7 +135,10 @@ final class Session extends RulesExecutor {
      * @param found told of each match, and of the time that it was found at
      */
     void advance(long now, ObjLongConsumer<Match> found) {
-        settle(found);
+        if (atStart != null) {
+            tell(atStart, found);
+            atStart = null;
+        }
         for (long left = now - time(); left > 0; left = now - time()) {
             long next = clock.getTimeToNextJob();
             if (next < 0 || next > left) {
@@ -153,8 +180,7 @@ final class Session extends RulesExecutor {
             asKieSession().insert(object);
             asKieSession().fireAllRules(match -> false);
         }
-        asKieSession().fireAllRules(match -> false);
-        recorder.hasRemoved();
+        atStart = null;
     }
 
     private PrototypeFactInstance object(
