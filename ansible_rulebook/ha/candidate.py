@@ -126,7 +126,6 @@ class Candidate:
         self._end_term: str | None = None  # why it has to end
         self._session = False
         self._lives = KnownLives()
-        self._held_until = float("-inf")  # nobody else can lead before
         self._stand_back_until = float("-inf")
         self._look_at = float("-inf")
         self._looks = 0
@@ -163,10 +162,12 @@ class Candidate:
         timings: Timings,
         now: float = 0.0,
         life: ServerLife | None = None,
+        led_last: bool = False,
     ) -> float:
         """A session is open; the server may have shortened the lease.
 
         :param life: which life of the server it belongs to, if known.
+        :param led_last: see :meth:`.KnownLives.meet`.
         :returns: seconds for which others go first.
         """
         self.timings = timings
@@ -176,7 +177,7 @@ class Candidate:
         if life is None:
             return 0.0
         self._stand_back_until = self._lives.meet(
-            life, now, self._wanted.lease_duration, self._held_until
+            life, now, self._wanted.lease_duration, led_last
         )
         self._look_at, self._looks = now, 0
         return max(0.0, self._stand_back_until - now)
@@ -202,7 +203,6 @@ class Candidate:
 
     def not_locked(self) -> None:
         """The server answered that somebody else holds the lock."""
-        self._held_until = float("-inf")
         if self._tried:
             # A session that ends after its first answer is no recovery.
             self._backoff.reset()
@@ -211,7 +211,6 @@ class Candidate:
     def proved(self, sent_at: float) -> None:
         """The server confirmed the lock to a question sent at ``sent_at``."""
         self._sent_at = sent_at
-        self._held_until = sent_at + self._wanted.lease_duration
         if self.phase is not Phase.CONTENDING:
             self._backoff.reset()
             if self.phase is Phase.DEMOTING:
@@ -257,7 +256,6 @@ class Candidate:
         self._session = False
         self.phase = Phase.OFFLINE
         if planned:
-            self._held_until = float("-inf")
             self._retry_at = now + self.timings.poll_interval
         else:
             self._retry_at = self._backoff.next_at(now)

@@ -74,6 +74,8 @@ class LeaderElection:
         else may lead by now. Default: log it.
     :param session_pooler: a connection pooler stands in between, and it
         keeps one server session for each client connection.
+    :param claimant: what this process is known by in the table of claims,
+        if it claims its terms there (as workers with state do).
     :param clock: seconds that never step back, for tests.
     :raises OptionError: if the connection string does not parse.
     :raises ValueError: if UUID or timings cannot be used.
@@ -92,6 +94,7 @@ class LeaderElection:
         on_renewal: Callable[[Term], None] | None = None,
         on_overdue: Callable[[], None] | None = None,
         session_pooler: bool = False,
+        claimant: str | None = None,
         clock: Callable[[], float] = lease_clock.now,
     ) -> None:
         self.ha_uuid = uuid.UUID(str(ha_uuid))
@@ -107,6 +110,7 @@ class LeaderElection:
             self.worker_id,
             timings,
             session_pooler,
+            claimant,
         )
         self._candidate = Candidate(timings)
         self._on_promotion = on_promotion
@@ -323,6 +327,7 @@ class LeaderElection:
             self._session.timings,
             self._clock(),
             self._session.life,
+            self._session.led_last,
         )
         if seconds:
             self._log.info(
@@ -391,12 +396,14 @@ class LeaderElection:
     def _promote(self) -> None:
         self._say_reachable()
         self._terms += 1
+        life = self._open_session().life
         self._term = Term(
             self._terms,
             self._candidate.trusted_until,
             self._open_session().is_over,
             self._clock,
             self._open_session().backend_pid,
+            "" if life is None else life.lineage,
         )
         self._settled.clear()
         self._tell_renewal(self._term)

@@ -90,6 +90,7 @@ class AdvisoryLock:
     :param timings: what the session's time limits are made from.
     :param session_pooler: the operator vouches that the pooler in between
         keeps one server session for one client connection.
+    :param claimant: what this process is known by in the table of claims.
     """
 
     def __init__(
@@ -99,8 +100,11 @@ class AdvisoryLock:
         worker_id: str,
         timings: Timings,
         session_pooler: bool = False,
+        claimant: str | None = None,
     ) -> None:
         self.conninfo = conninfo
+        self.ha_uuid = ha_uuid
+        self.claimant = claimant
         self.key = lock_key(ha_uuid)
         self.name = application_name(self.key, worker_id)
         self.timings = timings
@@ -236,6 +240,8 @@ class LockSession:
         self.timings = lock.timings
         self.life: ServerLife | None = None
         """The server's present life, if it tells."""
+        self.led_last = False
+        """Whether the last claim of a term is this process's own."""
         self.wait_chunk = lock.timings.poll_interval
 
     # -- set-up ----------------------------------------------------------
@@ -311,6 +317,24 @@ class LockSession:
             return
         lineage = await self._told(sql.LINEAGE, "whether it was promoted")
         self.life = ServerLife(began, lineage or "")
+        if lineage and self._lock.claimant is not None:
+            self.led_last = await self._claimed_last(lineage)
+
+    async def _claimed_last(self, lineage: str) -> bool:
+        """Whether nobody has led since this process did.
+
+        A standby that was promoted may lack the last claims, so it has to be
+        the same data.
+        """
+        names = (self._lock.ha_uuid, self._lock.claimant, lineage)
+        try:
+            if not (await self._rows(sql.HAS_CLAIMS, ()))[0][0]:
+                return False
+            return bool((await self._rows(sql.CLAIMED_LAST, names))[0][0])
+        except psycopg.Error as error:
+            if self._connection.closed:
+                raise SessionLost(self._words(error)) from None
+            return False  # no right to look: then it stands back
 
     async def _told(self, question: str, what: str) -> str | None:
         """The answer, or None if the server does not let us ask that."""

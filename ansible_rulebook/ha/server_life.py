@@ -40,7 +40,7 @@ class KnownLives:
         life: ServerLife,
         now: float,
         lease_duration: float,
-        held_until: float,
+        led_last: bool = False,
     ) -> float:
         """A session is open.
 
@@ -49,19 +49,17 @@ class KnownLives:
 
         :param now: seconds of the lease clock, as all other times.
         :param lease_duration: seconds.
-        :param held_until: when the lock that this worker held can have been
-            given away by a server that heard no more of it.
+        :param led_last: the last claim of a term, which is durable and of
+            the same lineage, is this worker's own: nobody has led since.
         :returns: until when a free lock is to be left to others.
         """
         if life not in self._until:
             # The first one is met without a wait: there is nothing to tell
             # of another one before, and each first start would take as long.
-            is_first, is_last_leader = not self._until, now <= held_until
+            goes_first = led_last or not self._until
             if len(self._until) >= MOST:
                 self._until.clear()
             self._until[life] = (
-                float("-inf")
-                if is_first or is_last_leader
-                else now + lease_duration
+                float("-inf") if goes_first else now + lease_duration
             )
         return self._until[life]

@@ -24,6 +24,17 @@ SELECT pg_catalog.concat(
         pg_catalog.pg_current_wal_lsn()), 8))
 """
 
+# With state, each term is claimed in a table: see the package state.
+HAS_CLAIMS: Final = """
+SELECT pg_catalog.to_regclass('eda_ha_cluster') IS NOT NULL
+"""
+
+CLAIMED_LAST: Final = """
+SELECT EXISTS (
+    SELECT FROM eda_ha_cluster
+     WHERE ha_uuid = %s AND claimant = %s AND lineage = %s)
+"""
+
 READ_SETTINGS: Final = """
 SELECT name, setting FROM pg_catalog.pg_settings WHERE name = ANY(%s)
 """

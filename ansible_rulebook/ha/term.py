@@ -19,12 +19,15 @@ class Term:
         session_is_over: Callable[[], bool],
         clock: Callable[[], float],
         session_pid: int = 0,
+        lineage: str = "",
     ) -> None:
         self.number = number
         """Counts this worker's terms, from 1. With state it is the
         cluster's fencing token: it rises with each term of any worker."""
         self.session_pid = session_pid
         """Process id of the server session that holds the lock."""
+        self.lineage = lineage
+        """Which data that server has; empty if it does not tell."""
         self._trusted_until = trusted_until
         self._session_is_over = session_is_over
         self._clock = clock

@@ -17,6 +17,7 @@ import asyncio
 import gc
 import logging
 import os
+import secrets
 import signal
 from contextlib import suppress
 from typing import Any, Awaitable, Callable, Coroutine, Mapping
@@ -80,6 +81,7 @@ class Worker:
         self.actions = Actions(self.office)
         self.sources = Sources(self.office, self.gate_of)
         self.guardian = Guardian()
+        self._claimant = secrets.token_hex(8)
         self._shutdown_delay = shutdown_delay
         self._make_gate = make_gate
         self._broadcast = broadcast
@@ -150,7 +152,11 @@ class Worker:
         if self.options.state is StateMode.OFF:
             return
         self.state = StateStore(
-            self.options, self.worker_id, self._log, self.state_failed
+            self.options,
+            self.worker_id,
+            self._claimant,
+            self._log,
+            self.state_failed,
         )
         try:
             if self._lacks_state is not None:
@@ -306,6 +312,7 @@ class Worker:
             poll_interval=self.options.poll_interval,
             lease_duration=self.options.lease_duration,
             session_pooler=self.options.session_pooler,
+            claimant=None if self.state is None else self._claimant,
             **callbacks,
         )
 

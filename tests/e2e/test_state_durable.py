@@ -75,9 +75,7 @@ def test_nothing_follows_from_an_event_before_it_is_durable(
 
     os.kill(stopped, signal.SIGKILL)
     lost_at = leader.wait_lost(PATIENCE).at
-    # If it has given the lock back before the server told of the crash,
-    # another one might have led since, so it stands back for a lease.
-    leader.wait_leads(LONG_LEASE + PATIENCE, after=lost_at)
+    leader.wait_leads(PATIENCE, after=lost_at)
     leader.wait_for("^says precious$", PATIENCE)
     stage.post("close", "box")
     leader.wait_for("^open and close box$", PATIENCE)
@@ -131,3 +129,25 @@ def test_a_worker_that_drains_does_not_wait_for_a_match_that_is_lost(
     finally:
         os.kill(stopped, signal.SIGCONT)
     assert not leader.find("^says precious$")
+
+
+def test_who_led_last_leads_a_server_that_comes_back_at_once(
+    worker: Callable[..., WorkerProcess],
+    embedded_factory: Callable[..., EmbeddedRig],
+    ha_uuid: str,
+    tmp_path: Path,
+) -> None:
+    server = embedded_factory({})
+    stage = Stage(worker, server.create_database(), ha_uuid, tmp_path)
+    # Whoever stood back would do so for longer than this test waits.
+    first, second = stage.pair(STATE, lease_duration=3 * PATIENCE, env=QUICK)
+    stage.say(first, "hello")
+    at = time.monotonic()
+    server.restart("immediate")
+    first.wait_leads(PATIENCE, after=at)
+    second.wait_for("Standing back", PATIENCE, after=at)
+    stage.say(first, "again")
+    assert not first.find("Standing back")
+    assert not second.acquired
+    for each in (first, second):
+        assert each.stop(PATIENCE) == 0

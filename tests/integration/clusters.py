@@ -66,6 +66,8 @@ class Cluster:
         try:
             yield session.info.backend_pid
         finally:
+            # The server notices later that a session was closed.
+            session.execute("SELECT pg_advisory_unlock_all()")
             session.close()
 
     def worker(self, name: str, dsn: str | None = None) -> Worker:

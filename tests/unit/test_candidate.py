@@ -283,7 +283,7 @@ FIRST = ServerLife("monday", "a/1")
 RESTARTED = ServerLife("tuesday", "a/1")
 PROMOTED = ServerLife("monday", "a/2")
 NOT_TOLD = ServerLife("tuesday", "")
-NEVER = float("-inf")
+GOES_FIRST = float("-inf")
 
 
 @pytest.mark.parametrize("life", [RESTARTED, PROMOTED, NOT_TOLD])
@@ -291,28 +291,24 @@ def test_who_did_not_lead_leaves_the_lock_to_others_for_one_lease(
     life: ServerLife,
 ) -> None:
     lives = KnownLives()
-    assert lives.meet(FIRST, T0, LEASE, NEVER) == NEVER
-    until = lives.meet(life, T0 + 1.0, LEASE, NEVER)
+    assert lives.meet(FIRST, T0, LEASE) == GOES_FIRST
+    until = lives.meet(life, T0 + 1.0, LEASE)
     assert until == T0 + 1.0 + LEASE
 
 
 def test_a_life_that_was_met_before_does_not_begin_again() -> None:
     lives = KnownLives()
-    lives.meet(FIRST, T0, LEASE, NEVER)
-    until = lives.meet(PROMOTED, T0 + 1, LEASE, NEVER)
-    assert lives.meet(FIRST, T0 + 2, LEASE, NEVER) == NEVER
-    assert lives.meet(PROMOTED, T0 + 3, LEASE, NEVER) == until
+    lives.meet(FIRST, T0, LEASE)
+    until = lives.meet(PROMOTED, T0 + 1, LEASE)
+    assert lives.meet(FIRST, T0 + 2, LEASE) == GOES_FIRST
+    assert lives.meet(PROMOTED, T0 + 3, LEASE) == until
 
 
-@pytest.mark.parametrize(("left", "leads"), [(0.5, True), (-0.5, False)])
-def test_only_the_last_leader_knows_that_there_was_no_other(
-    left: float, leads: bool
-) -> None:
+def test_only_a_durable_claim_tells_that_there_was_no_other() -> None:
     lives = KnownLives()
-    lives.meet(FIRST, T0, LEASE, NEVER)
-    # Until then nobody else can have had the lock.
-    until = lives.meet(RESTARTED, T0 + 1.0, LEASE, T0 + 1.0 + left)
-    assert (until == NEVER) is leads
+    lives.meet(FIRST, T0, LEASE)
+    until = lives.meet(RESTARTED, T0 + 1.0, LEASE, led_last=True)
+    assert until == GOES_FIRST
 
 
 def meets(one: Candidate, life: ServerLife, now: float) -> float:
@@ -364,17 +360,16 @@ def test_who_stands_back_can_lose_its_session_and_leave() -> None:
     assert one.decide(T0 + POLL) == Step(Do.RELEASE)
 
 
-def led_in_its_first_life(one: Candidate) -> None:
+@pytest.mark.parametrize("claimed", [True, False])
+@pytest.mark.parametrize("told", [True, False])
+def test_the_last_leader_goes_first_if_it_can_prove_that(
+    told: bool, claimed: bool
+) -> None:
+    one = offline()
     meets(one, FIRST, T0)
     one.decide(T0)
     one.proved(T0)
     one.promoted()
-
-
-@pytest.mark.parametrize("told", [True, False])
-def test_the_last_leader_goes_first(told: bool) -> None:
-    one = offline()
-    led_in_its_first_life(one)
     at = T0 + TRUST
     if told:
         at = T0
@@ -383,43 +378,10 @@ def test_the_last_leader_goes_first(told: bool) -> None:
     one.demoted()
     one.session_lost(at, "if it was not before")
     one.released(at)
-    assert meets(one, RESTARTED, at) == 0
-    assert one.decide(at).do is Do.TRY
-
-
-def test_it_does_not_where_another_one_can_have_led_meanwhile() -> None:
-    one = offline()
-    led_in_its_first_life(one)
-    assert one.decide(T0 + TRUST).do is Do.DEMOTE
-    one.demoted()
-    one.session_lost(T0 + TRUST, "cut off")
-    one.released(T0 + TRUST)
-    later = T0 + LEASE + 5.0
-    assert meets(one, RESTARTED, later) == LEASE
-
-
-def test_who_stood_down_before_is_not_the_last_leader() -> None:
-    one = offline()
-    led_in_its_first_life(one)
-    one.step_down("asked to")
-    assert one.decide(T0).do is Do.DEMOTE
-    one.demoted()
-    one.released(T0)
-    assert meets(one, RESTARTED, T0 + POLL) == LEASE
-
-
-def test_who_follows_again_is_not_the_last_leader() -> None:
-    one = offline()
-    led_in_its_first_life(one)
-    one.session_lost(T0, "ended")
-    assert one.decide(T0).do is Do.DEMOTE
-    one.demoted()
-    one.released(T0)
-    meets(one, FIRST, T0)
-    one.not_locked()
-    one.session_lost(T0, "restarted")
-    assert one.decide(T0).do is Do.REST
-    assert meets(one, RESTARTED, T0 + POLL) == LEASE
+    assert one.decide(at).do is Do.CONNECT
+    seconds = one.connected(one.timings, at, RESTARTED, claimed)
+    assert seconds == (0 if claimed else LEASE)
+    assert one.decide(at).do is (Do.TRY if claimed else Do.LOOK)
 
 
 # -- a wish to end -------------------------------------------------------

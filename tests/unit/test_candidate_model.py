@@ -69,6 +69,7 @@ class Server:
     sessions: list[Session] = field(default_factory=list)
     holder: Session | None = None
     lineage: int = 0  # of its data
+    claim: tuple[int, int] | None = None  # by whom, in which lineage
     numbers: count[int] = field(default_factory=count)
     life: int = 0
 
@@ -137,9 +138,15 @@ class Worker:
     """Does what its candidate decides, as the election does."""
 
     def __init__(
-        self, server: Server, offset: float, rate: float = 1.0
+        self,
+        server: Server,
+        offset: float,
+        rate: float = 1.0,
+        with_state: bool = False,
     ) -> None:
         self.server = server
+        self.with_state = with_state
+        self.claimed = not with_state  # nothing is done before that
         self.offset = offset  # clocks of two machines never agree
         self.rate = rate  # nor does one second of theirs
         self.candidate = Candidate(TIMINGS, jitter=lambda: 0.3)
@@ -160,6 +167,7 @@ class Worker:
 
     def leads(self) -> bool:
         leads = self.term is not None and self.term.is_current()
+        leads = leads and self.claimed
         if self.term is not None and not leads:
             self.over.add(self.term.number)
         assert not leads or self.terms not in self.over, "leads once more"
@@ -208,6 +216,8 @@ class Worker:
             )
             self.promotion = "running"
             self.works = True
+            self.claimed = not self.with_state
+            self.claim()
         elif step.do is Do.DEMOTE:
             if self.term is not None:
                 self.term.end()
@@ -226,6 +236,13 @@ class Worker:
             assert self.demotion == "running" and not self.leads()
             self.exits = True
 
+    def claim(self) -> None:
+        """With state, a leader says so in the database before it leads."""
+        server = self.server
+        if self.with_state and server.up and server.holder is self.session:
+            server.claim = id(self), server.lineage
+            self.claimed = True
+
     def check_rest(self, seconds: float | None) -> None:
         """Nobody may sleep through what has to be done in time."""
         if self.demotion == "running":
@@ -243,7 +260,8 @@ class Worker:
         if request is None or request.served or not self.server.up:
             return
         if request.kind is Do.CONNECT:
-            request.answer = self.server.open()
+            mine = id(self), self.server.lineage
+            request.answer = self.server.open(), self.server.claim == mine
             request.served = True
             return
         if self.session not in self.server.sessions:
@@ -266,12 +284,13 @@ class Worker:
             return
         self.request = None
         if request.kind is Do.CONNECT:
-            assert isinstance(request.answer, Session)
-            self.session = request.answer
+            assert isinstance(request.answer, tuple)
+            self.session, led_last = request.answer
             self.candidate.connected(
                 TIMINGS.shortened(self.server.lease),
                 self.clock(),
                 ServerLife(str(self.server.life), str(self.server.lineage)),
+                led_last,
             )
         elif request.kind is Do.LOOK:
             self.candidate.looked(self.clock(), bool(request.answer))
@@ -323,10 +342,18 @@ class Elections(RuleBasedStateMachine):
             max_size=3,
         ).filter(lambda clocks: _ratio(clocks) < WORST_RATIO),
         lease=st.sampled_from([LEASE, LEASE, 6.0, 4.5]),
+        with_state=st.booleans(),
     )
-    def start(self, clocks: list[tuple[float, float]], lease: float) -> None:
+    def start(
+        self,
+        clocks: list[tuple[float, float]],
+        lease: float,
+        with_state: bool,
+    ) -> None:
         self.server = Server(lease)
-        self.workers = [Worker(self.server, *clock) for clock in clocks]
+        self.workers = [
+            Worker(self.server, *clock, with_state) for clock in clocks
+        ]
 
     # Of three workers; where there are two, the first one has two numbers.
     who = st.integers(0, 2)
@@ -343,7 +370,7 @@ class Elections(RuleBasedStateMachine):
         old = self.worker(who)
         if old.session is not None:
             self.server.end(old.session)
-        new = Worker(self.server, old.offset, old.rate)
+        new = Worker(self.server, old.offset, old.rate, old.with_state)
         new.candidate.connected(
             TIMINGS, new.clock(), ServerLife("before", "another")
         )
@@ -500,16 +527,21 @@ class Elections(RuleBasedStateMachine):
         self.time_passes(seconds)
         self.one_goes_well(who, 8)
 
-    @rule(who=who, seconds=st.floats(0.0, 2.0), by_standby=st.booleans())
+    @rule(
+        who=who,
+        leases=st.floats(0.4, 2.0),
+        seconds=st.floats(0.0, 2.0),
+        by_standby=st.booleans(),
+    )
     def one_who_led_once_finds_another_server(
-        self, who: int, seconds: float, by_standby: bool
+        self, who: int, leases: float, seconds: float, by_standby: bool
     ) -> None:
         """It was cut off, another one led, and that one does not know."""
         self.all_goes_well(LEASE)
         worker = self.worker(who)
         if not worker.leads():
             return
-        end = self.server.now + 2 * LEASE
+        end = self.server.now + leases * LEASE
         while self.server.now < end:
             for other in range(len(self.workers)):
                 if self.workers[other] is not worker:
@@ -517,7 +549,28 @@ class Elections(RuleBasedStateMachine):
             self.time_passes(TICK)
         self.server.replace(by_standby)
         self.time_passes(seconds)
-        self.one_goes_well(who, 8)
+        for _ in range(12):
+            self.runs_well(who % len(self.workers))
+
+    @rule(who=who, seconds=st.floats(0.0, 2.0), by_standby=st.booleans())
+    def one_whose_session_was_ended_finds_another_server(
+        self, who: int, seconds: float, by_standby: bool
+    ) -> None:
+        """Another one led at once, and the server died without a word."""
+        self.all_goes_well(LEASE)
+        worker = self.worker(who)
+        if not worker.leads() or worker.session is None:
+            return
+        self.server.end(worker.session)
+        for _ in range(8):
+            for other in range(len(self.workers)):
+                if self.workers[other] is not worker:
+                    self.runs_well(other)
+        self.server.replace(by_standby)
+        worker.lose()
+        self.time_passes(seconds)
+        for _ in range(12):
+            self.runs_well(who % len(self.workers))
 
     @rule(who=who)
     def withdraws(self, who: int) -> None:

@@ -11,10 +11,12 @@ import asyncio
 import logging
 import time
 from typing import Any
+from uuid import UUID
 
 from psycopg import Connection
 
 from ..errors import HaError
+from ..lock import lock_key
 from . import sql
 from .session import StateSession
 
@@ -81,13 +83,25 @@ class Housekeeping:
             "days": ABANDONED_AFTER,
         }
         with self._session.transaction() as connection:
+            connection.execute(sql.AT_ROW, names)
             connection.execute(sql.STILL_LEADS, names)
             connection.execute(sql.FORGET_HISTORY, names)
             row = connection.execute(sql.ABANDONED, names).fetchone()
             if row is None:
                 return False
-            forget_some(connection, str(row[0]), PORTION)
+            if is_led(connection, row[0]):  # but could not say so
+                connection.execute(sql.LEADS_AS_WELL, {"ha_uuid": row[0]})
+            else:
+                forget_some(connection, str(row[0]), PORTION)
             return True
+
+
+def is_led(connection: Connection[Any], ha_uuid: UUID) -> bool:
+    """Whether a worker of a cluster holds its lock."""
+    key = lock_key(ha_uuid) % 2**64
+    halves = {"high": key >> 32, "low": key & 0xFFFFFFFF}
+    row = connection.execute(sql.WHO_HOLDS, halves).fetchone()
+    return bool(row and row[0])
 
 
 def forget_some(connection: Connection[Any], ha_uuid: str, most: int) -> int:

@@ -193,7 +193,11 @@ class Journal:
         return self._sent > self.durable
 
     def _send(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()  # one that came with a new session
         self._timer = None
+        if self._pipeline is not None:
+            self._pipeline.look()  # put nothing at stake if it has ended
         if self.is_over or self._pipeline is None or not self._changes.size:
             return  # it goes out with the next session
         changes, self._changes = self._changes, Changes()

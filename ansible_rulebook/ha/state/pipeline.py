@@ -78,7 +78,7 @@ class Pipeline:
                     pgconn.send_prepare(name, text.encode())
                 formats = [Format.TEXT] * len(self._first)
                 # Arrays come in binary format, numbers as text.
-                formats += [_format(each) for each in params]
+                formats += map(format_of, params)
                 pgconn.send_query_prepared(
                     name, [*self._first, *params], formats
                 )
@@ -93,7 +93,8 @@ class Pipeline:
         Before anything that may not follow a transaction that has failed,
         though the loop was blocked while it did.
         """
-        if not self._closed and self._poll.poll(0):
+        # The end of the session may come behind a notice.
+        while not self._closed and self._poll.poll(0):
             self._read()
 
     def detach(self) -> Connection[Any] | None:
@@ -186,6 +187,7 @@ def _error(result: Any) -> tuple[HaError, bool]:
     return classified(state and state.decode(), text), is_rolled_back
 
 
-def _format(param: bytes) -> Format:
+def format_of(param: bytes) -> Format:
+    """How a parameter of a :data:`.Statement` is sent."""
     # An array's first byte is 0, a number's a digit.
     return Format.TEXT if param[:1].isdigit() else Format.BINARY

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import psycopg
 from psycopg import Connection
+from psycopg.pq import ExecStatus, Format
 from psycopg.rows import namedtuple_row
 from psycopg.sql import Identifier
 
@@ -16,6 +18,7 @@ from ..redaction import one_line
 from . import sql
 from .arrays import uuids
 from .changes import Changes, Found, Kept
+from .pipeline import format_of
 from .session import StateSession
 
 DDL_PATIENCE = 10.0  # seconds to wait for a table that is in use
@@ -76,6 +79,11 @@ class Survey:
             return (
                 f"the tables in schema {self.place} have more than one "
                 "owner: somebody else made one of them"
+            )
+        if self.place and self.missing and not self.is_outdated:
+            return (
+                f"schema {self.place} has no {', '.join(self.missing)}, but "
+                f"the other tables of version {self.version}"
             )
         if self.is_complete and self.lacking:
             return f"role {self.role} lacks {', '.join(self.lacking)}"
@@ -187,9 +195,6 @@ def grants(session: StateSession, role: str) -> list[str]:
     ]
 
 
-NOBODY = "00000000-0000-0000-0000-000000000000"
-
-
 def rehearse(session: StateSession) -> None:
     """Do once what the journal will do, and take it back.
 
@@ -198,11 +203,13 @@ def rehearse(session: StateSession) -> None:
     :raises StateRefused: if it refuses.
     :raises ServerUnavailable: if the server cannot be asked now.
     """
+    # Another one each time: nobody waits for another's rehearsal.
+    nobody = str(uuid.uuid4())
     with session.transaction() as connection:
         connection.execute("SAVEPOINT rehearsal")
-        connection.execute(sql.FIRST_TERM, {"ha_uuid": NOBODY})
+        connection.execute(sql.FIRST_TERM, {"ha_uuid": nobody})
         for text, params in _everything():
-            _execute(connection, text, [NOBODY.encode(), *params])
+            _execute(connection, text, [nobody.encode(), *params])
         connection.execute("ROLLBACK TO SAVEPOINT rehearsal")
 
 
@@ -224,18 +231,14 @@ def _everything() -> list[tuple[str, list[bytes]]]:
 def _execute(
     connection: Connection[Any], text: str, params: list[bytes]
 ) -> None:
-    formats = [
-        psycopg.pq.Format.TEXT
-        if not each[:1] or each[:1].isdigit()
-        else psycopg.pq.Format.BINARY
-        for each in params
-    ]
+    # As the journal sends them.
+    formats = [Format.TEXT, *map(format_of, params[1:])]
     result = connection.pgconn.exec_params(
         text.encode(), params, param_formats=formats
     )
     if result.status not in (
-        psycopg.pq.ExecStatus.COMMAND_OK,
-        psycopg.pq.ExecStatus.TUPLES_OK,
+        ExecStatus.COMMAND_OK,
+        ExecStatus.TUPLES_OK,
     ):
         raise psycopg.errors.error_from_result(result)
 

@@ -16,6 +16,7 @@ from psycopg.conninfo import make_conninfo
 from ..conninfo import Conninfo
 from ..errors import HaError, ServerUnavailable, StateRefused
 from ..lease import Timings
+from . import sql
 from .pipeline import classified
 
 LONGEST_CONNECT = 5  # seconds
@@ -114,11 +115,13 @@ class StateSession:
         if self._connection is not None and _has_news(self._connection):
             self.close()  # unasked for, it can only be the last word
         if self._connection is None or self._connection.closed:
-            self._connection = psycopg.connect(
+            connection = psycopg.connect(
                 make_conninfo("", **self._conninfo.merged(**self._options())),
                 autocommit=True,
                 prepare_threshold=None,
             )
+            connection.execute(sql.SET_UP)
+            self._connection = connection
         return self._connection
 
     def _options(self) -> dict[str, Any]:

@@ -34,6 +34,10 @@ PRIVILEGES: Final = {
 # since its term is a fencing token and must never fall.
 CONTENT: Final = (RECORD, MATCH, ACTION, COMMIT, HISTORY, RULESET)
 
+# A default of the role or the database may be stricter; but who waited for a
+# row has to see what was written meanwhile.
+SET_UP: Final = "SET default_transaction_isolation TO 'read committed'"
+
 # -- the schema ------------------------------------------------------------
 
 # What is there, seen from this session's search_path.
@@ -90,6 +94,8 @@ CREATE TABLE {{schema}}.{CLUSTER} (
     term bigint NOT NULL,
     mark bigint NOT NULL,
     worker_id text NOT NULL,
+    claimant text NOT NULL,
+    lineage text NOT NULL,
     since timestamptz NOT NULL,
     led_at timestamptz NOT NULL,
     writer_pid integer,
@@ -173,9 +179,24 @@ SELECT pg_catalog.quote_ident(pg_catalog.current_database()),
 
 # -- terms -----------------------------------------------------------------
 
+# Whoever locks a row of CLUSTER, and has more to say before the commit, takes
+# this lock before, which waits for nobody: if it is paused then, it can be
+# found. ("eda-" in ASCII.)
+_AT_ROW = "x'6564612d'::integer, pg_catalog.hashtext({}::text)"
+_ARRIVE = f"pg_catalog.pg_advisory_xact_lock_shared({_AT_ROW})"
+AT_ROW: Final = f"SELECT {_ARRIVE.format('%(ha_uuid)s::uuid')}"
+
+# Whether the session of this process id holds the cluster's lock.
+_HOLDS = """EXISTS (
+       SELECT FROM pg_catalog.pg_locks
+        WHERE locktype = 'advisory' AND granted AND objsubid = 1
+          AND pid = %(holder)s
+          AND classid = %(high)s::oid AND objid = %(low)s::oid)"""
+
 FIRST_TERM: Final = f"""
-INSERT INTO {CLUSTER} (ha_uuid, term, mark, worker_id, since, led_at)
-VALUES (%(ha_uuid)s, 0, 0, '', pg_catalog.clock_timestamp(),
+INSERT INTO {CLUSTER} (
+    ha_uuid, term, mark, worker_id, claimant, lineage, since, led_at)
+VALUES (%(ha_uuid)s, 0, 0, '', '', '', pg_catalog.clock_timestamp(),
         pg_catalog.clock_timestamp())
 ON CONFLICT DO NOTHING
 """
@@ -190,6 +211,7 @@ SELECT term, worker_id FROM {CLUSTER} WHERE ha_uuid = %(ha_uuid)s FOR UPDATE
 CLAIM_TERM: Final = f"""
 UPDATE {CLUSTER} AS cluster
    SET term = cluster.term + 1, worker_id = %(worker_id)s,
+       claimant = %(claimant)s, lineage = %(lineage)s,
        mark = greatest(cluster.mark, (
            SELECT coalesce(pg_catalog.max(mark), 0) FROM {COMMIT}
             WHERE ha_uuid = %(ha_uuid)s)),
@@ -199,11 +221,7 @@ UPDATE {CLUSTER} AS cluster
   FROM pg_catalog.pg_stat_activity AS own
  WHERE cluster.ha_uuid = %(ha_uuid)s
    AND own.pid = pg_catalog.pg_backend_pid()
-   AND EXISTS (
-       SELECT FROM pg_catalog.pg_locks
-        WHERE locktype = 'advisory' AND granted AND objsubid = 1
-          AND pid = %(holder)s
-          AND classid = %(high)s::oid AND objid = %(low)s::oid)
+   AND {_HOLDS}
 RETURNING cluster.term, cluster.mark
 """
 
@@ -229,19 +247,33 @@ UPDATE {CLUSTER} SET writer_pid = own.pid, writer_start = own.backend_start
 RETURNING term
 """
 
-# The writer of an earlier term that still holds the row, paused maybe.
+# The writer of an earlier term that still holds the row, paused maybe, and
+# everybody else who does. Only for who holds the lock, as the claim is.
 END_WRITER: Final = f"""
-SELECT pg_catalog.pg_terminate_backend(activity.pid)
-  FROM {CLUSTER} AS held
-  JOIN pg_catalog.pg_stat_activity AS activity
-    ON activity.pid = held.writer_pid
-   AND activity.backend_start = held.writer_start
- WHERE held.ha_uuid = %(ha_uuid)s
-   AND activity.pid <> pg_catalog.pg_backend_pid()
+SELECT pg_catalog.pg_terminate_backend(pid)
+  FROM (SELECT activity.pid
+          FROM {CLUSTER} AS held
+          JOIN pg_catalog.pg_stat_activity AS activity
+            ON activity.pid = held.writer_pid
+           AND activity.backend_start = held.writer_start
+         WHERE held.ha_uuid = %(ha_uuid)s
+         UNION
+        SELECT pid
+          FROM pg_catalog.pg_locks
+          JOIN (VALUES ({_AT_ROW.format("%(ha_uuid)s::uuid")}))
+            AS wanted (high, low)
+            ON classid = high::bit(32)::bigint::oid
+           AND objid = low::bit(32)::bigint::oid
+         WHERE locktype = 'advisory' AND granted AND objsubid = 2
+           AND database = (SELECT oid FROM pg_catalog.pg_database
+                            WHERE datname = pg_catalog.current_database())
+       ) AS late
+ WHERE pid <> pg_catalog.pg_backend_pid()
+   AND {_HOLDS}
 """
 
 KEEPS_STATE: Final = (
-    f"SELECT EXISTS (SELECT FROM {CLUSTER} WHERE ha_uuid = %s)"
+    f"SELECT EXISTS (SELECT FROM {CLUSTER} WHERE ha_uuid = %s AND term > 0)"
 )
 
 # -- recovery --------------------------------------------------------------
@@ -364,6 +396,12 @@ UPDATE {CLUSTER} SET led_at = pg_catalog.clock_timestamp()
  WHERE ha_uuid = %(ha_uuid)s AND term = %(term)s
 """
 
+# The leader of another cluster, which has not said so for long.
+LEADS_AS_WELL: Final = f"""
+UPDATE {CLUSTER} SET led_at = pg_catalog.clock_timestamp()
+ WHERE ha_uuid = %(ha_uuid)s
+"""
+
 FORGET_HISTORY: Final = f"""
 DELETE FROM {HISTORY}
  WHERE ha_uuid = %(ha_uuid)s AND term <= %(term)s - %(terms)s
@@ -371,7 +409,7 @@ DELETE FROM {HISTORY}
 
 # Clusters that nobody has led for long and that still have something.
 ABANDONED: Final = f"""
-SELECT ha_uuid FROM {CLUSTER}
+SELECT ha_uuid, {_ARRIVE.format("ha_uuid")} FROM {CLUSTER}
  WHERE led_at < pg_catalog.clock_timestamp() - %(days)s * interval '1 day'
    AND EXISTS (SELECT FROM {RULESET} AS content
                 WHERE content.ha_uuid = {CLUSTER}.ha_uuid)

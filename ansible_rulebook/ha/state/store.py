@@ -62,6 +62,7 @@ class StateStore:
 
     :param options: what the operator asked for.
     :param worker_id: for people who look into the tables.
+    :param claimant: what this process is known by among the claims.
     :param log: for what operators have to see.
     :param failed: told that what was written last may be lost.
     """
@@ -70,6 +71,7 @@ class StateStore:
         self,
         options: HaOptions,
         worker_id: str,
+        claimant: str,
         log: WorkerLog,
         failed: Callable[[HaError], None],
     ) -> None:
@@ -86,7 +88,7 @@ class StateStore:
             self._timings,
         )
         self._terms = Terms(
-            self._session, self._ha_uuid, stored(worker_id), key
+            self._session, self._ha_uuid, stored(worker_id), key, claimant
         )
         self._housekeeping = Housekeeping(self._session, self._ha_uuid)
         self._is_looked_at = False
@@ -204,7 +206,7 @@ class StateStore:
         if self._is_outdated:
             await self._in_thread(self._bring_up_to_date)
         claim = await self._in_thread(
-            self._terms.claim, term.session_pid, list(doubtful)
+            self._terms.claim, term.session_pid, list(doubtful), term.lineage
         )
         term.number = claim.term
         self._log.info(

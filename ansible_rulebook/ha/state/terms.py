@@ -69,46 +69,57 @@ class Terms:
     :param ha_uuid: whose state.
     :param worker_id: for people who look into the tables.
     :param key: of the advisory lock that makes a leader.
+    :param claimant: what this process is known by among its claims.
     """
 
     def __init__(
-        self, session: StateSession, ha_uuid: str, worker_id: str, key: int
+        self,
+        session: StateSession,
+        ha_uuid: str,
+        worker_id: str,
+        key: int,
+        claimant: str = "",
     ) -> None:
         self._session = session
         bits = key % 2**64
         self._names = {
             "ha_uuid": ha_uuid,
             "worker_id": worker_id,
+            "claimant": claimant,
             "high": bits >> 32,
             "low": bits & 0xFFFFFFFF,
         }
 
-    def claim(self, holder: int, ended: Sequence[int]) -> Claim:
+    def claim(
+        self, holder: int, ended: Sequence[int], lineage: str = ""
+    ) -> Claim:
         """Begin a term, and read what the last one left.
 
         From here on nobody else's writes are let in.
 
         :param holder: process id of the server session that holds the lock.
         :param ended: terms whose last mark is wanted.
+        :param lineage: which data the server has, if it tells.
         :raises LeadershipLost: if that session does not hold the lock.
         :raises StateRefused: if the tables belong to a newer version.
         :raises ServerUnavailable: if the server cannot be asked now.
         """
         for _ in range(CLAIM_TRIES):
             try:
-                return self._claim(holder, ended)
+                return self._claim(holder, ended, lineage)
             except RowInUse:
                 logger.warning(
                     "A write of an earlier leader is still under way: "
                     "ending its session"
                 )
-            self._end_writer()
+            self._end_writer(holder)
         raise ServerUnavailable("somebody keeps the row of the term locked")
 
-    def _claim(self, holder: int, ended: Sequence[int]) -> Claim:
+    def _claim(self, holder: int, ended: Sequence[int], lineage: str) -> Claim:
         names: dict[str, Any] = {
             **self._names,
             "holder": holder,
+            "lineage": lineage,
             "after": [each + 1 for each in ended],
         }
         patience = int(CLAIM_PATIENCE * 1000)
@@ -117,6 +128,7 @@ class Terms:
             with connection.pipeline():
                 connection.execute("DEALLOCATE ALL")
                 connection.execute(f"SET LOCAL lock_timeout = {patience}")
+                connection.execute(sql.AT_ROW, names)
                 connection.execute(sql.FIRST_TERM, names)
                 last = connection.execute(sql.LOCK_TERM, names)
                 version = connection.execute(sql.VERSION)
@@ -168,6 +180,7 @@ class Terms:
         """
         names = {**self._names, "term": term}
         with self._session.transaction() as connection:
+            connection.execute(sql.AT_ROW, names)
             if connection.execute(sql.REOPEN, names).fetchone() is None:
                 raise StateFenced("another worker has begun a term")
         return self._session.take()
@@ -183,7 +196,8 @@ class Terms:
             ).fetchone()
         return bool(row and row[0])
 
-    def _end_writer(self) -> None:
+    def _end_writer(self, holder: int) -> None:
+        names = {**self._names, "holder": holder}
         # That of another role has to end by itself.
         with suppress(StateRefused), self._session.transaction() as connection:
-            connection.execute(sql.END_WRITER, self._names)
+            connection.execute(sql.END_WRITER, names)

@@ -7,10 +7,8 @@ import os
 from typing import Any
 
 from ...errors import OptionError, StateRefused
-from ...lock import lock_key
 from ...options import HA_UUID, read_uuid
-from ...state import sql
-from ...state.housekeeping import forget_some
+from ...state.housekeeping import forget_some, is_led
 from ...state.session import StateSession
 
 PORTION = 10_000  # rows at a time
@@ -49,13 +47,10 @@ def run(args: argparse.Namespace, session: StateSession) -> int:
     ha_uuid = read_uuid(args, os.environ)
     if ha_uuid is None:
         raise OptionError(f"{HA_UUID.origin} is required")
-    key = lock_key(ha_uuid) % 2**64
-    halves = {"high": key >> 32, "low": key & 0xFFFFFFFF}
     rows = 0
     while True:
         with session.transaction() as connection:
-            held = connection.execute(sql.WHO_HOLDS, halves).fetchone()
-            if held is not None and held[0] and not args.force:
+            if not args.force and is_led(connection, ha_uuid):
                 raise StateRefused(
                     f"a worker leads cluster {ha_uuid}: stop the workers "
                     "first, or say --force"

@@ -61,12 +61,9 @@ def run(args: argparse.Namespace, session: StateSession) -> int:
             f"role {found.role} lacks CREATE on schema {found.schema}"
         )
     schema.create(session)
-    owners = schema.survey(session).owners
-    if owners > 1:
-        raise StateRefused(
-            "the tables have more than one owner: somebody else made one of "
-            "them before"
-        )
+    obstacle = schema.survey(session).obstacle()
+    if obstacle is not None:
+        raise StateRefused(obstacle)
     for line in schema.grants(session, role or SOME_ROLE):
         print(line)
     if role is None:

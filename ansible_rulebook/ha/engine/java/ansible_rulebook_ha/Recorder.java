@@ -30,7 +30,7 @@ final class Recorder extends DefaultRuleRuntimeEventListener {
 
     /** One object of the working memory. */
     static final class Record {
-        final long number;
+        long number;
         final long insertedAt; // milliseconds of the session's clock
         final PrototypeFactInstance object;
         boolean stored;
@@ -83,9 +83,12 @@ final class Recorder extends DefaultRuleRuntimeEventListener {
     /** Removed by the engine without a word to its listeners. */
     void removed(FactHandle handle) {
         Record record = records.remove(idOf(handle));
-        if (record == null) {
-            return;
+        if (record != null) {
+            forget(record);
         }
+    }
+
+    private void forget(Record record) {
         if (record.stored) {
             changed.put(record.number, null);
         } else {
@@ -142,6 +145,9 @@ final class Recorder extends DefaultRuleRuntimeEventListener {
     public void objectUpdated(ObjectUpdatedEvent event) {
         Record record = records.get(idOf(event.getFactHandle()));
         if (record != null) {
+            forget(record);
+            record.number = nextNumber++;
+            record.stored = false;
             changed.put(record.number, record);
         }
     }

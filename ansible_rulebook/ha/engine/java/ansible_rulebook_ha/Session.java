@@ -161,16 +161,11 @@ final class Session extends RulesExecutor {
      */
     void restore(Collection<Kept> kept) {
         Map<Long, PrototypeFactInstance> objects = new HashMap<>();
-        boolean first = true;
+        long last = Long.MIN_VALUE;
         for (Kept each : kept) {
-            if (first) {
-                clock.setStartupTime(each.insertedAt());
-                first = false;
-            }
-            long left = each.insertedAt() - time();
-            if (left > 0) {
-                clock.advanceTime(left, TimeUnit.MILLISECONDS);
-            }
+            // One that was changed later stands behind some that are younger.
+            clock.setStartupTime(each.insertedAt());
+            last = Math.max(last, each.insertedAt());
             PrototypeFactInstance object = object(each, objects);
             Recorder.Record record = new Recorder.Record(
                 each.number(), each.insertedAt(), object);
@@ -179,6 +174,9 @@ final class Session extends RulesExecutor {
             recorder.restore(record);
             asKieSession().insert(object);
             asKieSession().fireAllRules(match -> false);
+        }
+        if (!kept.isEmpty()) {
+            clock.setStartupTime(last);
         }
         atStart = null;
     }
