@@ -3,14 +3,15 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
+BRIDGE := ansible_rulebook/ha/engine/java/build.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench chaos venv clean
+.PHONY: help demo test lint bench chaos oracle bridge bridge-check venv clean
 # Two extras are not to be installed into one environment at a time.
 .NOTPARALLEL:
 
 help: ## show this
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /	/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /	/'
 
 demo: $(VENV)/.demo ## two workers, a killed leader, the takeover
 	$(BIN)/python tools/demo.py $(DEMO_ARGS)
@@ -28,6 +29,15 @@ bench: $(VENV)/.bench ## takeover times, statements, events per second
 
 chaos: $(VENV)/.test ## random faults, then a checker (CHAOS_ARGS="--seed 1")
 	$(BIN)/python tools/chaos.py $(CHAOS_ARGS)
+
+oracle: $(VENV)/.test ## recovery compared with no failover (ORACLE_ARGS)
+	$(BIN)/python tools/oracle.py $(ORACLE_ARGS)
+
+bridge: $(VENV)/.demo ## compile the engine bridge (Debian's JDK 17)
+	$(BIN)/python $(BRIDGE)
+
+bridge-check: $(VENV)/.demo ## whether the jar is what its sources give
+	$(BIN)/python $(BRIDGE) --check
 
 venv: $(VENV)/.demo ## only install what the demo and the workers need
 

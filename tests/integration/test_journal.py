@@ -8,7 +8,6 @@ import os
 import signal
 import struct
 import uuid
-from collections.abc import Iterator
 from typing import Any, Callable
 
 import psycopg
@@ -21,9 +20,11 @@ from clusters import (
     is_durable,
     until,
 )
+from psycopg.conninfo import make_conninfo
 from rig.proxy import Proxy
 from rig.server import EmbeddedRig, Server
 
+from ansible_rulebook.ha.engine.bridge import Answer
 from ansible_rulebook.ha.errors import (
     ServerUnavailable,
     StateFenced,
@@ -31,28 +32,9 @@ from ansible_rulebook.ha.errors import (
 )
 from ansible_rulebook.ha.state import arrays, journal, sql
 from ansible_rulebook.ha.state.changes import Found, Kept
+from ansible_rulebook.ha.state.pipeline import classified
 
 SOON = 0.05  # seconds in which what must not happen would have happened
-
-
-@pytest.fixture(scope="module")
-def tables(server: Server) -> Iterator[str]:
-    """A database with the tables. Each test has clusters of its own in it."""
-    made = server.create_database()
-    create_tables(made)
-    yield made
-    server.drop_database(made)
-
-
-@pytest.fixture
-def make_cluster() -> Iterator[Callable[[str], Cluster]]:
-    with contextlib.ExitStack() as stack:
-        yield lambda dsn: Cluster(dsn, stack)
-
-
-@pytest.fixture
-def cluster(tables: str, make_cluster: Callable[[str], Cluster]) -> Cluster:
-    return make_cluster(tables)
 
 
 @pytest.fixture
@@ -149,7 +131,7 @@ async def test_each_change_arrives_and_goes(cluster: Cluster) -> None:
     changes.action(one.bytes, 0, "done")
     changes.done(two.bytes, has_actions=True)
     leader.write(2, text='{"new": 1}')
-    changes.answer("rules", changes_gone(1))
+    changes.answer("rules", Answer(gone=[1]))
     leader.journal.wrote()
     assert await is_durable(leader.journal.last())
     claim = cluster.claim("b")
@@ -168,13 +150,9 @@ async def test_each_change_arrives_and_goes(cluster: Cluster) -> None:
     assert cluster.numbers() == [7]
 
 
-def changes_gone(*numbers: int) -> Any:
-    from ansible_rulebook.ha.engine.bridge import Answer
-
-    return Answer(gone=numbers)
-
-
-@pytest.mark.parametrize("hold", [Proxy.hold_from_server, Proxy.hold_to_server])
+@pytest.mark.parametrize(
+    "hold", [Proxy.hold_from_server, Proxy.hold_to_server]
+)
 @pytest.mark.asyncio
 async def test_nothing_is_known_durable_before_the_answer(
     cluster: Cluster,
@@ -336,9 +314,7 @@ async def test_whether_an_operator_has_to_act_is_told(
         server.query(f"CREATE ROLE {role} LOGIN PASSWORD 'sesame'")
         for table in sql.PRIVILEGES:
             server.query(f"ALTER TABLE {table} OWNER TO {role}", dsn=dsn)
-        cluster.dsn = psycopg.conninfo.make_conninfo(
-            dsn, user=role, password="sesame"
-        )
+        cluster.dsn = make_conninfo(dsn, user=role, password="sesame")
     leader = Leader(cluster.worker("a"))
     assert await is_durable(leader.write(1))
     cluster.query(statement)
@@ -753,10 +729,8 @@ def test_the_server_reads_the_arrays_that_we_make(
     assert result.get_value(0, 1) == str(count).encode()
     assert result.get_value(0, 2) == (b"1" if count else None)
     text = (result.get_value(0, 0) or b"").decode()
-    (found,) = session.execute(f"SELECT %s::{kind}[]", (text,)).fetchone() or (
-        None,
-    )
-    assert found == values
+    found = session.execute(f"SELECT %s::{kind}[]", (text,)).fetchone()
+    assert found == (values,)
 
 
 def test_the_server_refuses_an_array_of_another_kind(
@@ -781,7 +755,5 @@ def test_a_fence_that_fails_says_so_in_its_error(cluster: Cluster) -> None:
     assert result.status == psycopg.pq.ExecStatus.FATAL_ERROR
     error = psycopg.errors.error_from_result(result)
     assert error.sqlstate == sql.FENCED
-    from ansible_rulebook.ha.state.pipeline import classified
-
     assert isinstance(classified(error.sqlstate, str(error)), StateFenced)
     assert isinstance(classified(sql.FENCED, "other"), StateRefused)

@@ -6,7 +6,6 @@ import contextlib
 import json
 import threading
 import uuid
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Callable
 
@@ -43,32 +42,6 @@ from ansible_rulebook.ha.state.terms import Claim, Pending
 LONG = 60.0  # seconds of patience where a test wants to see the waiting
 
 HOLD = f"SELECT FROM {sql.CLUSTER} WHERE ha_uuid = %s FOR SHARE"
-
-
-@pytest.fixture(scope="module")
-def tables(server: Server) -> Iterator[str]:
-    """A database with the tables. Each test has clusters of its own in it."""
-    made = server.create_database()
-    create_tables(made)
-    yield made
-    server.drop_database(made)
-
-
-@pytest.fixture
-def make_cluster() -> Iterator[Callable[[str], Cluster]]:
-    with contextlib.ExitStack() as stack:
-        yield lambda dsn: Cluster(dsn, stack)
-
-
-@pytest.fixture
-def cluster(tables: str, make_cluster: Callable[[str], Cluster]) -> Cluster:
-    return make_cluster(tables)
-
-
-@pytest.fixture
-def thread() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor() as made:
-        yield made
 
 
 @pytest.fixture
@@ -431,7 +404,8 @@ def test_a_worker_that_is_paused_with_the_row_does_not_stop_the_next_one(
     # The server waits for what it says next, and it says nothing.
     wait_until(
         lambda: cluster.query(
-            "SELECT pid FROM pg_stat_activity WHERE state = 'idle in transaction'"
+            "SELECT pid FROM pg_stat_activity"
+            " WHERE state = 'idle in transaction'"
             " AND datname = current_database()"
         ),
         "it has the row",

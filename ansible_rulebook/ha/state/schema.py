@@ -147,19 +147,15 @@ def create(session: StateSession) -> None:
     :raises StateRefused: if the role may not.
     :raises ServerUnavailable: if the server cannot be asked now.
     """
-    place = survey(session).place
     with session.transaction() as connection:
         milliseconds = int(DDL_PATIENCE * 1000)
         connection.execute(f"SET LOCAL lock_timeout = {milliseconds}")
         connection.execute(sql.LOCK_SCHEMA)
-        found = connection.execute(
-            "SELECT pg_catalog.to_regclass(%s) IS NOT NULL, "
-            "pg_catalog.current_schema()",
-            (sql.SCHEMA,),
-        ).fetchone()
+        found = connection.execute(sql.PLACE).fetchone()
         assert found is not None
-        version = _version(connection)[0] if found[0] else 0
-        schema = Identifier(place or found[1]).as_string(connection)
+        place, first = found
+        version = 0 if place is None else _version(connection)[0]
+        schema = Identifier(place or first).as_string(connection)
         for number, step in enumerate(MIGRATIONS[version:], version + 1):
             connection.execute(step.statements.format(schema=schema))
             connection.execute(

@@ -40,6 +40,12 @@ SET_UP: Final = "SET default_transaction_isolation TO 'read committed'"
 
 # -- the schema ------------------------------------------------------------
 
+_PLACE = f"""(
+       SELECT nspname FROM pg_catalog.pg_class AS class
+         JOIN pg_catalog.pg_namespace AS place
+           ON place.oid = class.relnamespace
+        WHERE class.oid = pg_catalog.to_regclass('{SCHEMA}'))"""
+
 # What is there, seen from this session's search_path.
 SURVEY: Final = f"""
 SELECT pg_catalog.current_schema() AS schema,
@@ -47,10 +53,7 @@ SELECT pg_catalog.current_schema() AS schema,
            pg_catalog.current_schema(), 'CREATE'), false) AS may_create,
        pg_catalog.current_setting('search_path') AS search_path,
        current_user::text AS role,
-       (SELECT nspname FROM pg_catalog.pg_class AS class
-          JOIN pg_catalog.pg_namespace AS place
-            ON place.oid = class.relnamespace
-         WHERE class.oid = pg_catalog.to_regclass('{SCHEMA}')) AS place,
+       {_PLACE} AS place,
        ARRAY(SELECT name
                FROM pg_catalog.unnest(%(tables)s::text[]) AS wanted (name)
               WHERE pg_catalog.to_regclass(name) IS NULL) AS missing,
@@ -72,6 +75,11 @@ SELECT pg_catalog.current_schema() AS schema,
 LOCK_SCHEMA: Final = (
     "SELECT pg_catalog.pg_advisory_xact_lock(x'6564612d6861'::bigint)"
 )
+
+# Where the tables are, and where new ones would go. Reading a table makes the
+# server take note of what was created while it waited for the lock: a name
+# that it has looked up in vain before, to_regclass() alone would not find.
+PLACE: Final = f"SELECT {_PLACE}, pg_catalog.current_schema()"
 
 VERSION: Final = f"SELECT version, oldest FROM {SCHEMA}"
 SET_VERSION: Final = (

@@ -1,14 +1,15 @@
 """Compile the engine bridge: ``python build.py [--check]``.
 
-Needs a JDK 17 (``javac`` on the PATH, Debian's ``openjdk-17-jdk-headless``)
-and drools_jpy in the environment of the interpreter. The jar has no times and
-no machine in it, so the same sources give the same bytes; ``--check`` compares
-with the jar that is there and changes nothing.
+Needs Debian's ``openjdk-17-jdk-headless``, or the compiler that the variable
+JAVAC names, and drools_jpy in the environment of the interpreter. The jar has
+no times and no machine in it, so the same sources give the same bytes;
+``--check`` compares with the jar that is there and changes nothing.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import tempfile
@@ -27,7 +28,7 @@ def build() -> bytes:
     """The jar, as bytes."""
     with tempfile.TemporaryDirectory() as folder:
         sources = sorted(str(each) for each in (HERE / PACKAGE).glob("*.java"))
-        command = ["javac", "--release", "17", "-Xlint:none", "-nowarn"]
+        command = [javac(), "--release", "17", "-Xlint:none", "-nowarn"]
         command += ["-cp", drools_jar(), "-d", folder, *sources]
         subprocess.run(command, check=True)
         jar = BytesIO()
@@ -38,6 +39,13 @@ def build() -> bytes:
                     zipfile.ZipInfo(name, FIRST_DAY), each.read_bytes()
                 )
         return jar.getvalue()
+
+
+def javac() -> str:
+    """The compiler: another one may give other bytes."""
+    debian = sorted(Path("/usr/lib/jvm").glob("java-17-openjdk-*/bin/javac"))
+    named = os.environ.get("JAVAC")
+    return named or (str(debian[0]) if debian else "javac")
 
 
 def drools_jar() -> str:

@@ -4,12 +4,11 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import java.util.concurrent.ConcurrentHashMap;
+import java.util.function.Consumer;
 import java.util.stream.Collectors;
 
-import org.drools.ansible.rulebook.integration.api.domain.RuleMatch;
 import org.drools.ansible.rulebook.integration.api.rulesmodel.RulesModelUtil;
 import org.drools.ansible.rulebook.integration.ha.api.HAEncryption;
-import org.kie.api.runtime.rule.Match;
 
 /**
  * What Python calls: sessions whose matches and changes come back at once.
@@ -24,7 +23,7 @@ import org.kie.api.runtime.rule.Match;
  */
 public final class Bridge {
 
-    private static final char SEPARATOR = '\u001e';
+    static final char SEPARATOR = '\u001e';
 
     private final Map<Long, Session> sessions = new ConcurrentHashMap<>();
     private HAEncryption encryption;
@@ -75,35 +74,48 @@ public final class Bridge {
     }
 
     public String assertEvent(long id, long now, String event) {
-        Session session = get(id);
-        Answer answer = new Answer();
-        session.advance(now, answer::add);
-        session.event(event, answer::add);
-        return answer.of(session);
+        return call(id, now, session -> session.event(event));
     }
 
     public String assertFact(long id, long now, String fact) {
-        Session session = get(id);
-        Answer answer = new Answer();
-        session.advance(now, answer::add);
-        session.fact(fact, answer::add);
-        return answer.of(session);
+        return call(id, now, session -> session.fact(fact));
     }
 
     public String retract(
             long id, long now, String fact, boolean partial, String[] but) {
-        Session session = get(id);
-        Answer answer = new Answer();
-        session.advance(now, answer::add);
-        session.retract(fact, partial, but, answer::add);
-        return answer.of(session);
+        return call(
+            id, now, session -> session.retract(fact, partial, but));
     }
 
     public String advance(long id, long now) {
+        return call(id, now, session -> { });
+    }
+
+    // What is found before Drools refuses something comes with what the next
+    // call returns.
+    private String call(long id, long now, Consumer<Session> what) {
         Session session = get(id);
-        Answer answer = new Answer();
-        session.advance(now, answer::add);
-        return answer.of(session);
+        session.advance(now);
+        what.accept(session);
+        Recorder recorder = session.recorder();
+        if (session.matches().isEmpty() && !recorder.hasChanges()) {
+            return null;
+        }
+        StringBuilder changes = new StringBuilder();
+        recorder.changes().forEach((number, record) -> {
+            changes.append(number).append(SEPARATOR);
+            if (record == null) {
+                changes.append('-').append(SEPARATOR);
+                return;
+            }
+            Kept kept = session.kept(record);
+            changes.append(kept.kind()).append(SEPARATOR);
+            changes.append(kept.insertedAt()).append(SEPARATOR);
+            changes.append(kept.expires()).append(SEPARATOR);
+            changes.append(encrypted(kept.text())).append(SEPARATOR);
+        });
+        recorder.drain();
+        return session.matches().drain() + changes;
     }
 
     /** What the session's clock shows, in milliseconds since 1970. */
@@ -118,6 +130,9 @@ public final class Bridge {
 
     /**
      * Puts records back into an empty session, and nothing follows from them.
+     *
+     * <p>To be called for a session that has ever told anything, even if
+     * nothing of it is kept: what matches an empty memory has matched then.
      *
      * @param records number, kind, insertion, expiry and text of each, in
      *     the order of their numbers, as they were returned
@@ -146,39 +161,5 @@ public final class Bridge {
             throw new IllegalArgumentException("no session " + id);
         }
         return session;
-    }
-
-    /** What a call returns. */
-    private final class Answer {
-        private int matches;
-        private final StringBuilder text = new StringBuilder();
-
-        void add(Match match, long time) {
-            matches++;
-            RuleMatch.asList(List.of(match)).get(0).forEach((rule, data) -> {
-                text.append(Json.text(rule)).append(SEPARATOR);
-                text.append(time).append(SEPARATOR);
-                text.append(Json.text(data)).append(SEPARATOR);
-            });
-        }
-
-        String of(Session session) {
-            if (matches == 0 && !session.recorder().hasChanges()) {
-                return null;
-            }
-            session.recorder().drain().forEach((number, record) -> {
-                text.append(number).append(SEPARATOR);
-                if (record == null) {
-                    text.append('-').append(SEPARATOR);
-                    return;
-                }
-                Kept kept = session.kept(record);
-                text.append(kept.kind()).append(SEPARATOR);
-                text.append(kept.insertedAt()).append(SEPARATOR);
-                text.append(kept.expires()).append(SEPARATOR);
-                text.append(encrypted(kept.text())).append(SEPARATOR);
-            });
-            return matches + "\u001e" + text;
-        }
     }
 }

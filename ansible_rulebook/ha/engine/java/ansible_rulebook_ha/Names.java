@@ -28,7 +28,6 @@ public final class Names {
         {API + "domain.temporal.OnceAbstractTimeConstraint",
             "recreateControlEvent"},
         {API + "domain.temporal.TimeAmount", "getAmount", "getTimeUnit"},
-        {API + "io.JsonMapper", "readValueAsMapOfStringAndObject"},
         {API + "rulesengine.RulesExecutionController"},
         {API + "rulesengine.RulesExecutorSession", "asKieSession"},
         {API + "rulesengine.SyncRulesEvaluator", "processDiscardedFact"},

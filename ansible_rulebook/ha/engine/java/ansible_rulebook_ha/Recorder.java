@@ -20,17 +20,19 @@ import org.kie.api.runtime.rule.FactHandle;
 /**
  * Keeps a record of everything in a session's working memory.
  *
- * <p>A record has a number that rises in the order of insertion. What was
- * inserted, changed or removed since the last {@link #drain} is remembered by
- * that number; of a record that came and went in between nothing is said.
- * Turning a record into text is put off until it is drained, since most
- * events leave the working memory within the call that brought them.
+ * <p>A record has a number that rises in the order of insertion. It gets a
+ * new one when it changes: it moves behind the others, as it does in Drools'
+ * own memories. What was inserted, changed or removed since the last
+ * {@link #drain} is remembered by that number; of a record that came and went
+ * in between nothing is said. Turning a record into text is put off until it
+ * is told, since most events leave the working memory within the call that
+ * brought them.
  */
 final class Recorder extends DefaultRuleRuntimeEventListener {
 
     /** One object of the working memory. */
     static final class Record {
-        long number;
+        long number; // another one when it changes
         final long insertedAt; // milliseconds of the session's clock
         final PrototypeFactInstance object;
         boolean stored;
@@ -96,16 +98,23 @@ final class Recorder extends DefaultRuleRuntimeEventListener {
         }
     }
 
-    /** The changes since the last call: records, or null for removed ones. */
-    Map<Long, Record> drain() {
-        Map<Long, Record> drained = new LinkedHashMap<>(changed);
+    boolean hasChanges() {
+        return !changed.isEmpty();
+    }
+
+    /** Since the last {@link #drain}: records, or null for removed ones. */
+    Map<Long, Record> changes() {
+        return changed;
+    }
+
+    /** The changes have been told. */
+    void drain() {
         for (Record record : changed.values()) {
             if (record != null) {
                 record.stored = true;
             }
         }
         changed.clear();
-        return drained;
     }
 
     /** Whether anything was removed since this was asked last. */
@@ -113,10 +122,6 @@ final class Recorder extends DefaultRuleRuntimeEventListener {
         boolean found = removed;
         removed = false;
         return found;
-    }
-
-    boolean hasChanges() {
-        return !changed.isEmpty();
     }
 
     /** Drools tells nobody else when an event expires. */

@@ -5,7 +5,6 @@ import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.concurrent.TimeUnit;
-import java.util.function.ObjLongConsumer;
 
 import org.drools.ansible.rulebook.integration.api.RuleConfigurationOption;
 import org.drools.ansible.rulebook.integration.api.RuleFormat;
@@ -16,7 +15,6 @@ import org.drools.ansible.rulebook.integration.api.domain.Rule;
 import org.drools.ansible.rulebook.integration.api.domain.RulesSet;
 import org.drools.ansible.rulebook.integration.api.domain.conditions.MapCondition;
 import org.drools.ansible.rulebook.integration.api.domain.temporal.OnceAbstractTimeConstraint;
-import org.drools.ansible.rulebook.integration.api.io.JsonMapper;
 import org.drools.ansible.rulebook.integration.api.rulesengine.RulesExecutionController;
 import org.drools.ansible.rulebook.integration.api.rulesengine.RulesExecutorSession;
 import org.drools.ansible.rulebook.integration.api.rulesengine.SyncRulesEvaluator;
@@ -29,6 +27,8 @@ import org.kie.api.prototype.PrototypeFactInstance;
 import org.kie.api.runtime.KieSession;
 import org.kie.api.runtime.rule.FactHandle;
 import org.kie.api.runtime.rule.Match;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
 
 /**
  * A ruleset in the engine whose working memory is recorded.
@@ -39,10 +39,15 @@ import org.kie.api.runtime.rule.Match;
  */
 final class Session extends RulesExecutor {
 
+    private static final Logger LOGGER =
+        LoggerFactory.getLogger(Session.class);
+
     private final Recorder recorder;
     private final RulesSet rules;
     private final PseudoClockScheduler clock;
-    private List<Match> atStart; // what matches an empty memory
+    private final Matches matches = new Matches();
+    private boolean isRestored;
+    private boolean isRefused; // and it has been said
 
     static Session of(String ruleset) {
         RulesSet rules = RuleNotation.CoreNotation.INSTANCE
@@ -59,7 +64,7 @@ final class Session extends RulesExecutor {
         KieSession kie = session.asKieSession();
         recorder = new Recorder(kie);
         clock = kie.getSessionClock();
-        atStart = fire().join();
+        tell(fire().join()); // what matches an empty memory
         rules.getRules().forEach(each -> prime(each.getRule()));
         ((Evaluator) rulesEvaluator).recorder = recorder;
         kie.addEventListener(recorder);
@@ -80,9 +85,9 @@ final class Session extends RulesExecutor {
                 Map.of("rulename", rule.getName() + "_");
             FactHandle handle = asKieSession().insert(
                 OnceAbstractTimeConstraint.recreateControlEvent(first, null));
-            asKieSession().fireAllRules(match -> false);
+            drop();
             asKieSession().delete(handle);
-            asKieSession().fireAllRules(match -> false);
+            drop();
         }
     }
 
@@ -90,21 +95,23 @@ final class Session extends RulesExecutor {
         return recorder;
     }
 
-    void event(String text, ObjLongConsumer<Match> found) {
-        tell(processEvents(text).join(), found);
-        settle(found);
+    Matches matches() {
+        return matches;
     }
 
-    void fact(String text, ObjLongConsumer<Match> found) {
-        tell(processFacts(text).join(), found);
-        settle(found);
+    void event(String text) {
+        tell(processEvents(text).join());
+        settle();
     }
 
-    void retract(
-            String text, boolean partial, String[] but,
-            ObjLongConsumer<Match> found) {
-        tell(processRetractMatchingFacts(text, partial, but).join(), found);
-        settle(found);
+    void fact(String text) {
+        tell(processFacts(text).join());
+        settle();
+    }
+
+    void retract(String text, boolean partial, String[] but) {
+        tell(processRetractMatchingFacts(text, partial, but).join());
+        settle();
     }
 
     /**
@@ -112,14 +119,14 @@ final class Session extends RulesExecutor {
      * do so with its clock's next tick; here nothing may be left for later,
      * since it would not be restored.
      */
-    private void settle(ObjLongConsumer<Match> found) {
+    private void settle() {
         while (recorder.hasRemoved()) {
-            tell(fire().join(), found);
+            tell(fire().join());
         }
     }
 
-    private void tell(List<Match> matches, ObjLongConsumer<Match> found) {
-        matches.forEach(match -> found.accept(match, time()));
+    private void tell(List<Match> found) {
+        found.forEach(match -> matches.add(match, time()));
     }
 
     long time() {
@@ -127,17 +134,15 @@ final class Session extends RulesExecutor {
     }
 
     /**
-     * Moves the clock, from timer to timer, so that windows end in their
-     * order; several that end within a tick end together, as with Drools'
-     * own clock.
+     * Moves the clock, from timer to timer: what comes of it does not depend
+     * on how often this is called.
      *
      * @param now where it shall stand, in milliseconds since 1970
-     * @param found told of each match, and of the time that it was found at
      */
-    void advance(long now, ObjLongConsumer<Match> found) {
-        if (atStart != null) {
-            tell(atStart, found);
-            atStart = null;
+    void advance(long now) {
+        if (isRestored) {
+            isRestored = false;
+            move(0); // what is overdue if the rules expire earlier now
         }
         for (long left = now - time(); left > 0; left = now - time()) {
             long next = clock.getTimeToNextJob();
@@ -145,9 +150,13 @@ final class Session extends RulesExecutor {
                 clock.advanceTime(left, TimeUnit.MILLISECONDS);
                 return;
             }
-            tell(advanceTime(next, TimeUnit.MILLISECONDS).join(), found);
-            settle(found);
+            move(next);
         }
+    }
+
+    private void move(long milliseconds) {
+        tell(advanceTime(milliseconds, TimeUnit.MILLISECONDS).join());
+        settle();
     }
 
     /**
@@ -173,18 +182,30 @@ final class Session extends RulesExecutor {
             objects.put(each.number(), object);
             recorder.restore(record);
             asKieSession().insert(object);
-            asKieSession().fireAllRules(match -> false);
+            drop();
         }
         if (!kept.isEmpty()) {
             clock.setStartupTime(last);
         }
-        atStart = null;
+        matches.clear();
+        isRestored = true;
+    }
+
+    private void drop() {
+        try {
+            asKieSession().fireAllRules(match -> false);
+        } catch (RuntimeException error) {
+            // As it was when the object came, and the session lived on.
+            if (!isRefused) {
+                LOGGER.warn("Rules cannot deal with what is restored", error);
+            }
+            isRefused = true;
+        }
     }
 
     private PrototypeFactInstance object(
             Kept each, Map<Long, PrototypeFactInstance> objects) {
-        Map<String, Object> values =
-            JsonMapper.readValueAsMapOfStringAndObject(each.text());
+        Map<String, Object> values = Json.map(each.text());
         switch (each.kind()) {
             case 'F':
                 return RulesModelUtil.mapToFact(values, false);

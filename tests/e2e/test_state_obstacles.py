@@ -1,0 +1,145 @@
+"""A worker that cannot keep the state of a cluster that has one."""
+
+from __future__ import annotations
+
+import time
+
+from e2e_support import (
+    FOLLOWING,
+    PATIENCE,
+    POLL,
+    STATE_SESSION,
+    Stage,
+    needs_state,
+    until,
+)
+from psycopg.conninfo import make_conninfo
+from rig.server import Server
+from rig.workers import LOST
+from test_state_rights import QUICK, REQUIRED, RULEBOOK, WITHOUT, Role, role
+
+pytestmark = needs_state
+
+__all__ = ["role"]  # the fixture
+
+CANNOT = "does not lead: the cluster keeps state"
+CAN_AGAIN = "The state can be kept again"
+INSERT = "INSERT ON eda_ha_record"
+
+
+def test_it_follows_until_it_can(
+    stage: Stage, role: Role, server: Server
+) -> None:
+    role.give_what_init_db_prints()
+    first = stage.start(RULEBOOK, dsn=role.dsn, env=QUICK)
+    stage.post("first", "a")
+    stage.say(first, "hello")
+    role.do(f"REVOKE {INSERT} FROM {role.name}")
+    second = stage.start(RULEBOOK, dsn=role.dsn, env=QUICK)
+    second.wait_for(CANNOT, PATIENCE)
+    first.kill()
+    time.sleep(3 * POLL)
+    assert not second.acquired
+    assert not second.find(WITHOUT)
+
+    role.do(f"GRANT {INSERT} TO {role.name}")
+    second.wait_for(CAN_AGAIN, PATIENCE)
+    second.wait_leads(PATIENCE)
+    stage.post("second", "b")
+    second.wait_for("^pair a b$", PATIENCE)
+    assert len(second.find(CANNOT)) == 1
+    assert second.stop(PATIENCE) == 0
+
+
+def test_a_right_that_is_revoked_while_it_leads(
+    stage: Stage, role: Role, server: Server
+) -> None:
+    role.give_what_init_db_prints()
+    leader = stage.start(RULEBOOK, dsn=role.dsn, env=QUICK)
+    stage.post("first", "a")
+    stage.say(leader, "hello")
+    role.do(f"REVOKE {INSERT} FROM {role.name}")
+    stage.post("first", "b")
+    lost_at = leader.wait_lost(PATIENCE).at
+    leader.wait_for(CANNOT, PATIENCE, after=lost_at)
+    # No endless alternation: it does not even try.
+    time.sleep(5 * POLL)
+    assert len(leader.find(LOST)) == 1
+    assert len(leader.find(CANNOT)) == 1
+    assert len(leader.acquired) == 1
+
+    role.do(f"GRANT {INSERT} TO {role.name}")
+    leader.wait_leads(PATIENCE, after=lost_at)
+    stage.post("second", "c")
+    until(lambda: len(leader.find("^pair [ab] c$")) == 2, "nothing is lost")
+    assert leader.stop(PATIENCE) == 0
+
+
+def test_required_ends_when_a_right_is_revoked(
+    stage: Stage, role: Role, server: Server
+) -> None:
+    role.give_what_init_db_prints()
+    leader = stage.start(RULEBOOK, dsn=role.dsn, args=REQUIRED, env=QUICK)
+    stage.say(leader, "hello")
+    role.do(f"REVOKE {INSERT} FROM {role.name}")
+    stage.post("first", "b")
+    assert leader.wait_exit(PATIENCE) == 1
+    (line,) = leader.find("--ha-state required")
+    assert "eda_ha_record" in line.text
+    assert not leader.find("Traceback")
+
+
+def test_a_role_that_may_only_read_by_default(
+    stage: Stage, role: Role, server: Server
+) -> None:
+    role.give_what_init_db_prints()
+    role.do(f"ALTER ROLE {role.name} SET default_transaction_read_only = on")
+    dsn = make_conninfo(role.dsn, target_session_attrs="primary")
+    worker = stage.start(RULEBOOK, dsn=dsn, args=REQUIRED, env=QUICK)
+    assert worker.wait_exit(PATIENCE) == 1
+    (line,) = worker.find("--ha-state required")
+    assert "read-only" in line.text
+
+    # Nobody has kept any state here, so it may do without.
+    worker = stage.start(RULEBOOK, dsn=dsn, env=QUICK)
+    worker.wait_leads(PATIENCE)
+    stage.say(worker, "hello")
+    assert len(worker.find(WITHOUT)) == 1
+    assert worker.stop(PATIENCE) == 0
+
+
+def test_a_worker_of_an_older_version_leaves_the_lead_to_newer_ones(
+    stage: Stage, role: Role, server: Server
+) -> None:
+    role.give_what_init_db_prints()
+    first, second = stage.pair(RULEBOOK, dsn=role.dsn, env=QUICK)
+    stage.post("first", "a")
+    stage.say(first, "hello")
+    role.do("UPDATE eda_ha_schema SET version = 99, oldest = 99")
+    killed_at = first.kill()
+    second.wait_for(CANNOT, PATIENCE, after=killed_at)
+    (line,) = second.find(CANNOT)
+    assert "newer" in line.text
+    assert not second.acquired
+    assert not server.query(
+        "SELECT pid FROM pg_locks WHERE locktype = 'advisory'",
+        dsn=role.owner,
+    )
+    role.do("UPDATE eda_ha_schema SET version = 1, oldest = 1")
+    second.wait_leads(PATIENCE, after=killed_at)
+    stage.post("second", "b")
+    second.wait_for("^pair a b$", PATIENCE)
+    assert second.stop(PATIENCE) == 0
+
+
+def test_workers_hold_one_session_for_the_lock_and_one_for_the_state(
+    stage: Stage, server: Server
+) -> None:
+    first, second = stage.pair(RULEBOOK, env=QUICK)
+    stage.say(first, "hello")
+    until(
+        lambda: len(server.sessions(STATE_SESSION, dsn=stage.dsn)) == 2,
+        "the follower is connected, too",
+    )
+    assert len(server.sessions(dsn=stage.dsn)) == 4
+    assert second.find(FOLLOWING)

@@ -1,0 +1,54 @@
+"""Names in ASCII, whatever they are."""
+
+from __future__ import annotations
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from ansible_rulebook.ha.state.names import key_of, original, stored
+
+# Surrogates, too: YAML and JSON can make single ones.
+ANY = st.text(st.characters(exclude_categories=[]))
+
+
+@given(ANY)
+@example("\ud83d\ude00")
+@example("\ud800")
+@example("\\u0041")
+@example("\\")
+@example("\0\r\n\x7f\x80\xff")
+def test_each_name_comes_back(name: str) -> None:
+    text = stored(name)
+    assert text.isascii()
+    assert "\0" not in text
+    assert original(text) == name
+
+
+@given(ANY, ANY)
+@example("\xe9", "\\xe9")
+@example("\ud83d\ude00", "\N{GRINNING FACE}")
+def test_other_names_are_other_texts(one: str, other: str) -> None:
+    assert (stored(one) == stored(other)) == (one == other)
+
+
+@given(st.text(st.characters(min_codepoint=32, max_codepoint=126)))
+def test_plain_names_can_be_read_in_the_tables(name: str) -> None:
+    name = name.replace("\\", "")
+    assert stored(name) == name
+
+
+@given(ANY, ANY)
+def test_an_event_is_known_again_by_ruleset_and_id(
+    ruleset: str, event: str
+) -> None:
+    key = key_of(ruleset, {"meta": {"uuid": event}, "a": 1})
+    assert key is not None
+    assert len(key) == 16
+    assert key == key_of(ruleset, {"meta": {"uuid": event}})
+    assert key != key_of(ruleset + "x", {"meta": {"uuid": event}})
+    assert key != key_of(ruleset, {"meta": {"uuid": event + "x"}})
+
+
+def test_an_event_without_an_id_has_no_key() -> None:
+    for event in ({}, {"meta": {}}, {"meta": None}, "text", None, 3):
+        assert key_of("r", event) is None
