@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import selectors
 import socket
 import struct
 import threading
@@ -114,7 +115,7 @@ class Proxy:
 
     def start(self) -> Proxy:
         ready = threading.Event()
-        loop = asyncio.new_event_loop()
+        loop = self._new_loop()
 
         def serve() -> None:
             asyncio.set_event_loop(loop)
@@ -202,6 +203,10 @@ class Proxy:
         self._call(self._cut(reset))
 
     # In the proxy's thread
+
+    @staticmethod
+    def _new_loop() -> asyncio.AbstractEventLoop:
+        return asyncio.new_event_loop()
 
     async def _start(self) -> None:
         # Made here: on Python 3.9 an Event binds to the loop that runs.
@@ -357,6 +362,78 @@ class Proxy:
         if loop is not None and self._thread is not None:
             loop.call_soon_threadsafe(loop.stop)
             self._thread.join(CALL_TIMEOUT)
+
+
+class DistantProxy(Proxy):
+    """As if the server were far away: each way takes so much longer.
+
+    Pieces travel side by side, so what this costs is time and not
+    throughput; with delay() one waits for the other. It costs a little more
+    than was asked for, since the proxy is a program. The handshakes of TCP
+    are with the proxy, and take no longer.
+
+    :param one_way: seconds, half of a round trip.
+    """
+
+    def __init__(
+        self, target: Address, *, one_way: float, **options: Any
+    ) -> None:
+        super().__init__(target, **options)
+        self._one_way = one_way
+
+    @staticmethod
+    def _new_loop() -> asyncio.AbstractEventLoop:
+        # The others sleep for whole milliseconds.
+        return asyncio.SelectorEventLoop(selectors.SelectSelector())
+
+    async def _pump(
+        self, source: socket.socket, sink: socket.socket, *, to_server: bool
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        if sink.family != socket.AF_UNIX:
+            sink.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        under_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
+        arriving = asyncio.ensure_future(
+            self._arrive(under_way, sink, to_server=to_server)
+        )
+        try:
+            data = b"?"
+            while data:
+                try:
+                    data = await loop.sock_recv(source, CHUNK_SIZE)
+                except OSError:
+                    data = b""
+                under_way.put_nowait((loop.time() + self._one_way, data))
+            await arriving
+        finally:
+            arriving.cancel()
+
+    async def _arrive(
+        self,
+        under_way: asyncio.Queue[tuple[float, bytes]],
+        sink: socket.socket,
+        *,
+        to_server: bool,
+    ) -> None:
+        """Hand on what has travelled long enough; ends at the end."""
+        loop = asyncio.get_running_loop()
+        gate = self._to_server if to_server else self._to_client
+        while True:
+            due, data = await under_way.get()
+            if due > loop.time():
+                await asyncio.sleep(due - loop.time())
+            await gate.wait()
+            if not data:
+                return
+            try:
+                await loop.sock_sendall(sink, data)
+            except OSError:
+                # As in _pump() above.
+                await loop.create_future()
+            if to_server:
+                self.bytes_to_server += len(data)
+            else:
+                self.bytes_to_client += len(data)
 
 
 class _Link:

@@ -13,6 +13,7 @@ import contextlib
 import importlib.util
 import logging
 import os
+import signal
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -276,6 +277,24 @@ class EmbeddedRig(Server):
 
     def restart(self, mode: str = "fast") -> None:
         self.embedded.restart(mode)
+
+    def freeze(self) -> None:
+        """Stop all its processes where they are; see :meth:`thaw`."""
+        self._signal_all(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let them go on."""
+        self._signal_all(signal.SIGCONT)
+
+    def _signal_all(self, what: signal.Signals) -> None:
+        postmaster = self.pid
+        if postmaster is None:
+            raise ServerError("it does not run")
+        os.kill(postmaster, what)  # first: it makes no more of them
+        children = Path(f"/proc/{postmaster}/task/{postmaster}/children")
+        for pid in children.read_text("ascii").split():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid), what)
 
     def make_standby(
         self,
