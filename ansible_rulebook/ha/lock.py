@@ -180,6 +180,9 @@ class AdvisoryLock:
             for name, value in limits.items()
         }
         options["keepalives"] = 1
+        # With SQL_ASCII, a database's or PGCLIENTENCODING's, text would come
+        # as bytes, and be equal to no name.
+        options["client_encoding"] = "UTF8"
         options["connect_timeout"] = connect_timeout
         options["application_name"] = self.name
         if self.conninfo.get("target_session_attrs") is None:

@@ -65,6 +65,27 @@ def test_by_a_unix_socket_and_a_service_file(
     survives_a_failover(stage, {"PGSERVICEFILE": str(services)})
 
 
+def test_in_a_database_without_an_encoding(
+    embedded_server: EmbeddedRig, made: Callable[[str], Stage]
+) -> None:
+    name = f"ascii_{uuid.uuid4().hex[:8]}"
+    embedded_server.query(
+        f"CREATE DATABASE {name} ENCODING 'SQL_ASCII' TEMPLATE template0"
+        " LC_COLLATE 'C' LC_CTYPE 'C'"
+    )
+    stage = made(make_conninfo(embedded_server.dsn, dbname=name))
+    first, second = stage.pair(STATE, args=REQUIRED, env=QUICK)
+    stage.post("open", "dör")
+    stage.say(first, "hallo")
+    # Its lease is set on the server, so one that is paused is replaced.
+    paused_at = first.pause()
+    second.wait_leads(PATIENCE, after=paused_at)
+    stage.post("close", "dör")
+    second.wait_for("^open and close dör$", PATIENCE)
+    assert second.stop(PATIENCE) == 0
+    assert not second.find("before 14")
+
+
 def test_by_variables_with_a_host_that_is_down(
     embedded_server: EmbeddedRig,
     made: Callable[[str], Stage],

@@ -25,6 +25,10 @@ __all__ = ["role"]  # the fixture
 CANNOT = "does not lead: the cluster keeps state"
 CAN_AGAIN = "The state can be kept again"
 INSERT = "INSERT ON eda_ha_record"
+LOCKS = (
+    "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND database ="
+    " (SELECT oid FROM pg_database WHERE datname = current_database())"
+)
 
 
 def test_it_follows_until_it_can(
@@ -75,6 +79,28 @@ def test_a_right_that_is_revoked_while_it_leads(
     assert leader.stop(PATIENCE) == 0
 
 
+def test_completions_that_cannot_be_recorded_end_the_lead(
+    stage: Stage, role: Role, server: Server
+) -> None:
+    role.give_what_init_db_prints()
+    leader = stage.start(RULEBOOK, dsn=role.dsn, env=QUICK)
+    stage.say(leader, "hello")
+    role.do(f"REVOKE DELETE ON eda_ha_match FROM {role.name}")
+    for number in range(20):
+        stage.post("say", f"word {number}")
+    lost_at = leader.wait_lost(PATIENCE).at
+    leader.wait_for(CANNOT, PATIENCE, after=lost_at)
+    role.do(f"GRANT DELETE ON eda_ha_match TO {role.name}")
+    leader.wait_leads(PATIENCE, after=lost_at)
+    for number in range(20):
+        leader.wait_for(f"^says word {number}$", PATIENCE)
+    stage.say(leader, "all")
+    # Not more than were under way.
+    again = len(leader.find("^says word")) - 20
+    assert again < 20
+    assert leader.stop(PATIENCE) == 0
+
+
 def test_required_ends_when_a_right_is_revoked(
     stage: Stage, role: Role, server: Server
 ) -> None:
@@ -121,10 +147,7 @@ def test_a_worker_of_an_older_version_leaves_the_lead_to_newer_ones(
     (line,) = second.find(CANNOT)
     assert "newer" in line.text
     assert not second.acquired
-    assert not server.query(
-        "SELECT pid FROM pg_locks WHERE locktype = 'advisory'",
-        dsn=role.owner,
-    )
+    until(lambda: not server.query(LOCKS, dsn=role.owner), "the lock is free")
     role.do("UPDATE eda_ha_schema SET version = 1, oldest = 1")
     second.wait_leads(PATIENCE, after=killed_at)
     stage.post("second", "b")

@@ -104,7 +104,6 @@ class Pipeline:
         if fit:
             with suppress(psycopg.Error):
                 self._pgconn.exit_pipeline_mode()
-                self._pgconn.nonblocking = 0
                 return self._connection
         self._connection.close()
         return None
