@@ -131,6 +131,7 @@ class Candidate:
         self._looks = 0
         self._tried = False
         self._sent_at = float("-inf")  # the last renewal that succeeded
+        self._renew_now = False
         self._demote_by = float("inf")
         self._demote_latest = float("inf")
         self._demoted = False
@@ -211,6 +212,7 @@ class Candidate:
     def proved(self, sent_at: float) -> None:
         """The server confirmed the lock to a question sent at ``sent_at``."""
         self._sent_at = sent_at
+        self._renew_now = False
         if self.phase is not Phase.CONTENDING:
             self._backoff.reset()
             if self.phase is Phase.DEMOTING:
@@ -276,6 +278,10 @@ class Candidate:
         """Contend again."""
         self._suspended = False
 
+    def renew_now(self) -> None:
+        """Prove that the lock is held before the next renewal is due."""
+        self._renew_now = True
+
     def withdraw(self) -> None:
         """Never contend again; a term that has been announced goes on."""
         self._withdrawn = True
@@ -338,7 +344,7 @@ class Candidate:
         if self.phase is Phase.PROMOTING and not promoting:
             return Step(Do.PROMOTE)
         renew_at = self._sent_at + self.timings.renew_every
-        if now >= renew_at:
+        if now >= renew_at or self._renew_now:
             return Step(Do.RENEW, self.trusted_until - now)
         return Step(Do.REST, renew_at - now)
 

@@ -129,6 +129,7 @@ class LeaderElection:
         self._wake = asyncio.Event()
         self._settled = asyncio.Event()  # no term, and none being ended
         self._settled.set()
+        self._confirming: list[asyncio.Future[bool]] = []
         self._leaving = asyncio.Event()
         self._in_outage = False
 
@@ -207,6 +208,23 @@ class LeaderElection:
         self._in_outage = self._in_outage or in_outage
         self._task = asyncio.ensure_future(self._run())
         self._task.add_done_callback(lambda _: self.shutdown_event.set())
+
+    async def confirm(self) -> bool:
+        """Ask the server now whether this worker holds the lock.
+
+        For what must not happen twice. :meth:`is_leader` costs nothing but
+        relies on the machine's clock, and a machine that its hypervisor has
+        paused may not know of it.
+
+        :returns: false if it does not, or if that cannot be known.
+        """
+        if self._term is None or not self._term.is_current():
+            return False
+        answer: asyncio.Future[bool] = asyncio.Future()
+        self._confirming.append(answer)
+        self._candidate.renew_now()
+        self._wake.set()
+        return await answer
 
     def suspend(self, why: str) -> None:
         """Do not contend until :meth:`resume`; a term ends.
@@ -380,14 +398,17 @@ class LeaderElection:
 
     async def _prove(self, timeout: float | None) -> None:
         session = self._open_session()
+        asking, self._confirming = self._confirming, []
         sent_at = self._clock()  # before it is sent: the server counts later
         try:
             if not await session.prove(timeout):
                 raise SessionLost("the server does not confirm the lock")
         except SessionLost as error:
+            _answer(asking, False)
             await self._lose_session(error)
             return
         self._candidate.proved(sent_at)
+        _answer(asking, True)
         if self._term is not None:
             self._term.renewed(self._candidate.trusted_until)
             if not self._term.has_ended:
@@ -446,6 +467,8 @@ class LeaderElection:
     def _demote(self, reason: str) -> None:
         led = self._announced
         self._announced = False
+        asking, self._confirming = self._confirming, []
+        _answer(asking, False)
         if self._term is not None:
             self._term.end()
         self.leader_event.clear()
@@ -583,6 +606,12 @@ class LeaderElection:
 def default_worker_id() -> str:
     """``<hostname>-<pid>``."""
     return f"{socket.gethostname()}-{os.getpid()}"
+
+
+def _answer(asking: list[asyncio.Future[bool]], holds: bool) -> None:
+    for each in asking:
+        if not each.done():
+            each.set_result(holds)
 
 
 async def _call(

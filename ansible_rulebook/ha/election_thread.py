@@ -79,6 +79,14 @@ class ElectionThread:
         """See :meth:`LeaderElection.begin_to_step_down`."""
         self._ask(lambda election: election.begin_to_step_down(why))
 
+    async def confirm(self) -> bool:
+        """See :meth:`LeaderElection.confirm`. For the main loop."""
+        loop, election = self._loop, self._election
+        if loop is None or election is None or loop.is_closed():
+            return False
+        asking = asyncio.run_coroutine_threadsafe(election.confirm(), loop)
+        return await asyncio.wrap_future(asking)
+
     def suspend(self, why: str) -> None:
         """See :meth:`LeaderElection.suspend`."""
         self._ask(lambda election: election.suspend(why))

@@ -49,6 +49,7 @@ class EventGate:
         self.held_total = 0
         self.dropped_total = 0
         self.repeated_total = 0
+        self.refused_total = 0
         self.state: StateStore | None = None
         """Keeps the engine's state; None if nobody does."""
         self._office = office
@@ -57,6 +58,7 @@ class EventGate:
         self._has_aware_source = False
         self._held: Deque[Any] = deque()
         self._in_hand: Any = None
+        self._failed_on: Any = None
         # Written, but not known to be durable.
         self._unsafe: Deque[tuple[Any, Mark]] = deque()
         self._mark: Mark | None = None  # of the event in hand
@@ -146,6 +148,18 @@ class EventGate:
     def is_read_here(self) -> bool:
         """Whether the present task is the one that gets the events."""
         return self._reader is asyncio.current_task()
+
+    def refuse(self) -> Any:
+        """Upstream's reader failed on the event in hand: give it no more.
+
+        :returns: the event, or None if it did not fail on a new one.
+        """
+        event = self._in_hand
+        if event is None or event is self._failed_on:
+            return None
+        self._failed_on = event
+        self.refused_total += 1
+        return event
 
     def is_repeated(self, ruleset: str) -> bool:
         """Whether the event in hand has been processed before."""

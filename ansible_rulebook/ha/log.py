@@ -55,6 +55,10 @@ class WorkerLog:
         """Something an operator may have to look at."""
         self.write(logging.WARNING, what, why, fields=fields)
 
+    def error(self, what: str, why: str = "", **fields: object) -> None:
+        """Something an operator has to look at."""
+        self.write(logging.ERROR, what, why, fields=fields)
+
     def exception(self, what: str, why: str = "") -> None:
         """An error, with the traceback of the current exception."""
         self.write(logging.ERROR, what, why, exc_info=True)

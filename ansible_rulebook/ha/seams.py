@@ -217,7 +217,8 @@ def install(options: HaOptions) -> None:
             action = upstream.guard_playbook(action)
         elif name in TEMPLATES:
             action = watch_anew(action)
-        actions[name] = upstream.fence_action(action)
+        has_effects = name in PLAYBOOKS + TEMPLATES
+        actions[name] = upstream.fence_action(action, has_effects)
 
 
 def _lacks_state() -> str | None:
@@ -510,6 +511,7 @@ class _Upstream:
                 plan: Any = self.ruleset_queue_plan
                 gate = worker.gate_of(plan.source_queue)
                 gate.will_be_sent_again = self._is_with_feedback
+                self._gate = gate
                 self.ruleset_queue_plan: Any = plan._replace(source_queue=gate)
                 if worker.state is not None:
                     self._wait_for_the_journal(worker.state, plan, gate)
@@ -552,13 +554,39 @@ class _Upstream:
                     raise RulesetDied(f"the engine of {self.name} ended")
 
             async def _drain_source_queue(self) -> None:
-                try:
-                    await super()._drain_source_queue()
-                except Exception:
-                    # Upstream would lead on without ever reading an event.
-                    logger.exception("Ruleset %s cannot go on", self.name)
-                    self.action_loop_task.cancel()
-                    raise
+                while True:
+                    try:
+                        await super()._drain_source_queue()
+                        return
+                    except Exception as error:
+                        event = self._gate.refuse()
+                        if event is None:
+                            # It would lead on without reading an event.
+                            logger.exception("%s cannot go on", self.name)
+                            self.action_loop_task.cancel()
+                            raise
+                        # Upstream's reader ends with one bad event, and so
+                        # would each leader's in turn.
+                        await self._refuse(event, error)
+
+            async def _refuse(self, event: Any, error: Exception) -> None:
+                meta = event.get("meta") if isinstance(event, dict) else None
+                meta = meta if isinstance(meta, dict) else {}
+                source = (meta.get("source") or {}).get("name")
+                logger.error(
+                    "Ruleset %s: an event of source %s with uuid %s cannot be "
+                    "processed and is refused: %s %s",
+                    self.name,
+                    source,
+                    meta.get("uuid"),
+                    type(error).__name__,
+                    error,
+                )
+                queues = getattr(
+                    self.ruleset_queue_plan, "source_feedback_queues", {}
+                )
+                if source in queues:
+                    await queues[source].put(event)
 
             def _run_action(
                 self, action: Any, action_item: Any, *args: Any, **kwargs: Any
@@ -677,16 +705,23 @@ class _Upstream:
         term = self._worker.office.term
         return {} if term is None else {TERM_VARIABLE: str(term.number)}
 
-    def fence_action(self, base: Any) -> Any:
-        """An action that looks at the term after semaphore and lock."""
+    def fence_action(self, base: Any, has_effects: bool) -> Any:
+        """An action that looks at the term after semaphore and lock.
+
+        :param has_effects: outside of this process; then the server is asked.
+        """
         upstream = self
 
         class FencedAction(base):  # type: ignore[misc]
             """Runs as upstream's does."""
 
-            def __call__(self) -> Any:
+            async def __call__(self) -> Any:
                 upstream._check_term()
-                return super().__call__()
+                if has_effects and not (
+                    await upstream._worker.may_have_effects()
+                ):
+                    raise asyncio.CancelledError
+                return await super().__call__()
 
         FencedAction.__name__ = base.__name__  # upstream prints it
         return FencedAction

@@ -340,7 +340,10 @@ class Worker:
         held = sum(gate.held_total for gate in self._gates.values())
         dropped = sum(gate.dropped_total for gate in self._gates.values())
         dropped += self._held_in_old_gates
+        refused = sum(gate.refused_total for gate in self._gates.values())
         actions = self.actions.dropped_total
+        if refused:
+            self._log.warning("Events could not be processed", events=refused)
         if held or dropped or actions:
             self._log.info(
                 "Not processed for want of leadership",
@@ -446,6 +449,7 @@ class Worker:
             self._gate_being_read,
             self._deliver,
             self.state.check_name,
+            self.engine_failed,
         )
         return self._engine
 
@@ -454,6 +458,22 @@ class Worker:
             if gate.is_read_here():
                 return gate
         return None
+
+    async def may_have_effects(self) -> bool:
+        """Whether an action of this task may do something outside.
+
+        One round trip to the server: a machine that was paused by its
+        hypervisor resumes with a lease that looks trusted.
+        """
+        if self._election is None or not self.actions.may_go_on():
+            return False
+        return await self._election.confirm() and self.actions.may_go_on()
+
+    def engine_failed(self, why: str) -> None:
+        """The engine takes nothing any more: another worker's may."""
+        self._log.error("The rule engine fails, stepping down", why)
+        if self._election is not None:
+            self._election.step_down("the rule engine fails")
 
     def state_failed(self, error: HaError) -> None:
         """Something could not be stored: nothing more may follow.

@@ -179,3 +179,20 @@ def test_a_webhook_listens_on_the_leader_only(
     assert leader.stop(PATIENCE) == 0
     assert not listens(port)
     say(other, follower, "four")
+
+
+def test_a_post_that_upstream_cannot_digest_ends_nothing(
+    stage: Stage, ports: list[int]
+) -> None:
+    leader = stage.start(HOOK.format(port=ports[0]), args=STATELESS)
+    leader.wait_leads(PATIENCE)
+    say(ports[0], leader, "one")
+    client = http.client.HTTPConnection("127.0.0.1", ports[0], timeout=30)
+    client.request("POST", "/", json.dumps({"labels": {"": "x"}}))
+    assert client.getresponse().status == 200
+    client.close()
+    say(ports[0], leader, "two")
+    line = leader.wait_for("cannot be processed and is refused", PATIENCE)
+    assert "webhook" in line.text
+    assert leader.stop(PATIENCE) == 0
+    leader.wait_for("Events could not be processed.*events=1", PATIENCE)

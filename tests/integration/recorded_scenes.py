@@ -25,7 +25,11 @@ from drools.exceptions import MessageNotHandledException
 from drools.ruleset import Ruleset, RulesetCollection
 
 from ansible_rulebook.ha.engine.bridge import Answer, Bridge
-from ansible_rulebook.ha.engine.recorded import RecordedEngine, reset
+from ansible_rulebook.ha.engine.recorded import (
+    MOST_FAILURES,
+    RecordedEngine,
+    reset,
+)
 from ansible_rulebook.ha.errors import StateRefused
 from ansible_rulebook.ha.state.store import in_json
 
@@ -110,6 +114,7 @@ class House:
         self.recording = Recording()
         self.source: Source | None = Source()
         self.delivered: list[str] = []
+        self.failures: list[str] = []
         self.engine = RecordedEngine(
             java,
             bridge,
@@ -117,6 +122,7 @@ class House:
             lambda: self.source,
             lambda ruleset, match: self.delivered.append(match),
             self.check_name,
+            self.failures.append,
         )
         RulesetCollection.engine = self.engine
         rulebook = {
@@ -297,6 +303,24 @@ def what_is_done_is_told(house: House) -> None:
     assert house.recording.done == ["m"]
 
 
+def an_engine_that_takes_nothing_is_told_of_once(house: House) -> None:
+    def post_nonsense() -> None:
+        with suppress(RuntimeError):
+            house.engine.assertEvent(house.session, "no JSON")
+
+    for _ in range(MOST_FAILURES - 1):
+        post_nonsense()
+    house.post(hit=1)  # so it is not the engine
+    for _ in range(MOST_FAILURES - 1):
+        post_nonsense()
+    assert house.failures == []
+    for _ in range(MOST_FAILURES):
+        post_nonsense()
+    (why,) = house.failures
+    assert "no JSON" in why or "token" in why, why
+    assert "\n" not in why
+
+
 def a_name_that_cannot_be_stored_is_refused(house: House) -> None:
     try:
         house.engine.createRuleset('{"name": "another"}')
@@ -319,6 +343,7 @@ SCENES: tuple[Callable[[House], None], ...] = (
     a_reset_forgets,
     without_state_the_engine_is_upstreams,
     what_is_done_is_told,
+    an_engine_that_takes_nothing_is_told_of_once,
     a_name_that_cannot_be_stored_is_refused,
 )
 

@@ -173,6 +173,44 @@ async def test_the_lease_is_judged_with_the_clock_that_was_given(dsn, ha_uuid):
         assert election.term.number == 2
 
 
+async def test_a_clock_that_stood_still_is_not_relied_on_for_effects(
+    dsn, ha_uuid, server, proxy
+):
+    # As that of a machine that its hypervisor has paused.
+    now = time.monotonic()
+    between = proxy(dsn)
+    first = make(between.dsn, ha_uuid, "w1", clock=lambda: now)
+    second = make(dsn, ha_uuid, "w2")
+    async with pair(first, second):
+        assert await first.confirm()
+        assert not await second.confirm()
+        between.deaf()
+        server.terminate(session_of(first), dsn=dsn)
+        await leads(second)
+        assert first.is_leader(), "its clock tells it nothing"
+        assert await second.confirm()
+        assert not await asyncio.wait_for(first.confirm(), LIMIT)
+        between.hear()
+
+
+async def test_one_proof_answers_all_who_asked_before_it(dsn, ha_uuid):
+    first = make(dsn, ha_uuid, "w1")
+    async with running(first):
+        await leads(first)
+        session, sent = first._open_session(), []
+        prove = session.prove
+
+        async def counted(timeout=None):
+            sent.append(timeout)
+            return await prove(timeout)
+
+        session.prove = counted
+        assert all(await asyncio.gather(*(first.confirm() for _ in range(50))))
+        assert len(sent) <= 2
+        await first.step_down()
+        assert not await first.confirm()
+
+
 async def test_a_renewal_asks_for_the_lock_and_not_only_for_an_answer(
     dsn, ha_uuid
 ):

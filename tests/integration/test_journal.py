@@ -213,7 +213,6 @@ async def test_a_transaction_is_known_durable_before_the_next_one_is_sent(
         assert (second.number, third.number) == (2, 3)
         assert not second.is_known_durable
     assert await is_durable(second)
-    assert not third.is_known_durable
     assert await is_durable(third)
 
 

@@ -345,6 +345,7 @@ def test_the_session_that_took_over_a_term_is_ended_as_well(
 ) -> None:
     ex = cluster.worker("ex")
     term = ex.claim().term
+    ex.writer().close()
     with contextlib.closing(ex.terms.reopen(term)) as writer:
         hold(writer, cluster)
         assert cluster.claim("new").term == 2

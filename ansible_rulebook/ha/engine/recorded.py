@@ -18,6 +18,8 @@ logger = logging.getLogger(__name__)
 COLLECT_AFTER = 10_000  # events, unless the operator has set it
 COLLECT_VARIABLE = "DROOLS_JPY_GC_AFTER"
 
+MOST_FAILURES = 10  # calls in a row, then the engine is taken for broken
+
 
 class Source(Protocol):
     """Where the event that is being processed came from."""
@@ -64,6 +66,7 @@ class RecordedEngine:
         None if it is an action's.
     :param deliver: told of each match of a timer, and its ruleset.
     :param check_name: raises StateRefused if a ruleset cannot be stored.
+    :param failed: told why, if the engine takes nothing any more.
     """
 
     def __init__(
@@ -74,6 +77,7 @@ class RecordedEngine:
         source: Callable[[], Source | None],
         deliver: Callable[[str, str], None],
         check_name: Callable[[str], None],
+        failed: Callable[[str], None],
     ) -> None:
         self._engine = engine
         self._bridge = bridge
@@ -81,6 +85,8 @@ class RecordedEngine:
         self._source = source
         self._deliver = deliver
         self._check_name = check_name
+        self._failed = failed
+        self._failures = 0  # in a row
         self._names: dict[int, str] = {}
         self._is_plain = False
         self.clock = SessionClock(self._advance)
@@ -141,7 +147,7 @@ class RecordedEngine:
         if source is not None and source.is_repeated(ruleset):
             source.written()
             return "[]"
-        answer = self._bridge.assert_event(session, now(), event)
+        answer = self._call(self._bridge.assert_event, session, now(), event)
         return self._record(ruleset, answer, source)
 
     def assertFact(self, session: int, fact: str) -> Any:
@@ -150,7 +156,7 @@ class RecordedEngine:
         if ruleset is None:
             return self._engine.assertFact(session, fact)
         self._check(self._source())
-        answer = self._bridge.assert_fact(session, now(), fact)
+        answer = self._call(self._bridge.assert_fact, session, now(), fact)
         return self._record(ruleset, answer)
 
     def retractFact(self, session: int, fact: str) -> Any:
@@ -169,7 +175,9 @@ class RecordedEngine:
                 session, fact, partial, exclude
             )
         self._check(self._source())
-        answer = self._bridge.retract(session, now(), fact, partial, exclude)
+        answer = self._call(
+            self._bridge.retract, session, now(), fact, partial, exclude
+        )
         return self._record(ruleset, answer)
 
     def advanceTime(self, session: int, amount: int, unit: str) -> Any:
@@ -194,7 +202,7 @@ class RecordedEngine:
         for session, ruleset in list(self._names.items()):
             if not self._recording.is_recording:
                 return
-            answer = self._bridge.advance(session, now())
+            answer = self._call(self._bridge.advance, session, now())
             if answer == ((), (), ()):
                 continue
             for match in self._recording.wrote(ruleset, answer):
@@ -212,6 +220,21 @@ class RecordedEngine:
             raise asyncio.CancelledError
         source.not_written()
         raise RuntimeError("this worker does not lead any more")
+
+    def _call(self, work: Callable[..., Answer], *args: Any) -> Answer:
+        """One failure may be the event's fault; many are the engine's.
+
+        A leader that can process nothing keeps the lead from those who can.
+        """
+        try:
+            answer = work(*args)
+        except RuntimeError as error:  # jpy's, with Java's words
+            self._failures += 1
+            if self._failures == MOST_FAILURES:
+                self._failed(reason(error))
+            raise RuntimeError(reason(error)) from None
+        self._failures = 0
+        return answer
 
     def _record(
         self, ruleset: str, answer: Answer, source: Source | None = None
