@@ -13,9 +13,9 @@ if python3 -c "$has_ha" 2>/dev/null; then
 else
     # As make demo does it. Two workers may be started at the same moment.
     if command -v flock >/dev/null; then
-        flock .venv.lock make --no-print-directory venv >&2
+        flock .venv.lock make -s --no-print-directory venv >&2
     else
-        make --no-print-directory venv >&2
+        make -s --no-print-directory venv >&2
     fi
     python=.venv/bin/python
     # ansible-rulebook finds ansible-galaxy by PATH.

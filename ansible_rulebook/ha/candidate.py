@@ -124,6 +124,8 @@ class Candidate:
         self._withdrawn = False
         self._suspended = False
         self._end_term: str | None = None  # why it has to end
+        self.lost_unasked = False
+        """Whether the last term ended though nobody wanted that."""
         self._session = False
         self._lives = KnownLives()
         self._stand_back_until = float("-inf")
@@ -220,7 +222,7 @@ class Candidate:
             return
         # To stop may have crossed with the answer that gave us the lock.
         self._end_term = "no longer contending" if self._withdrawn else None
-        self._demoted = False
+        self._demoted = self.lost_unasked = False
         self.phase = Phase.PROMOTING
 
     def _allow_demotion_until(self, sent_at: float) -> None:
@@ -246,6 +248,7 @@ class Candidate:
             self.phase = Phase.OFFLINE
             self._retry_at = self._backoff.next_at(now)
         elif self.phase in (Phase.PROMOTING, Phase.LEADING):
+            self.lost_unasked |= self._end_term is None
             self._end_term = self._end_term or reason
 
     def demoted(self) -> None:
@@ -331,6 +334,7 @@ class Candidate:
         if self._end_term is None and now >= self.trusted_until:
             silence = now - self._sent_at
             self._session = False
+            self.lost_unasked = True
             self._end_term = f"lease expired: no answer for {silence:.1f} s"
         if self._end_term is not None:
             # A process that was paused gets its share of time from here.

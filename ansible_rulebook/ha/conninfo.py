@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Any
 
@@ -10,6 +11,13 @@ from psycopg import Error, conninfo
 from .errors import OptionError
 from .redaction import one_line
 
+PLACES = {
+    "service": "PGSERVICE",
+    "host": "PGHOST",
+    "hostaddr": "PGHOSTADDR",
+    "port": "PGPORT",
+    "dbname": "PGDATABASE",
+}
 SECRETS = ("password", "sslpassword", "passphrase", "oauth_client_secret")
 
 _URI = re.compile(r"^\s*postgres(ql)?://", re.IGNORECASE)
@@ -69,6 +77,16 @@ class Conninfo:
         """How many hosts the string names (at least one)."""
         named = self.get("host") or self.get("hostaddr") or ""
         return named.count(",") + 1
+
+    @property
+    def places(self) -> str:
+        """Hosts, ports and database as they are given, for people."""
+        named = {
+            name: self.get(name) or os.environ.get(variable)
+            for name, variable in PLACES.items()
+        }
+        shown = [f"{name}={value}" for name, value in named.items() if value]
+        return " ".join(shown) or "libpq's defaults"
 
     def merged(self, **changes: Any) -> dict[str, Any]:
         """The parameters for a connection, with ``changes`` on top."""

@@ -475,7 +475,9 @@ class LeaderElection:
         self.follower_event.set()
         if led and self._term is not None:
             number = self._term.number
-            self._log.info("Lost leadership", reason, term=number)
+            unasked = self._candidate.lost_unasked
+            say = self._log.warning if unasked else self._log.info
+            say("Lost leadership", reason, term=number)
         else:
             self._log.info("Not promoted", reason)
         self._demotion = asyncio.ensure_future(self._demotion_for(reason))
@@ -584,7 +586,7 @@ class LeaderElection:
 
     def _say_outage(self, error: Exception) -> None:
         """Once per outage; each further try only for who debugs."""
-        stopping = self.shutdown_event.is_set()
+        stopping = self._leaving.is_set() or self.shutdown_event.is_set()
         if self._in_outage or stopping:
             self._log.debug("Still no session", str(error))
             return

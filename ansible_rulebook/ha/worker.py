@@ -23,6 +23,7 @@ from contextlib import suppress
 from typing import Any, Awaitable, Callable, Coroutine, Mapping
 
 from .actions import Actions
+from .conninfo import Conninfo
 from .election import LeaderElection, default_worker_id
 from .election_thread import ElectionThread
 from .engine.bridge import Bridge
@@ -31,6 +32,7 @@ from .engine.warm_up import warm_up
 from .errors import HaError, ServerUnavailable, StateRefused
 from .gate import EventGate
 from .guardian import Guardian
+from .lease import Timings
 from .log import WorkerLog
 from .office import Office
 from .options import HaOptions, StateMode
@@ -122,6 +124,15 @@ class Worker:
         :raises Exception: what upstream's run ends with.
         """
         self.install_signal_handlers()
+        timings = Timings.of(
+            self.options.poll_interval, self.options.lease_duration
+        )
+        self._log.info(
+            "Starting: the server is looked at, then Java is loaded",
+            server=Conninfo(self.options.dsn).places,
+            lease=f"{timings.lease_duration:g} s",
+            state=self.options.state.value,
+        )
         reached = await self._make_election().check_server()
         await self._find_state()
         self._election = ElectionThread(
