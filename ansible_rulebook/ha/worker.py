@@ -459,7 +459,6 @@ class Worker:
             self.state,
             self._gate_being_read,
             self._deliver,
-            self.state.check_name,
             self.engine_failed,
         )
         return self._engine

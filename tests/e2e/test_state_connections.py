@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import Callable
 
 import pytest
-from e2e_support import FOLLOWING, PATIENCE, RULEBOOKS, Stage, needs_state
+from e2e_support import (
+    FOLLOWING,
+    PATIENCE,
+    RULEBOOKS,
+    Stage,
+    needs_state,
+    until,
+)
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from rig.server import EmbeddedRig, database_of
 from rig.workers import WorkerProcess
@@ -84,6 +91,49 @@ def test_in_a_database_without_an_encoding(
     second.wait_for("^open and close dör$", PATIENCE)
     assert second.stop(PATIENCE) == 0
     assert not second.find("before 14")
+
+
+STRANGE = """
+- name: "{name}"
+  hosts: localhost
+  sources:
+    - strange:
+        folder: "{{{{ INBOX }}}}"
+  rules:
+    - name: "\u4e2d \U0001f600 {name}"
+      condition:
+        all:
+          - events.one << event.word == "\u4e2d\U0001f600"
+          - events.two << event.more is defined
+      action:
+        debug:
+          msg: "strange {{{{ events.one.number }}}}"
+"""
+
+
+def test_names_and_text_that_the_encoding_lacks(
+    embedded_server: EmbeddedRig, made: Callable[[str], Stage]
+) -> None:
+    name = f"latin_{uuid.uuid4().hex[:8]}"
+    embedded_server.query(
+        f"CREATE DATABASE {name} ENCODING 'LATIN1' TEMPLATE template0"
+        " LC_COLLATE 'C' LC_CTYPE 'C'"
+    )
+    stage = made(make_conninfo(embedded_server.dsn, dbname=name))
+    rulebook = STRANGE.format(name=400 * "\u4e2d")
+    first, second = stage.pair(rulebook, args=REQUIRED, env=QUICK)
+    events = stage.inbox / "events"
+    events.write_text("1", "utf-8")
+    stored = "SELECT count(*) FROM eda_ha_record"
+    until(
+        lambda: embedded_server.query(stored, dsn=stage.dsn)[0][0] > 0,
+        "it is stored",
+    )
+    killed_at = first.kill()
+    second.wait_leads(PATIENCE, after=killed_at)
+    events.write_text("2", "utf-8")
+    second.wait_for("^strange 1$", PATIENCE)
+    assert second.stop(PATIENCE) == 0
 
 
 def test_by_variables_with_a_host_that_is_down(

@@ -30,7 +30,6 @@ from ansible_rulebook.ha.engine.recorded import (
     RecordedEngine,
     reset,
 )
-from ansible_rulebook.ha.errors import StateRefused
 from ansible_rulebook.ha.state.store import in_json
 
 if not os.environ.get("JAVA_HOME"):
@@ -121,7 +120,6 @@ class House:
             self.recording,
             lambda: self.source,
             lambda ruleset, match: self.delivered.append(match),
-            self.check_name,
             self.failures.append,
         )
         RulesetCollection.engine = self.engine
@@ -136,11 +134,6 @@ class House:
         self.ruleset = Ruleset(
             "R", json.dumps(definition.get("RuleSet", definition))
         )
-
-    @staticmethod
-    def check_name(name: str) -> None:
-        if name != "R":
-            raise StateRefused(name)
 
     @property
     def session(self) -> int:
@@ -321,14 +314,6 @@ def an_engine_that_takes_nothing_is_told_of_once(house: House) -> None:
     assert "\n" not in why
 
 
-def a_name_that_cannot_be_stored_is_refused(house: House) -> None:
-    try:
-        house.engine.createRuleset('{"name": "another"}')
-    except StateRefused:
-        return
-    raise AssertionError("it was taken")
-
-
 SCENES: tuple[Callable[[House], None], ...] = (
     matches_come_in_upstreams_format,
     what_changes_nothing_is_not_written,
@@ -344,7 +329,6 @@ SCENES: tuple[Callable[[House], None], ...] = (
     without_state_the_engine_is_upstreams,
     what_is_done_is_told,
     an_engine_that_takes_nothing_is_told_of_once,
-    a_name_that_cannot_be_stored_is_refused,
 )
 
 

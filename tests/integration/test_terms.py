@@ -36,7 +36,7 @@ from ansible_rulebook.ha.errors import (
 from ansible_rulebook.ha.state import sql, terms
 from ansible_rulebook.ha.state.changes import Found, Kept
 from ansible_rulebook.ha.state.housekeeping import Housekeeping
-from ansible_rulebook.ha.state.names import key_of
+from ansible_rulebook.ha.state.names import key_of, key_of_ruleset
 from ansible_rulebook.ha.state.terms import Claim, Pending
 
 LONG = 60.0  # seconds of patience where a test wants to see the waiting
@@ -167,6 +167,7 @@ async def test_a_claim_reads_what_was_written(cluster: Cluster) -> None:
     matches = [uuid.uuid4() for _ in range(3)]
     keys = [key_of("r", {"meta": {"uuid": str(n)}}) or b"" for n in range(3)]
     odd = "Ré\N{PILE OF POO}\\u0041\0'\""
+    key = key_of_ruleset(odd)
     records = [
         Record(2, "F", 1700000000000, 10, '{"a": "\\u0000"}'),
         Record(9, "E", 1700000000001, -1, "{}"),
@@ -193,11 +194,11 @@ async def test_a_claim_reads_what_was_written(cluster: Cluster) -> None:
         mark=2,
         last_worker="a",
         last_marks={},
-        rulesets={odd: Kept("digest", True), "plain": Kept("other", False)},
-        records={odd: packed(records), "plain": packed(records[:1])},
-        retained={odd: 3, "plain": 1},
+        rulesets={key: Kept("digest", True), "plain": Kept("other", False)},
+        records={key: packed(records), "plain": packed(records[:1])},
+        retained={key: 3, "plain": 1},
         matches=[
-            Pending(str(match), odd, rule, json.dumps(rule))
+            Pending(str(match), key, rule, json.dumps(rule))
             for match, rule in zip(matches, (odd, "one", "two"))
         ],
         actions={

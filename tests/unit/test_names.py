@@ -5,7 +5,13 @@ from __future__ import annotations
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ansible_rulebook.ha.state.names import key_of, original, stored
+from ansible_rulebook.ha.state.names import (
+    LONGEST,
+    key_of,
+    key_of_ruleset,
+    original,
+    stored,
+)
 
 # Surrogates, too: YAML and JSON can make single ones.
 ANY = st.text(st.characters(exclude_categories=[]))
@@ -52,3 +58,11 @@ def test_an_event_is_known_again_by_ruleset_and_id(
 def test_an_event_without_an_id_has_no_key() -> None:
     for event in ({}, {"meta": {}}, {"meta": None}, "text", None, 3):
         assert key_of("r", event) is None
+
+
+def test_a_ruleset_is_known_by_its_name_if_that_fits_into_an_index() -> None:
+    assert key_of_ruleset("Rules of mine") == "Rules of mine"
+    long = [LONGEST * "\u4e2d" + end for end in ("", "a", "b")]
+    keys = {key_of_ruleset(name) for name in long}
+    assert len(keys) == 3
+    assert all(len(key) < LONGEST and key.isascii() for key in keys)

@@ -65,7 +65,6 @@ class RecordedEngine:
     :param source: finds out where the event of the present task came from,
         None if it is an action's.
     :param deliver: told of each match of a timer, and its ruleset.
-    :param check_name: raises StateRefused if a ruleset cannot be stored.
     :param failed: told why, if the engine takes nothing any more.
     """
 
@@ -76,7 +75,6 @@ class RecordedEngine:
         recording: Recording,
         source: Callable[[], Source | None],
         deliver: Callable[[str, str], None],
-        check_name: Callable[[str], None],
         failed: Callable[[str], None],
     ) -> None:
         self._engine = engine
@@ -84,7 +82,6 @@ class RecordedEngine:
         self._recording = recording
         self._source = source
         self._deliver = deliver
-        self._check_name = check_name
         self._failed = failed
         self._failures = 0  # in a row
         self._names: dict[int, str] = {}
@@ -104,13 +101,10 @@ class RecordedEngine:
 
     def createRuleset(self, rules: str) -> int:
         """Begin a session for these rules."""
-        name = json.loads(rules)["name"]
-        if not self._is_plain:
-            self._check_name(name)
         if self._is_plain:
             return int(self._engine.createRuleset(rules))
         session = self._bridge.create(rules)
-        self._names[session] = name
+        self._names[session] = json.loads(rules)["name"]
         return session
 
     def dispose(self, session: int) -> Any:

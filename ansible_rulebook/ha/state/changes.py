@@ -7,7 +7,7 @@ from typing import Dict, List, NamedTuple, Optional, Set, Tuple
 from ..engine.bridge import Answer, Record
 from . import sql
 from .arrays import bigints, texts, uuids
-from .names import stored
+from .names import key_of_ruleset, stored
 
 Statement = Tuple[str, "list[bytes]"]
 """SQL, and its parameters after the cluster's UUID, in binary format."""
@@ -107,14 +107,14 @@ class Changes:
         number = str(mark).encode()
         done: list[Statement] = []
         if self._forgotten:
-            names = [stored(name) for name in self._forgotten]
+            names = [key_of_ruleset(name) for name in self._forgotten]
             done.append((sql.FORGET_RECORDS, [texts(names)]))
         if self._rulesets:
             done.append((sql.KEEP_RULESETS, self._ruleset_columns()))
         gone = [key for key, r in self._records.items() if r is None]
         if gone:
             columns = [
-                texts([stored(ruleset) for ruleset, _ in gone]),
+                texts([key_of_ruleset(ruleset) for ruleset, _ in gone]),
                 bigints([n for _, n in gone]),
             ]
             done.append((sql.DROP_RECORDS, columns))
@@ -137,7 +137,7 @@ class Changes:
     def _ruleset_columns(self) -> list[bytes]:
         kept = self._rulesets.values()
         return [
-            texts([stored(name) for name in self._rulesets]),
+            texts([key_of_ruleset(name) for name in self._rulesets]),
             texts([each.digest for each in kept]),
             bigints([int(each.primed) for each in kept]),
         ]
@@ -145,7 +145,7 @@ class Changes:
     def _record_columns(self) -> list[bytes]:
         kept = [(r, each) for (r, _), each in self._records.items() if each]
         return [
-            texts([stored(ruleset) for ruleset, _ in kept]),
+            texts([key_of_ruleset(ruleset) for ruleset, _ in kept]),
             bigints([each.number for _, each in kept]),
             texts([each.kind for _, each in kept]),
             bigints([each.inserted_at for _, each in kept]),
@@ -156,7 +156,7 @@ class Changes:
     def _found_columns(self) -> list[bytes]:
         return [
             uuids([each.match for each in self._found]),
-            texts([stored(each.ruleset) for each in self._found]),
+            texts([key_of_ruleset(each.ruleset) for each in self._found]),
             texts([stored(each.rule) for each in self._found]),
             texts([each.body for each in self._found]),
         ]

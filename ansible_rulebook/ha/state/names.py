@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-LONGEST = 2000  # bytes; a key of an index must fit into a page
+LONGEST = 2000  # characters; a key of an index must fit into a page
+SHOWN = 100  # characters of a name that is longer than that
 
 
 def stored(name: str) -> str:
@@ -15,6 +16,15 @@ def stored(name: str) -> str:
     it is, for people who look into the tables.
     """
     return name.encode("unicode_escape").decode("ascii")
+
+
+def key_of_ruleset(name: str) -> str:
+    """What a ruleset is known by in the tables: its name, if that fits."""
+    key = stored(name)
+    if len(key) > LONGEST:
+        digest = hashlib.sha256(key.encode("ascii")).hexdigest()
+        key = f"{key[:SHOWN]}~{digest}"
+    return key
 
 
 def original(name: str) -> str:

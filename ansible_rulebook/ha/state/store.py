@@ -35,7 +35,7 @@ from . import schema
 from .changes import Found, Kept
 from .housekeeping import Housekeeping
 from .journal import Journal, Mark
-from .names import LONGEST, stored
+from .names import key_of_ruleset, stored
 from .progress import Progress
 from .seen import WINDOW, Seen
 from .session import StateSession
@@ -156,17 +156,6 @@ class StateStore:
         self._overwrites = config.get("overwrite_if_rulebook_changes", True)
         self.seen.window = int(config.get("dedup_buffer_size", WINDOW))
 
-    @staticmethod
-    def check_name(name: str) -> None:
-        """Whether a ruleset's name can be stored.
-
-        :raises StateRefused: if not.
-        """
-        if len(stored(name)) > LONGEST:
-            raise StateRefused(
-                f"the name of a ruleset is too long: {name[:40]}..."
-            )
-
     def look_again(self) -> None:
         """Before the next term: the server refuses what it took before."""
         self._is_looked_at = False
@@ -220,8 +209,11 @@ class StateStore:
         self._begin(claim, await self._in_thread(self._session.take))
         self._adopt(claim, sessions)
         settle(claim.last_marks)
+        names = {key_of_ruleset(ruleset): ruleset for ruleset in sessions}
         for pending in claim.matches:
-            await self._give(pending, deliver)
+            if pending.ruleset in names:
+                self._give(names[pending.ruleset], pending, deliver)
+                await asyncio.sleep(0)  # others have their turn
         for ruleset, answer in caught_up:
             for match in self.wrote(ruleset, answer):
                 deliver(ruleset, match)
@@ -255,7 +247,7 @@ class StateStore:
         """Fill the sessions, and let the time pass that nobody led in."""
         bridge, caught_up = self._engine(), []
         for ruleset, (session, text) in sessions.items():
-            records = claim.records.get(ruleset)
+            records = claim.records.get(key_of_ruleset(ruleset))
             if records is None or self._is_another(claim, ruleset, text):
                 continue
             try:
@@ -270,7 +262,7 @@ class StateStore:
         return caught_up
 
     def _is_another(self, claim: Claim, ruleset: str, text: str) -> bool:
-        kept = claim.rulesets.get(ruleset)
+        kept = claim.rulesets.get(key_of_ruleset(ruleset))
         if kept is None or kept.digest == digest(text):
             return False
         return self._overwrites
@@ -304,7 +296,7 @@ class StateStore:
         self._rulesets = {}
         changes = self._open_journal().changes
         for ruleset, (_, text) in sessions.items():
-            kept = claim.rulesets.get(ruleset)
+            kept = claim.rulesets.get(key_of_ruleset(ruleset))
             if self._is_another(claim, ruleset, text):
                 self._log.warning(
                     "The rules are others than those that the state is of, "
@@ -317,7 +309,8 @@ class StateStore:
                 kept = Kept(digest(text), primed=False)
                 changes.ruleset(ruleset, kept)
             self._rulesets[ruleset] = kept
-        unknown = {m.ruleset for m in claim.matches} - sessions.keys()
+        known = {key_of_ruleset(ruleset) for ruleset in sessions}
+        unknown = {match.ruleset for match in claim.matches} - known
         if unknown:
             self._log.warning(
                 "Matches of rulesets that are not there any more wait on",
@@ -325,13 +318,11 @@ class StateStore:
             )
         self._open_journal().wrote()
 
-    async def _give(self, pending: Pending, deliver: Deliver) -> None:
-        if pending.ruleset not in self._rulesets:
-            return
+    def _give(self, ruleset: str, pending: Pending, deliver: Deliver) -> None:
         data = self._engine().decrypted(pending.body)
-        rule = json.dumps(pending.rule)
-        deliver(pending.ruleset, in_json(rule, data, pending.match))
-        await asyncio.sleep(0)  # others have their turn
+        deliver(
+            ruleset, in_json(json.dumps(pending.rule), data, pending.match)
+        )
 
     def is_primed(self, ruleset: str) -> bool:
         """Whether a ruleset has had its gathered facts, in any term."""
@@ -441,6 +432,8 @@ class StateStore:
         journal, self._journal = self._journal, None
         self._housekeeping.end()
         if journal is None:
+            # What waits for a silent server in the thread has to give up.
+            self._session.abort()
             return 0
         limit = self._timings.demote_within / 3
         self._session.give_back(await journal.finish(limit))
@@ -453,6 +446,7 @@ class StateStore:
         self._housekeeping.end()
         if journal is not None:
             self._session.give_back(journal.end())
+        self._session.abort()
         self._thread.submit(self._session.close)
         self._thread.shutdown(wait=False)
 

@@ -50,6 +50,7 @@ class Claim:
     last_marks: dict[int, int] = field(default_factory=dict)
     """Of the last transaction of each term that was asked for."""
     rulesets: dict[str, Kept] = field(default_factory=dict)
+    """By :func:`.names.key_of_ruleset`, as all that follows."""
     records: dict[str, str] = field(default_factory=dict)
     """By ruleset, as :meth:`.Bridge.restore` takes them."""
     retained: dict[str, int] = field(default_factory=dict)
@@ -150,22 +151,20 @@ class Terms:
                 raise LeadershipLost("the lock was gone before the term began")
             before = last.fetchone()
             assert before is not None
-            by_ruleset = {
-                original(name): (text, count) for name, text, count in records
-            }
+            by_ruleset = {name: (text, count) for name, text, count in records}
             return Claim(
                 int(claimed[0]),
                 int(claimed[1]),
                 original(str(before[1])),
                 {term - 1: mark for term, mark in marks},
                 {
-                    original(name): Kept(digest, primed)
+                    name: Kept(digest, primed)
                     for name, digest, primed in rulesets
                 },
                 {name: text for name, (text, _) in by_ruleset.items()},
                 {name: count for name, (_, count) in by_ruleset.items()},
                 [
-                    Pending(match, original(ruleset), original(rule), body)
+                    Pending(match, ruleset, original(rule), body)
                     for match, ruleset, rule, body in matches
                 ],
                 {(match, place): body for match, place, body in actions},
