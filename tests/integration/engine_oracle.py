@@ -194,6 +194,9 @@ class Cluster:
                 continue
             self.bridge.restore(session, stored.packed())
             here = self.bridge.time(session)
+            times = [each.inserted_at for each in stored.records.values()]
+            if times and here != max(times):
+                raise Difference(f"the clock shows {here}, not {max(times)}")
             left = self.bridge.advance(session, here)
             if left is not NOTHING:
                 raise Difference(f"a restored session told {left}")
@@ -761,6 +764,18 @@ def events_of_once_after_keep_their_order(bridge: Bridge) -> None:
     assert order == ["c", "a", "b"], order
 
 
+def what_one_event_completes_comes_in_its_order(bridge: Bridge) -> None:
+    found = []
+    for fails in (False, True):
+        leader = Leader(bridge, pair())
+        for number in range(4):
+            leader.event(i=1, n=number)
+        if fails:
+            leader.fail_over()
+        found.append([each["a"]["n"] for each in leader.event(i=2)])
+    assert found[0] == found[1] and len(found[0]) == 4, found
+
+
 def windows_end_at_their_time(bridge: Bridge) -> None:
     patterns = ["events.a << event.i == 1", "events.b << event.i == 2"]
     late = {"not_all": patterns, "timeout": "3 seconds"}
@@ -840,6 +855,7 @@ SCENES: tuple[Callable[[Bridge], None], ...] = (
     what_is_found_before_a_refusal_is_told,
     what_drools_refuses_can_be_recovered,
     events_of_once_after_keep_their_order,
+    what_one_event_completes_comes_in_its_order,
     windows_end_at_their_time,
     facts_stay_and_can_be_retracted,
     a_clock_that_was_set_back,

@@ -30,6 +30,7 @@ SCENES = (
     "what_is_found_before_a_refusal_is_told",
     "what_drools_refuses_can_be_recovered",
     "events_of_once_after_keep_their_order",
+    "what_one_event_completes_comes_in_its_order",
     "windows_end_at_their_time",
     "facts_stay_and_can_be_retracted",
     "a_clock_that_was_set_back",

@@ -50,7 +50,18 @@ def results() -> dict[str, Result]:
             ]
         },
     )
-    return {"peers": peers, "timeline": timeline}
+    state = Result(
+        "state",
+        "events",
+        [Figure("with state", "events/s", [1000.0])],
+        data={
+            "cost": {
+                "with state": [[0, 0.0004], [4000, 0.0005]],
+                "upstream": [[0, 0.0015], [4000, 0.0125]],
+            }
+        },
+    )
+    return {"peers": peers, "timeline": timeline, "state": state}
 
 
 def test_json_holds_all_that_is_shown():
@@ -122,10 +133,11 @@ def test_the_same_figures_give_the_same_pictures(tmp_path):
         found = chart.draw(results(), tmp_path / name)
         drawn.append({part: each.read_text() for part, each in found.items()})
     assert drawn[0] == drawn[1]
-    assert set(drawn[0]) == {"peers", "timeline"}
+    assert set(drawn[0]) == {"peers", "timeline", "state"}
     # Text that can be searched, and nothing of the machine.
     assert OURS in drawn[0]["peers"]
     assert "says that it leads" in drawn[0]["timeline"]
+    assert "upstream" in drawn[0]["state"]
     for text in drawn[0].values():
         assert str(tmp_path) not in text
         assert len(text) < 100_000

@@ -43,6 +43,18 @@ def test_plain_names_can_be_read_in_the_tables(name: str) -> None:
     assert stored(name) == name
 
 
+@given(ANY)
+def test_a_ruleset_of_a_usual_name_is_known_by_it(name: str) -> None:
+    assert key_of_ruleset(name) == stored(name)
+
+
+@given(ANY, ANY)
+def test_long_names_have_short_keys_of_their_own(one: str, other: str) -> None:
+    keys = [key_of_ruleset("é" * LONGEST + each) for each in (one, other)]
+    assert (keys[0] == keys[1]) == (one == other)
+    assert all(key.isascii() and len(key) <= LONGEST for key in keys)
+
+
 @given(ANY, ANY)
 def test_an_event_is_known_again_by_ruleset_and_id(
     ruleset: str, event: str

@@ -7,8 +7,10 @@ import os
 from typing import Any
 
 from ...errors import OptionError, StateRefused
+from ...lock import lock_key
 from ...options import HA_UUID, read_uuid
-from ...state.housekeeping import forget_some, is_led
+from ...sql import TRY_LOCK
+from ...state.housekeeping import forget_some
 from ...state.session import StateSession
 
 PORTION = 10_000  # rows at a time
@@ -47,17 +49,18 @@ def run(args: argparse.Namespace, session: StateSession) -> int:
     ha_uuid = read_uuid(args, os.environ)
     if ha_uuid is None:
         raise OptionError(f"{HA_UUID.origin} is required")
-    rows = 0
-    while True:
+    # Whoever leads holds the lock, and nobody can begin to while we do.
+    with session.transaction() as connection:
+        row = connection.execute(TRY_LOCK, (lock_key(ha_uuid),)).fetchone()
+    if not args.force and not (row and row[0]):
+        raise StateRefused(
+            f"a worker leads cluster {ha_uuid}: stop the workers first, or "
+            "say --force"
+        )
+    rows, gone = 0, 1
+    while gone:
         with session.transaction() as connection:
-            if not args.force and is_led(connection, ha_uuid):
-                raise StateRefused(
-                    f"a worker leads cluster {ha_uuid}: stop the workers "
-                    "first, or say --force"
-                )
             gone = forget_some(connection, str(ha_uuid), PORTION)
         rows += gone
-        if not gone:
-            break
     print(f"cluster {ha_uuid} has forgotten {rows} rows")
     return 0
