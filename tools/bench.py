@@ -33,9 +33,11 @@ from typing import Any, Callable
 
 from bench import (
     chart,
+    connections,
     load,
     lock,
     memory,
+    network,
     peers,
     pending,
     recovery,
@@ -45,6 +47,7 @@ from bench import (
     tables,
     throughput,
     timeline,
+    webhook,
     worker,
 )
 from bench.report import Result, machine, show
@@ -61,8 +64,11 @@ PARTS: dict[str, Callable[[Setting], Result]] = {
     "load": load.measure,
     "throughput": throughput.measure,
     "state": state.measure,
+    "webhook": webhook.measure,
+    "network": network.measure,
     "recovery": recovery.measure,
     "pending": pending.measure,
+    "connections": connections.measure,
     "memory": memory.measure,
     "startup": startup.measure,
 }
@@ -102,7 +108,7 @@ def get_parser() -> argparse.ArgumentParser:
         "--charts",
         type=Path,
         metavar="FOLDER",
-        help="draw takeover.svg and failover.svg there",
+        help="draw takeover.svg, failover.svg and retained.svg there",
     )
     parser.add_argument(
         "--from",

@@ -68,6 +68,10 @@ def draw(results: Mapping[str, Result], folder: Path) -> dict[str, Path]:
         if timeline is not None and timeline.data:
             written["timeline"] = folder / "failover.svg"
             _save(draw_failover(timeline.data["steps"]), written["timeline"])
+        state = results.get("state")
+        if state is not None and state.data:
+            written["state"] = folder / "retained.svg"
+            _save(draw_cost(state.data["cost"]), written["state"])
     return written
 
 
@@ -212,3 +216,38 @@ def _notes(
                 "shrinkA": 0,
             },
         )
+
+
+def draw_cost(lines: Mapping[str, Sequence[Sequence[float]]]) -> Any:
+    """What an event costs, by how many are retained; a log scale."""
+    import matplotlib.pyplot as plt
+
+    picture, axes = plt.subplots(figsize=(8, 3.6))
+    costs: list[float] = []
+    for (colour, shape), (name, points) in zip(LOOKS.values(), lines.items()):
+        retained = [point[0] for point in points]
+        taken = [point[1] * 1e3 for point in points]
+        axes.plot(retained, taken, f"-{shape}", color=colour, label=name)
+        for at, value in zip(retained, taken):
+            axes.annotate(
+                f"{value:.2g}" if value < 10 else f"{value:.0f}",
+                (at, value),
+                xytext=(0, 7),
+                textcoords="offset points",
+                horizontalalignment="center",
+                color=colour,
+                fontsize=8,
+            )
+        costs += taken
+    axes.set_yscale("log")
+    axes.set_ylim(min(costs) / 2, max(costs) * 3)
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.set_xticks(sorted({p[0] for each in lines.values() for p in each}))
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.grid(axis="y", color="#dddddd", linewidth=0.6)
+    axes.set_xlabel("events retained in the memory of the rules")
+    axes.set_ylabel("milliseconds for an event")
+    axes.legend(
+        loc="lower center", bbox_to_anchor=(0.4, 1.0), ncol=2, frameon=False
+    )
+    return picture

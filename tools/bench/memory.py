@@ -15,10 +15,11 @@ from pathlib import Path
 from rig.server import EmbeddedRig
 from rig.workers import WorkerProcess
 
-from .report import Figure, Result
+from .report import Figure, Goal, Result
 from .setting import Setting
 from .worker import ACTION, FOLLOWING, RULEBOOK, TIMEOUT
 
+GOAL = 1.3  # times ansible-rulebook without HA, a follower
 MIB = 1024.0  # KiB
 PLAIN = "without HA"
 STATELESS = "--ha-state off"
@@ -104,7 +105,14 @@ def measure(setting: Setting) -> Result:
         "memory",
         "a worker with ten events in a second, its helpers included",
         figures,
-        notes=[
+        [
+            Goal(
+                f"PSS of a follower, times {PLAIN}",
+                medians["follower"] / medians[PLAIN],
+                GOAL,
+            )
+        ],
+        [
             f"{settle} s after the last one was up, Java included",
             f"beside ansible-rulebook without HA (PSS, medians): {added}",
         ],

@@ -1,14 +1,13 @@
 """A promotion with thousands of matches whose actions have not run.
 
-The engine reads them at promotion and sends them through a local socket that
-the event loop reads. How long the loop stood still meanwhile is what a source
-saw that looks at the clock every few milliseconds, and the promotion must
-neither stall nor lose one of them.
+They are read at promotion and given to the rules one after the other. How
+long the event loop stood still meanwhile is what a source saw that looks at
+the clock every few milliseconds, and the promotion must neither stall nor
+lose one of them.
 """
 
 from __future__ import annotations
 
-import json
 import time
 import uuid
 
@@ -16,15 +15,18 @@ import psycopg
 from rig.server import EmbeddedRig
 from rig.workers import WorkerProcess, wait_leader
 
-from .recovery import WRITER
+from ansible_rulebook.ha.state import sql
+
+from .bursts import WITH_STATE
+from .recovery import leave_pending
 from .report import Figure, Goal, Result
-from .setting import Setting
-from .worker import FOLLOWING, LEADS, TIMEOUT, stamp_of
+from .setting import AS_A_SERVER, Setting
+from .worker import FOLLOWING, LEADS, STOOD_BY, TIMEOUT, stamp_of
 
 GOAL = 0.1  # seconds that the event loop may stand still at a time
 MATCHES = 10_000
 LOOK_BACK = 5  # seconds before it leads that belong to the promotion
-ALL_RUN = "SELECT count(*) FROM drools_ansible_matching_event"
+ALL_RUN = f"SELECT count(*) FROM {sql.MATCH}"
 LAG = r"longest pause (\S+)"
 SOURCE = """
 import asyncio
@@ -63,20 +65,13 @@ RULEBOOK = """
       action:
         none:
 """
-FILL = """
-INSERT INTO drools_ansible_matching_event
-    (me_uuid, ha_uuid, rule_set_name, rule_name, event_data, created_at)
-SELECT gen_random_uuid(), %s, 'recovery', 'pending',
-       replace(%s, '"number"', number::text), number
-  FROM generate_series(1, %s) AS wanted (number)
-"""
-PADDING = "x" * 400  # an event of some 2 kB with its metadata
+PADDING = "x" * 2000
 
 
 def measure(setting: Setting) -> Result:
     matches = setting.pick(MATCHES, 1_000)
     look_for = setting.pick(20, 5)
-    server = setting.stack.enter_context(EmbeddedRig())
+    server = setting.stack.enter_context(EmbeddedRig(AS_A_SERVER))
     dsn = server.create_database("pending")
     ha_uuid = str(uuid.uuid4())
     root = setting.folder("pending")
@@ -92,22 +87,15 @@ def measure(setting: Setting) -> Result:
             dsn=dsn,
             ha_uuid=ha_uuid,
             verbosity=0,
-            args=["-S", str(root), "--ha-state", "required"],
+            args=["-S", str(root), *WITH_STATE],
         )
         workers.append(setting.stack.enter_context(worker))
     leader = wait_leader(workers, TIMEOUT)
     (standby,) = (each for each in workers if each is not leader)
     standby.wait_for(FOLLOWING, TIMEOUT)
-    event = {
-        "m": {"pending": "number", "text": [PADDING] * 4, "meta": {"uuid": 1}}
-    }
-    with psycopg.connect(dsn) as connection:
-        row = connection.execute(WRITER, (ha_uuid,)).fetchone()
-        connection.execute(
-            "SELECT set_config('application_name', %s, false)", row
-        )
-        connection.execute(FILL, (ha_uuid, json.dumps(event), matches))
-    time.sleep(LOOK_BACK)  # the start of Java stops the loop, too
+    leave_pending(dsn, ha_uuid, matches, PADDING)
+    # The start of Java, and its practice, stop the loop as well.
+    time.sleep(STOOD_BY + LOOK_BACK)
     before = time.time()
     leader.kill()
     standby.wait_leads(TIMEOUT)

@@ -1,10 +1,13 @@
 """From ``kill -9`` of the leader to the first action that is recovered.
 
-A leader has processed an event, holds partial matches, events that wait for
-another one, and a match whose action has not run. It is killed, and the time
-stops when the follower, which has been up for a while, runs that action. Once
-per number of retained events, since what has to be read and replayed grows
-with it.
+A leader has processed an event, holds events that wait for another one, and a
+match whose action has not run. It is killed, and the time stops when the
+follower, which has been up for a while, runs that action. Once per number of
+retained events, since what has to be read and put back grows with it.
+
+Two such pairs of workers take turns, one on loopback and one that is a round
+trip of a millisecond away from the server. Then the first one again, with
+followers that have only just come up.
 """
 
 from __future__ import annotations
@@ -14,18 +17,25 @@ import time
 import uuid
 
 import psycopg
+from rig.proxy import DistantProxy
 from rig.server import EmbeddedRig
 from rig.workers import WorkerProcess, wait_leader
 
+from ansible_rulebook.ha.state import sql
+
+from .bursts import WITH_STATE
+from .network import FAR, NEAR, ONE_WAY
 from .report import Figure, Goal, Result
-from .setting import Setting, first_to_say
+from .setting import AS_A_SERVER, Setting, first_to_say
 from .worker import ACTION, FOLLOWING, LEADS, TIMEOUT, stamp_of
 
-GOAL = 0.150  # seconds, median without retained events
-RETAINED = (0, 1_000, 10_000)
-UP_FOR = 60.0  # seconds that the follower has been up
+GOALS = {0: 0.1, 1_000: 0.15, 10_000: 0.5}  # seconds, by what is retained
+FAR_GOAL = 0.05  # seconds more at a round trip of 1 ms
+FRESH_GOAL = 0.3  # seconds, with a follower that has just come up
+UP_FOR = 60  # seconds that the follower has been up
+JUST_UP_FOR = 2  # seconds
+CALM = 1.0  # seconds between a failover and the next kill
 FILL_TIMEOUT = 900.0  # seconds
-RECOVERED = r"recovered action"
 SOURCE = """
 import asyncio
 import os
@@ -65,41 +75,61 @@ RULEBOOK = """
           msg: "recovered action {{{{ event.pending }}}}"
 """
 # A match that the leader has stored and not got to: nobody runs it there,
-# since the engine reads its table at promotion only.
-PENDING = """
-INSERT INTO drools_ansible_matching_event
-    (me_uuid, ha_uuid, rule_set_name, rule_name, event_data, created_at)
-VALUES (gen_random_uuid(), %s, 'recovery', 'pending', %s, 0)
+# since the table is read at promotion only.
+PENDING = f"""
+INSERT INTO {sql.MATCH}
+    (ha_uuid, match, mark, place, ruleset, rule, body)
+SELECT %s, gen_random_uuid(), 0, number, 'recovery', 'pending',
+       replace(%s, '"number"', number::text)
+  FROM generate_series(1, %s) AS wanted (number)
 """
-WRITER = "SELECT writer FROM eda_ha_term WHERE ha_uuid = %s"
-STORED = "SELECT count(*) FROM drools_ansible_event_record WHERE ha_uuid = %s"
-SESSIONS = (
-    "SELECT count(*) FROM drools_ansible_session_state WHERE ha_uuid = %s"
-)
+STORED = f"""
+SELECT (SELECT count(*) FROM {sql.RECORD} WHERE ha_uuid = %(ha_uuid)s),
+       (SELECT count(*) FROM {sql.COMMIT}
+         WHERE ha_uuid = %(ha_uuid)s AND cardinality(events) > 0)
+"""
+
+
+def leave_pending(dsn: str, ha_uuid: str, matches: int, padding: str) -> None:
+    """Store matches as the leader would."""
+    event = {"m": {"pending": "number", "text": padding, "meta": {"uuid": 1}}}
+    with psycopg.connect(dsn) as connection:
+        connection.execute(PENDING, (ha_uuid, json.dumps(event), matches))
 
 
 class Scene:
-    """Two workers, and what the leader of them holds."""
+    """Two workers, and what the leader of them holds.
 
-    def __init__(self, setting: Setting, dsn: str, events: int) -> None:
+    :param dsn: of the server itself.
+    :param way: leads the workers to it.
+    """
+
+    def __init__(
+        self,
+        setting: Setting,
+        name: str,
+        dsn: str,
+        way: DistantProxy | None,
+        events: int,
+    ) -> None:
         self.setting = setting
         self.dsn = dsn
         self.ha_uuid = str(uuid.uuid4())
-        root = setting.folder(f"recovery-{events}")
+        root = setting.folder(f"recovery-{name}-{events}")
         (root / "fill.py").write_text(SOURCE, "utf-8")
         rulebook = RULEBOOK.format(filled=root / "filled", events=events)
         self.workers: list[WorkerProcess] = []
         for number in (1, 2):
-            name = f"worker-{number}"
+            worker_id = f"worker-{number}"
             worker = WorkerProcess(
                 rulebook,
                 root=root,
-                name=name,
-                worker_id=name,
-                dsn=dsn,
+                name=worker_id,
+                worker_id=worker_id,
+                dsn=dsn if way is None else way.reroute(dsn),
                 ha_uuid=self.ha_uuid,
                 verbosity=0,
-                args=["-S", str(root), "--ha-state", "required"],
+                args=["-S", str(root), *WITH_STATE],
             )
             self.workers.append(setting.stack.enter_context(worker))
         self.leader = wait_leader(self.workers, TIMEOUT)
@@ -107,73 +137,118 @@ class Scene:
 
     def _wait_filled(self, events: int) -> None:
         deadline = time.monotonic() + FILL_TIMEOUT
+        names = {"ha_uuid": self.ha_uuid}
         with psycopg.connect(self.dsn, autocommit=True) as connection:
             while True:
-                row = connection.execute(STORED, (self.ha_uuid,)).fetchone()
-                seen = connection.execute(SESSIONS, (self.ha_uuid,)).fetchone()
-                assert row is not None and seen is not None
-                if row[0] >= events and seen[0]:
+                row = connection.execute(STORED, names).fetchone()
+                assert row is not None
+                if row[0] >= events and row[1]:
                     return
                 if time.monotonic() > deadline:
                     raise TimeoutError(f"{row[0]} of {events} events stored")
                 time.sleep(0.2)
 
-    def leave_pending(self) -> None:
-        """Store a match as the leader would."""
-        event = {"m": {"pending": 1, "meta": {"uuid": str(uuid.uuid4())}}}
-        with psycopg.connect(self.dsn) as connection:
-            row = connection.execute(WRITER, (self.ha_uuid,)).fetchone()
-            assert row is not None
-            connection.execute(
-                "SELECT set_config('application_name', %s, false)", row
-            )
-            connection.execute(PENDING, (self.ha_uuid, json.dumps(event)))
+    @property
+    def standby(self) -> WorkerProcess:
+        (found,) = (w for w in self.workers if w is not self.leader)
+        return found
 
-    def round(self) -> tuple[float, float]:
+    def wait_up(self, seconds: float) -> None:
+        """Until the follower has followed for so long."""
+        since = self.standby.wait_for(FOLLOWING, TIMEOUT).when
+        time.sleep(max(since + seconds - time.monotonic(), 0.0))
+
+    def fail(self) -> tuple[float, float]:
         """Kill the leader; seconds to leadership and to the action."""
-        (standby,) = (w for w in self.workers if w is not self.leader)
-        standby.wait_for(FOLLOWING, TIMEOUT)
-        time.sleep(self.setting.pick(int(UP_FOR), 5))
-        self.leave_pending()
+        standby = self.standby
+        leave_pending(self.dsn, self.ha_uuid, 1, "")
         before = time.time()
         self.leader.kill()
         first_to_say([standby], ACTION, TIMEOUT)
         acted = stamp_of(standby, ACTION) - before
         standby.wait_leads(TIMEOUT)
-        leads = stamp_of(standby, LEADS) - before
+        return stamp_of(standby, LEADS) - before, acted
+
+    def replace(self) -> None:
+        """Start the one that was killed again, as a follower."""
+        standby = self.standby
         self.leader.close()
         again = self.leader.again()
         self.setting.stack.callback(again.close)
         self.workers = [standby, again.start()]
         self.leader = standby
-        return leads, acted
+
+
+def figures_of(
+    name: str, done: list[tuple[float, float]], group: str
+) -> list[Figure]:
+    leads, acted = zip(*done)
+    return [
+        Figure(f"{name}: leads", "s", list(leads), group),
+        Figure(f"{name}: first action", "s", list(acted), group),
+    ]
 
 
 def measure(setting: Setting) -> Result:
-    server = setting.stack.enter_context(EmbeddedRig())
-    figures = []
-    medians = {}
-    for events in RETAINED[: setting.pick(len(RETAINED), 2)]:
-        setting.say(f"{events:,} retained events: fill")
-        scene = Scene(
-            setting, server.create_database(f"recovery{events}"), events
-        )
-        rounds = setting.pick(10 if not events else 4, 3)
-        done = []
-        for number in range(rounds):
-            setting.say(f"{events:,} retained events: round {number + 1}")
-            done.append(scene.round())
-        leads, acted = zip(*done)
-        label = f"{events:,} retained events"
-        figures.append(Figure(f"{label}: leads", "s", list(leads)))
-        figures.append(Figure(f"{label}: first action", "s", list(acted)))
-        medians[events] = figures[-1].median
-        for worker in scene.workers:
+    server = setting.stack.enter_context(EmbeddedRig(AS_A_SERVER))
+    way = setting.stack.enter_context(
+        DistantProxy.for_dsn(server.dsn, one_way=ONE_WAY)
+    )
+    up_for = setting.pick(UP_FOR, 6)
+    figures: list[Figure] = []
+    goals: list[Goal] = []
+    for events, bound in GOALS.items():
+        label = f"{events:,} retained"
+        setting.say(f"{label}: fill")
+        scenes = {
+            name: Scene(
+                setting, f"{number}", server.create_database(), through, events
+            )
+            for number, (name, through) in enumerate(
+                ((NEAR, None), (FAR, way))
+            )
+        }
+        done: dict[str, list[tuple[float, float]]] = {n: [] for n in scenes}
+        for number in range(setting.pick(6 if events else 10, 2)):
+            setting.say(f"{label}: round {number + 1}")
+            for scene in scenes.values():
+                scene.wait_up(up_for)
+            order = list(scenes) if number % 2 else list(scenes)[::-1]
+            for name in order:
+                done[name].append(scenes[name].fail())
+                time.sleep(CALM)
+            # Only now: a start would disturb the other one.
+            for scene in scenes.values():
+                scene.replace()
+        for worker in scenes[FAR].workers:
             worker.close()
+        fresh: list[tuple[float, float]] = []
+        for number in range(setting.pick(6, 2)):
+            setting.say(f"{label}: just up, round {number + 1}")
+            scenes[NEAR].wait_up(JUST_UP_FOR)
+            fresh.append(scenes[NEAR].fail())
+            scenes[NEAR].replace()
+        for worker in scenes[NEAR].workers:
+            worker.close()
+        for name in scenes:
+            figures += figures_of(name, done[name], label)
+        near, far = figures[-3].median, figures[-1].median
+        just_up = f"up for {JUST_UP_FOR} s"
+        figures += figures_of(just_up, fresh, label)
+        goals.append(Goal(f"{label}, median", near, bound, "s"))
+        goals.append(
+            Goal(f"{label}, more at {FAR}", far - near, FAR_GOAL, "s")
+        )
+        if not events:
+            goals.append(
+                Goal(
+                    f"{label}, {just_up}", figures[-1].median, FRESH_GOAL, "s"
+                )
+            )
     return Result(
         "recovery",
         "kill -9 of the leader to the first recovered action",
         figures,
-        [Goal("median without retained events, s", medians[0], GOAL)],
-        [f"the follower has been up for {setting.pick(int(UP_FOR), 5)} s"],
+        goals,
+        [f"the follower has been up for {up_for} s, or for as long as said"],
     )

@@ -14,6 +14,8 @@ from rig.process import Line, ManagedProcess, ProcessError
 
 WATCH_INTERVAL = 0.002  # seconds between two looks at several processes
 TOOLS = Path(__file__).resolve().parent.parent
+# The embedded server does not flush otherwise, which no server should.
+AS_A_SERVER = {"fsync": True}
 
 
 @dataclass

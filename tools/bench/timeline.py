@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from rig.server import EmbeddedRig
 from rig.workers import WorkerProcess, wait_leader
 
+from ansible_rulebook.ha.state import sql
+
 from .report import Figure, Result
 from .setting import Setting
 from .statements import PREFIX
@@ -54,6 +56,9 @@ RULEBOOK = """
           msg: "number {{ event.i }}"
 """
 STARTED = r"^source (\S+)"
+# A source begins with it in each term; an action that is recovered has
+# another number.
+FIRST = r"\*\* (\d{4}-\d\d-\d\d \S+) \[debug\].*\nnumber 0\n"
 # One entry, which may have several lines.
 LOG = re.compile(
     r"^(\d+\.\d+) app=(\S*) LOG:  (.*?)(?=^\d+\.\d+ app=|\Z)", re.M | re.S
@@ -64,9 +69,10 @@ SERVER, NEXT = "PostgreSQL", "the other worker"
 STEPS = (
     (SERVER, "the killed one's session has ended"),
     (SERVER, "asked to confirm the lock"),
+    (SERVER, "asked for the state that is left"),
     (NEXT, "says that it leads"),
     (NEXT, "starts its source"),
-    (NEXT, "runs its first action"),
+    (NEXT, "runs the action of its first event"),
 )
 
 
@@ -152,9 +158,9 @@ def fail(
     """Kill the leader; when the standby did what."""
     since = time.time()
     leader.kill()
-    standby.wait_for(ACTION, TIMEOUT)
     standby.wait_leads(TIMEOUT)
     started = standby.wait_for(STARTED, TIMEOUT)
+    standby.wait_for("^number 0$", TIMEOUT)
     time.sleep(LOG_DELAY)
     # The server's clock is cut to milliseconds.
     lines = [
@@ -175,11 +181,20 @@ def fail(
         # The only statement that a follower sends besides is the wait.
         and "pg_is_in_recovery" in text
     )
+    read = next(
+        at
+        for at, name, text in lines
+        if name.endswith(f":{standby.worker_id}")
+        and at >= asked
+        and sql.CLUSTER in text
+        and "FOR UPDATE" in text
+    )
     steps = (
         ended,
         asked,
+        read,
         stamp_of(standby, LEADS),
         float(started.text.split()[1]),
-        stamp_of(standby, ACTION),
+        stamp_of(standby, FIRST),
     )
     return Failover(tuple(max(0.0, at - since) for at in steps))
