@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import struct
+import time
 import uuid
 from typing import Any, Callable
 
@@ -337,6 +338,17 @@ async def test_a_session_that_is_ended_amid_a_transaction_makes_it_fail(
     assert isinstance(failure, ServerUnavailable)
     # It might as well have been ended after the commit.
     assert not mark.is_surely_lost
+
+
+@pytest.mark.asyncio
+async def test_a_loop_that_stood_still_is_no_silent_server(
+    cluster: Cluster,
+) -> None:
+    leader = Leader(cluster.worker("a"), limit=0.5)
+    mark = leader.write(1)
+    time.sleep(0.7)  # before it is even sent
+    assert await is_durable(mark)
+    assert not leader.failures
 
 
 @pytest.mark.asyncio

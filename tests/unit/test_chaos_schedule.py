@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chaos.broker import WINDOW_SIZE, Producer, Queue
+from chaos.broker import WINDOW_SIZE, Producer, Queue, mark_of
 from chaos.rulebook import rulebook
 from chaos.schedule import (
     KINDS,
@@ -196,6 +196,15 @@ def test_an_event_is_handed_out_until_it_is_acknowledged() -> None:
     assert not queue.acknowledge(event["id"])
     other, again = queue.take()
     assert other is not None and other["id"] != event["id"] and not again
+
+
+def test_a_queue_names_what_it_has_handed_out() -> None:
+    queue = Queue(Producer("plain", 1), keeps=False)
+    events = [event for event, _ in (queue.take() for _ in range(9)) if event]
+    assert queue.names == [event["id"] for event in events]
+    assert [mark_of(name) for name in queue.names] == [
+        event["meta"]["uuid"] for event in events
+    ]
 
 
 def test_without_feedback_an_event_is_handed_out_once() -> None:

@@ -10,7 +10,7 @@ servers    a primary, and perhaps a standby that takes its place
 broker     hands out events, once or until they are acknowledged
 rulebook   what the workers run
 recording  runs inside of each worker and writes down what it does
-ledger     what the server knows about completed actions
+ledger     what the server has stored, by its own word
 records    reads what was written
 checker    finds in it what must not be
 report     tables and JSON

@@ -229,6 +229,16 @@ class Journal:
             self._alarm = self._loop.call_later(self._limit, self._late)
 
     def _late(self) -> None:
+        self._alarm = None
+        self.look()
+        since = self._asked_at if self._is_busy else self._pending_since
+        if self.is_over or since is None:
+            return
+        left = since + self._limit - self._loop.time()
+        if left > 0:
+            # The loop stood still: the server has been asked only now.
+            self._alarm = self._loop.call_later(left, self._late)
+            return
         self._fail(ServerUnavailable("the server did not answer in time"))
 
     # -- when it does not work -------------------------------------------
