@@ -346,7 +346,7 @@ async def test_a_loop_that_stood_still_is_no_silent_server(
 ) -> None:
     leader = Leader(cluster.worker("a"), limit=0.5)
     mark = leader.write(1)
-    time.sleep(0.7)  # before it is even sent
+    time.sleep(0.7)  # noqa: ASYNC251 - before it is even sent
     assert await is_durable(mark)
     assert not leader.failures
 
