@@ -1,8 +1,11 @@
 package ansible_rulebook_ha;
 
+import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.LinkedHashMap;
+import java.util.List;
 import java.util.Map;
+import java.util.function.Consumer;
 
 import org.drools.ansible.rulebook.integration.api.rulesmodel.PrototypeFactory;
 import org.drools.core.common.InternalFactHandle;
@@ -59,6 +62,7 @@ final class Recorder extends DefaultRuleRuntimeEventListener {
     private final Map<Long, Record> records = new HashMap<>(); // by handle
     private final Map<Long, Record> changed = new LinkedHashMap<>();
     private long nextNumber;
+    private final List<InternalFactHandle> controls = new ArrayList<>();
     private Record restoring;
     private boolean removed;
 
@@ -124,6 +128,12 @@ final class Recorder extends DefaultRuleRuntimeEventListener {
         return found;
     }
 
+    /** What is to be done with each new one of the engine's own events. */
+    void forNewControls(Consumer<InternalFactHandle> what) {
+        controls.forEach(what);
+        controls.clear();
+    }
+
     /** Drools tells nobody else when an event expires. */
     void propagated(PropagationEntry entry) {
         if (entry instanceof WorkingMemoryReteExpireAction expiry) {
@@ -144,6 +154,9 @@ final class Recorder extends DefaultRuleRuntimeEventListener {
             changed.put(record.number, record);
         }
         records.put(idOf(event.getFactHandle()), record);
+        if (record.kind() == 'C') {
+            controls.add((InternalFactHandle) event.getFactHandle());
+        }
     }
 
     @Override

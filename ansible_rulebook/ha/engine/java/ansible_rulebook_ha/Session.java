@@ -127,6 +127,7 @@ final class Session extends RulesExecutor {
 
     private void tell(List<Match> found) {
         found.forEach(match -> matches.add(match, time()));
+        recorder.forNewControls(Waiting::order);
     }
 
     long time() {
@@ -183,6 +184,7 @@ final class Session extends RulesExecutor {
             recorder.restore(record);
             asKieSession().insert(object);
             drop();
+            recorder.forNewControls(Waiting::order);
         }
         if (!kept.isEmpty()) {
             clock.setStartupTime(last);
