@@ -245,7 +245,6 @@ def test_nothing_is_lost_while_the_database_is_away(
         )
     assert len(leader.find("^open and close")) == 1
     assert len(leader.find("^once after")) == 1
-    assert not leader.find("checksum")
     assert leader.stop(PATIENCE) == 0
     assert not leader.find(GIVEN_UP)
 
