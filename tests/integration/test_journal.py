@@ -115,6 +115,32 @@ async def test_changes_of_one_turn_of_the_loop_are_one_transaction(
 
 
 @pytest.mark.asyncio
+async def test_what_nobody_waits_for_goes_with_others_or_a_little_later(
+    cluster: Cluster,
+) -> None:
+    leader = Leader(cluster.worker("a"))
+    match = uuid.uuid4()
+    changes = leader.journal.changes
+    changes.found(Found(match.bytes, "rules", "r", "[1]"))
+    assert await is_durable(leader.journal.wrote())
+    leader.journal.changes.done(match.bytes, has_actions=False)
+    leader.journal.wrote_in_passing()
+    assert leader.journal.last().is_known_durable  # it keeps nobody waiting
+    assert await is_durable(leader.write(1))
+    assert cluster.marks() == [1, 2]
+    assert not cluster.claim("b").matches
+
+    leader = Leader(cluster.worker("c"))
+    leader.journal.changes.event(b"0123456789abcdef")
+    leader.journal.wrote_in_passing()
+    await until(lambda: leader.journal.durable == 3, "it goes by itself")
+    leader.journal.changes.event(b"fedcba9876543210")
+    leader.journal.wrote_in_passing()
+    await leader.journal.finish(LIMIT)
+    assert leader.journal.durable == 4
+
+
+@pytest.mark.asyncio
 async def test_each_change_arrives_and_goes(cluster: Cluster) -> None:
     leader = Leader(cluster.worker("a"))
     one, two = uuid.uuid4(), uuid.uuid4()

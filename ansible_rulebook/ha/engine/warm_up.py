@@ -14,9 +14,9 @@ from typing import Generator, Sequence
 
 from .bridge import Bridge, Record, now, packed
 
-ROUNDS = 3  # more gain little
+ROUNDS = 5  # more gain little
 RULESETS = 3  # more need the same classes
-EVENTS = 50
+EVENTS = 300
 
 logger = logging.getLogger(__name__)
 

@@ -22,6 +22,7 @@ from .changes import Changes
 from .pipeline import Pipeline
 
 INTERVAL = 0.002  # seconds from one transaction to the next, under load
+LINGER = 0.02  # seconds for which what nobody waits for waits for others
 MOST_BEHIND = 1000  # changes that are not durable yet, then nothing comes in
 LONGEST_BEHIND = 1.0  # seconds, the same
 REMEMBERED = 1000  # transactions whose events are known again
@@ -90,6 +91,8 @@ class Journal:
         self._loop = asyncio.get_running_loop()
         self._pipeline: Pipeline | None = self._begin(connection)
         self._changes = Changes()
+        self._is_urgent = False  # somebody waits for a pending change
+        self._lingers = False  # the timer to send, since nobody does
         self._sent_size = 0  # of the transaction that is under way
         self.durable = mark
         """The last transaction that is known to be durable."""
@@ -112,21 +115,36 @@ class Journal:
 
     def wrote(self) -> Mark:
         """Something was added to :attr:`changes`."""
-        if not self._changes.size:
-            return self.last()
+        if self._changes.size:
+            self._is_urgent = True
+            self._schedule()
+        return self.last()
+
+    def wrote_in_passing(self) -> None:
+        """The same, and nobody waits for it.
+
+        It goes out with the next transaction, or in a little while.
+        """
+        self._schedule()
+
+    def _schedule(self) -> None:
         if self._pending_since is None:
             self._pending_since = self._loop.time()
+        if self._timer is not None and self._is_urgent and self._lingers:
+            self._timer.cancel()
+            self._timer = None
         if self._timer is None and not self._is_busy and not self.is_over:
             # At the end of this turn of the loop: more may come until then.
             wait = self._asked_at + INTERVAL - self._loop.time()
+            self._lingers = not self._is_urgent
+            if self._lingers:
+                wait = LINGER
             self._timer = self._loop.call_later(max(wait, 0.0), self._send)
             self._watch()
-        return self.last()
 
     def last(self) -> Mark:
-        """The mark of what was written last."""
-        pending = 1 if self._changes.size else 0
-        return Mark(self, self._sent + pending)
+        """The mark of what was written last, but for that in passing."""
+        return Mark(self, self._sent + self._is_urgent)
 
     def look(self) -> None:
         """See :meth:`.Pipeline.look`."""
@@ -164,7 +182,7 @@ class Journal:
 
         :returns: the session, if it is still fit for use.
         """
-        last = self.last()
+        last = self.wrote()
         if not self.is_over and not last.is_known_durable:
             await asyncio.wait(
                 {asyncio.ensure_future(last.is_durable())}, timeout=limit
@@ -201,6 +219,7 @@ class Journal:
         if self.is_over or self._pipeline is None or not self._changes.size:
             return  # it goes out with the next session
         changes, self._changes = self._changes, Changes()
+        self._is_urgent = False
         self._sent += 1
         if self._sent % TIDY_EVERY == 0:
             changes.forget_until = self._sent - REMEMBERED
@@ -222,7 +241,7 @@ class Journal:
         while self._waiting and self._waiting[0][0] <= self.durable:
             _answer(self._waiting.popleft()[1], True)
         if self._changes.size:
-            self.wrote()
+            self._schedule()
 
     def _watch(self) -> None:
         if self._alarm is None:

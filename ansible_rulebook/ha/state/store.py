@@ -390,13 +390,17 @@ class StateStore:
         return None if self._journal is None else self._journal.last()
 
     def completed(self, match: str) -> None:
-        """All actions of a match have run: it is not to be recovered."""
+        """All actions of a match have run: it is not to be recovered.
+
+        If this worker dies before that is stored, they run once more, as
+        they would if it had died just before it could say so.
+        """
         journal = self._journal
         if journal is None or journal.is_over:
             return  # whoever leads next runs it again
         has_actions = self.progress.forget(match)
         journal.changes.done(uuid.UUID(match).bytes, has_actions)
-        journal.wrote()
+        journal.wrote_in_passing()
 
     def look_up_action(self, match: str, place: int) -> dict[str, Any] | None:
         """What an earlier leader stored of an action, if anything."""

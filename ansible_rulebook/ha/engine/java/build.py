@@ -67,7 +67,9 @@ def main() -> int:
     options = parser.parse_args()
     jar = build()
     if not options.check:
-        JAR.write_bytes(jar)
+        draft = JAR.with_suffix(".draft")
+        draft.write_bytes(jar)
+        draft.replace(JAR)  # a worker may be reading the other one
     elif jar != JAR.read_bytes():
         print(f"{JAR.name} is not what the sources give: run {__file__}")
         return 1
