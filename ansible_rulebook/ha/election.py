@@ -17,6 +17,7 @@ from .candidate import Candidate, Do, Phase, Step
 from .conninfo import Conninfo
 from .errors import (
     HaError,
+    LeadershipLost,
     PromotionFailed,
     ServerRefused,
     ServerUnavailable,
@@ -438,7 +439,7 @@ class LeaderElection:
     async def _promotion_of(self, term: Term) -> None:
         try:
             await _call(self._on_promotion, term)
-        except ServerUnavailable as error:
+        except (ServerUnavailable, LeadershipLost) as error:
             # An outage: the worker goes on to try, for as long as it takes.
             self._log.warning("Promotion failed", str(error))
             self._candidate.step_down("promotion failed")

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 NOT_LEADING = "this worker does not lead any more"
+MOST_FEEDBACK = 1000  # acknowledgements that wait for their source
 LAST_TRY = 5  # times that the server may refuse what comes of one event
 
 
@@ -54,8 +55,10 @@ class EventGate:
         """Keeps the engine's state; None if nobody does."""
         self._office = office
         self._is_control = is_control
-        # Such a source is not started again, so it does not send again.
-        self._has_aware_source = False
+        # Such sources are not started again, so they do not send again.
+        self._aware_sources: set[Any] = set()
+        self.feedbacks: list[DurableFeedback] = []
+        """Those of the ruleset's sources."""
         self._held: Deque[Any] = deque()
         self._in_hand: Any = None
         self._failed_on: Any = None
@@ -82,7 +85,8 @@ class EventGate:
             source that runs on followers too: then it waits to lead.
         :raises LeadershipLost: if that term is over.
         """
-        self._has_aware_source |= term is None
+        if term is None:
+            self._aware_sources.add(_source(event))
         while True:
             if self.queue.full():
                 if term is not None and term.has_ended:
@@ -229,6 +233,8 @@ class EventGate:
         if self._mark is not None and self._in_hand is not None:
             self._unsafe.append((self._in_hand, self._mark))
             self._in_hand = self._mark = None
+        for feedback in self.feedbacks:
+            feedback.end_term()
         lost = [
             (event, mark)
             for event, mark in self._unsafe
@@ -346,9 +352,13 @@ class EventGate:
                 "source sends it again"
             )
 
+    def is_aware(self, event: Any) -> bool:
+        """Whether its source goes on when this worker follows."""
+        return _source(event) in self._aware_sources
+
     def _take_back(self, event: Any, first: bool) -> bool:
         """Hold it, unless its source sends it again."""
-        if self.will_be_sent_again(event) and not self._has_aware_source:
+        if self.will_be_sent_again(event) and not self.is_aware(event):
             self.dropped_total += 1
             return False
         self.held_total += 1
@@ -362,6 +372,14 @@ class EventGate:
     def held(self) -> int:
         """How many events are held now."""
         return len(self._held)
+
+
+def _source(event: Any) -> Any:
+    """The name of the source that an event came from."""
+    try:
+        return event["meta"]["source"]["name"]
+    except (KeyError, TypeError):
+        return None
 
 
 def _content(event: Any) -> Any:
@@ -419,11 +437,13 @@ class DurableFeedback:
         self._gate = gate
         self._waiting: Deque[tuple[Any, Mark | None]] = deque()
         self._task: asyncio.Task[None] | None = None
+        gate.feedbacks.append(self)
 
     async def put(self, event: Any) -> None:
         """Acknowledge the event in hand, as soon as it cannot be lost.
 
-        In their order, and the next event does not wait for that.
+        In their order, and the next event does not wait for that, unless
+        the source reads none of what it is told.
         """
         mark = self._gate.mark
         if not self._waiting and (mark is None or mark.is_known_durable):
@@ -432,10 +452,23 @@ class DurableFeedback:
         self._waiting.append((event, mark))
         if self._task is None or self._task.done():
             self._task = asyncio.ensure_future(self._put_later())
+        if len(self._waiting) > MOST_FEEDBACK:
+            await asyncio.wait({self._task})
+
+    def end_term(self) -> None:
+        """Whoever is started next must not be told of these events.
+
+        A source that goes on is still to be told of what is durable.
+        """
+        if self._waiting and not self._gate.is_aware(self._waiting[0][0]):
+            self._waiting.clear()
+            if self._task is not None:
+                self._task.cancel()
 
     async def _put_later(self) -> None:
         while self._waiting:
             event, mark = self._waiting[0]
             if mark is None or await mark.is_durable():
                 await self._queue.put(event)
-            self._waiting.popleft()
+            if self._waiting and self._waiting[0][0] is event:
+                self._waiting.popleft()

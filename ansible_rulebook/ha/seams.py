@@ -721,7 +721,11 @@ class _Upstream:
                     await upstream._worker.may_have_effects()
                 ):
                     raise asyncio.CancelledError
-                return await super().__call__()
+                try:
+                    return await super().__call__()
+                finally:
+                    # What was killed with the term has not been done.
+                    upstream._check_term()
 
         FencedAction.__name__ = base.__name__  # upstream prints it
         return FencedAction
@@ -738,6 +742,7 @@ class _Upstream:
             async def _run(self) -> None:
                 self._tokens: list[str] = []  # one for each try
                 await super()._run()
+                upstream._check_term()  # else it was killed with the term
                 # If it was cancelled, its forks are still to be killed.
                 for token in self._tokens:
                     upstream._worker.guardian.end(token)

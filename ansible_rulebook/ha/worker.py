@@ -19,6 +19,7 @@ import logging
 import os
 import secrets
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, Awaitable, Callable, Coroutine, Mapping
 
@@ -84,6 +85,7 @@ class Worker:
         self.sources = Sources(self.office, self.gate_of)
         self.guardian = Guardian()
         self._claimant = secrets.token_hex(8)
+        self._engine_thread = ThreadPoolExecutor(1, "ha-engine")
         self._shutdown_delay = shutdown_delay
         self._make_gate = make_gate
         self._broadcast = broadcast
@@ -148,6 +150,7 @@ class Worker:
         contend = asyncio.ensure_future(
             self._contend_when_up(in_outage=not reached)
         )
+        contend.add_done_callback(self._contending_ended)
         self._main = asyncio.ensure_future(upstream())
         try:
             await asyncio.wait({self._main})
@@ -159,6 +162,11 @@ class Worker:
         if not self._main.cancelled():
             self._main.result()
 
+    def _contending_ended(self, contend: asyncio.Future[None]) -> None:
+        """It goes on for as long as the worker does."""
+        if not contend.cancelled():
+            self._election_ended(contend.exception())
+
     async def _find_state(self) -> None:
         if self.options.state is StateMode.OFF:
             return
@@ -168,6 +176,7 @@ class Worker:
             self._claimant,
             self._log,
             self.state_failed,
+            self._engine_thread,
         )
         try:
             if self._lacks_state is not None:
@@ -190,18 +199,21 @@ class Worker:
             )
         if self._is_without_state or self.state is None:
             return  # said before
-        if await self.state.keeps_state():
+        if await self.state.may_have_state():
             if self._obstacle is None:
                 self._log.warning(
                     "This worker follows and does not lead: the cluster keeps "
-                    "state, which this worker cannot",
+                    "state, or may do so, which this worker cannot",
                     str(error),
                 )
             self._obstacle = str(error)
             if self._election is not None:
                 self._election.suspend("the state cannot be kept")
             return
+        self._obstacle = None
         self._stop_keeping_state()
+        if self.rulesets.up.is_set() and self.office.term is None:
+            self.rulesets.reset()  # of sessions that were to be recorded
         self._log.warning(
             "The rules' state will not survive a failover", str(error)
         )
@@ -248,11 +260,13 @@ class Worker:
     async def _look_for_obstacle(self) -> None:
         assert self.state is not None
         try:
-            if self._lacks_state is None and await self.state.survey():
+            if self._lacks_state is not None:
+                raise StateRefused(self._lacks_state)
+            if await self.state.survey():
                 self._obstacle = None
                 self._log.info("The state can be kept again")
         except StateRefused as error:
-            self._obstacle = str(error)
+            await self._refuse_state(error)
 
     async def _warm_up(self) -> bool:
         """Have Java do beforehand what a promotion will wait for.
@@ -273,7 +287,8 @@ class Worker:
             logger.debug("Java could not practise: %s", reason(error))
             return True
         finally:
-            steps.close()
+            with suppress(ValueError):  # a step is still under way
+                steps.close()
 
     def _stands_by(self) -> bool:
         """Whether there is nothing to do but to wait for a promotion."""
@@ -313,6 +328,7 @@ class Worker:
             await self._election.stop()
         if self.state is not None:
             self.state.close()
+        self._engine_thread.shutdown(wait=False)
         self.guardian.dismiss()
 
     def _make_election(self, **callbacks: Any) -> LeaderElection:
@@ -348,7 +364,7 @@ class Worker:
 
     def _tell_counts(self) -> None:
         """What the gates and the fence kept from the engine, if anything."""
-        held = sum(gate.held_total for gate in self._gates.values())
+        held = sum(gate.held for gate in self._gates.values())
         dropped = sum(gate.dropped_total for gate in self._gates.values())
         dropped += self._held_in_old_gates
         refused = sum(gate.refused_total for gate in self._gates.values())
@@ -503,6 +519,8 @@ class Worker:
 
     async def demote(self, reason: str) -> None:
         """End everything that the term has started."""
+        if self._resuming is not None:
+            self._resuming.cancel()  # or it would keep us out
         async with self._transition:
             self._leave_office()
             for gate in self._gates.values():
@@ -529,9 +547,11 @@ class Worker:
         self._resetting = self._loop.run_in_executor(None, self.rulesets.reset)
 
     async def _reset_is_done(self) -> None:
-        resetting, self._resetting = self._resetting, None
-        if resetting is not None:
+        while self._resetting is not None:
+            resetting = self._resetting
             await asyncio.wait({resetting})
+            if self._resetting is resetting:
+                self._resetting = None
             resetting.result()
 
     async def _retire(self) -> None:
@@ -556,8 +576,12 @@ class Worker:
             # The engine is a new one: the term begins again with the state.
             self._reloaded = self.office.term or self._reloaded
             self._leave_office()
+        if self._resuming is not None:
+            self._resuming.cancel()
         self.rulesets.clear()
-        self._held_in_old_gates += sum(g.held for g in self._gates.values())
+        self._held_in_old_gates += sum(
+            gate.held + gate.dropped_total for gate in self._gates.values()
+        )
         self._gates.clear()
         gc.unfreeze()
 

@@ -22,7 +22,7 @@ pytestmark = needs_state
 
 __all__ = ["role"]  # the fixture
 
-CANNOT = "does not lead: the cluster keeps state"
+CANNOT = "This worker follows and does not lead"
 CAN_AGAIN = "The state can be kept again"
 INSERT = "INSERT ON eda_ha_record"
 LOCKS = (

@@ -242,6 +242,38 @@ async def test_one_that_goes_on_as_a_follower_does_not() -> None:
 
 
 @pytest.mark.asyncio
+async def test_one_source_that_goes_on_does_not_speak_for_another() -> None:
+    house = House()
+    house.gate.will_be_sent_again = lambda _: True
+    ours = {"n": 0, "meta": {"uuid": "a", "source": {"name": "aware"}}}
+    theirs = {"n": 1, "meta": {"uuid": "b", "source": {"name": "plain"}}}
+    await house.gate.put(ours, None)
+    await house.gate.put(theirs, house.office.term)
+    await house.process(2)
+    house.end_term()
+    assert house.gate.held == 1
+    assert house.gate.dropped_total == 1
+
+
+@pytest.mark.asyncio
+async def test_who_is_started_next_is_not_told_of_earlier_events() -> None:
+    house = House(3)
+    house.gate.will_be_sent_again = lambda _: True
+    source: asyncio.Queue[Any] = asyncio.Queue(1)
+    feedback = DurableFeedback(source, house.gate)
+    for each in house.events:
+        await house.process(1)
+        await feedback.put(each)
+    house.writes.reach(2)
+    await turns()
+    assert source.full()  # and the second one waits to be put
+    house.end_term()
+    source.get_nowait()  # as it is emptied for the next one
+    await turns()
+    assert source.empty()
+
+
+@pytest.mark.asyncio
 async def test_who_reads() -> None:
     house = House(1)
     assert not house.gate.is_read_here()

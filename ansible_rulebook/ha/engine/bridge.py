@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, Sequence
 
-from ..errors import StateRefused
+from ..errors import HaError, StateRefused
 from ..redaction import one_line
 
 JAR = Path(__file__).parent / "java" / "bridge.jar"
@@ -104,14 +104,14 @@ class Bridge:
     def decrypted(self, text: str) -> str:
         """The reverse.
 
-        :raises StateRefused: if there is no key for it.
+        :raises HaError: if there is no key for it.
         """
         if not self.is_encrypting and text[:1] in "{[":
             return text  # plain JSON
         try:
             return str(self._java.decrypted(text))
         except RuntimeError as error:
-            raise StateRefused(
+            raise HaError(
                 f"the stored state cannot be read: {one_line(str(error))}"
             ) from None
 

@@ -193,14 +193,20 @@ class RecordedEngine:
             self._recording.completed(match)
 
     def _advance(self) -> None:
+        failure: RuntimeError | None = None
         for session, ruleset in list(self._names.items()):
             if not self._recording.is_recording:
-                return
-            answer = self._call(self._bridge.advance, session, now())
-            if answer == ((), (), ()):
+                break
+            try:
+                answer = self._call(self._bridge.advance, session, now())
+            except RuntimeError as error:
+                failure = failure or error  # the others' timers run on
                 continue
-            for match in self._recording.wrote(ruleset, answer):
-                self._deliver(ruleset, match)
+            if any(answer):
+                for match in self._recording.wrote(ruleset, answer):
+                    self._deliver(ruleset, match)
+        if failure is not None:
+            raise failure
 
     def _check(self, source: Source | None) -> None:
         """Nothing may follow a write that was lost, and nothing a term.
@@ -224,7 +230,8 @@ class RecordedEngine:
             answer = work(*args)
         except RuntimeError as error:  # jpy's, with Java's words
             self._failures += 1
-            if self._failures == MOST_FAILURES:
+            if self._failures >= MOST_FAILURES:
+                self._failures = 0
                 self._failed(reason(error))
             raise RuntimeError(reason(error)) from None
         self._failures = 0

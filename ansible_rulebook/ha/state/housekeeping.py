@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
+import threading
 from typing import Any
 from uuid import UUID
 
@@ -41,33 +41,37 @@ class Housekeeping:
         self._session = session.another()
         self._ha_uuid = ha_uuid
         self._task: asyncio.Task[None] | None = None
+        self._over = threading.Event()
 
     def begin(self, term: int) -> None:
         """A term has begun."""
         self.end()
-        self._task = asyncio.ensure_future(self._go_on(term))
+        self._over = threading.Event()
+        self._task = asyncio.ensure_future(self._go_on(term, self._over))
 
     def end(self) -> None:
         """It is over."""
         if self._task is not None:
             self._task.cancel()
             self._task = None
+            self._over.set()
+            self._session.abort()  # a silent server keeps nobody
 
-    async def _go_on(self, term: int) -> None:
+    async def _go_on(self, term: int, over: threading.Event) -> None:
         pause = FIRST_AFTER
         while True:
             await asyncio.sleep(pause)
             pause = EVERY
             loop = asyncio.get_running_loop()
             try:
-                await loop.run_in_executor(None, self._tidy_all, term)
+                await loop.run_in_executor(None, self._tidy_all, term, over)
             except HaError as error:
                 logger.debug("Tidying up failed, later again: %s", error)
 
-    def _tidy_all(self, term: int) -> None:
+    def _tidy_all(self, term: int, over: threading.Event) -> None:
         try:
-            while self.tidy(term):
-                time.sleep(PAUSE)
+            while self.tidy(term) and not over.wait(PAUSE):
+                pass
         finally:
             self._session.close()
 

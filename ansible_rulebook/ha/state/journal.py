@@ -56,9 +56,9 @@ class Mark:
 
     async def is_durable(self) -> bool:
         """Wait until that is known; false if it may be lost."""
-        return self.is_known_durable or await self._journal.reaches(
-            self.number
-        )
+        if self.is_known_durable or await self._journal.reaches(self.number):
+            return True
+        return self.is_known_durable  # it was asked for after a later one
 
 
 class Journal:
@@ -160,7 +160,7 @@ class Journal:
         return since is not None and self._loop.time() - since > LONGEST_BEHIND
 
     async def reaches(self, number: int) -> bool:
-        """See :meth:`Mark.is_durable`. To be asked in order of numbers."""
+        """See :meth:`Mark.is_durable`."""
         if self.is_over:
             return False
         answer: asyncio.Future[bool] = self._loop.create_future()
@@ -238,8 +238,12 @@ class Journal:
         self._stop_timers()
         self.durable, self._sent_size = self._sent, 0
         self._pending_since = None
-        while self._waiting and self._waiting[0][0] <= self.durable:
-            _answer(self._waiting.popleft()[1], True)
+        waiting, self._waiting = self._waiting, deque()
+        for number, answer in waiting:
+            if number <= self.durable:
+                _answer(answer, True)
+            else:
+                self._waiting.append((number, answer))
         if self._changes.size:
             self._schedule()
 

@@ -216,6 +216,12 @@ SELECT term, worker_id FROM {CLUSTER} WHERE ha_uuid = %(ha_uuid)s FOR UPDATE
 
 # Only for who holds the lock at this instant: a candidate that slept since
 # it won would else fence off the leader that came after it.
+# A claim is durable before anything is done, whatever the role's default is.
+DURABLE: Final = """
+SELECT pg_catalog.set_config('synchronous_commit', 'local', true)
+ WHERE pg_catalog.current_setting('synchronous_commit') = 'off'
+"""
+
 CLAIM_TERM: Final = f"""
 UPDATE {CLUSTER} AS cluster
    SET term = cluster.term + 1, worker_id = %(worker_id)s,
@@ -280,6 +286,10 @@ SELECT pg_catalog.pg_terminate_backend(pid)
    AND {_HOLDS}
 """
 
+HAS_CLUSTERS: Final = f"""
+SELECT pg_catalog.to_regclass('{CLUSTER}') IS NOT NULL
+"""
+
 KEEPS_STATE: Final = (
     f"SELECT EXISTS (SELECT FROM {CLUSTER} WHERE ha_uuid = %s AND term > 0)"
 )
@@ -309,8 +319,9 @@ SELECT match::text, place, body FROM {ACTION} WHERE ha_uuid = %(ha_uuid)s
 """
 
 EVENTS: Final = f"""
-SELECT events FROM {COMMIT}
- WHERE ha_uuid = %(ha_uuid)s ORDER BY mark
+SELECT key FROM {COMMIT},
+       pg_catalog.unnest(events) WITH ORDINALITY AS event (key, place)
+ WHERE ha_uuid = %(ha_uuid)s ORDER BY mark DESC, place DESC LIMIT {{most}}
 """
 
 # -- the journal; parameters as libpq numbers them ---------------------------

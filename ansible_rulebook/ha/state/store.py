@@ -19,7 +19,15 @@ import logging
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import Any, Callable, Iterable, Mapping, Optional, TypeVar
+from typing import (
+    Any,
+    Callable,
+    Iterable,
+    Mapping,
+    Optional,
+    Tuple,
+    TypeVar,
+)
 
 from psycopg import Connection
 
@@ -36,7 +44,7 @@ from .changes import Found, Kept
 from .housekeeping import Housekeeping
 from .journal import Journal, Mark
 from .names import key_of_ruleset, stored
-from .progress import Progress
+from .progress import Info, Progress
 from .seen import WINDOW, Seen
 from .session import StateSession
 from .terms import Claim, Pending, Terms
@@ -50,6 +58,11 @@ APPLICATION = "eda-state"  # of the session, as pg_stat_activity shows it
 # A window that ended while nobody led fires late rather than never.
 GRACE_PERIOD = 3600  # seconds, unless the variables say otherwise
 
+Recovered = Tuple[
+    "list[tuple[str, Answer]]",  # what came of the time that nobody led in
+    "list[tuple[str, str]]",  # rulesets and their pending matches, as JSON
+    "dict[tuple[str, int], Info]",  # what is known of actions
+]
 Deliver = Callable[[str, str], None]
 """Takes a ruleset and one of its matches, as JSON in upstream's format."""
 
@@ -65,6 +78,7 @@ class StateStore:
     :param claimant: what this process is known by among the claims.
     :param log: for what operators have to see.
     :param failed: told that what was written last may be lost.
+    :param engine_thread: for what takes long and changes sessions.
     """
 
     def __init__(
@@ -74,10 +88,12 @@ class StateStore:
         claimant: str,
         log: WorkerLog,
         failed: Callable[[HaError], None],
+        engine_thread: ThreadPoolExecutor,
     ) -> None:
         self._ha_uuid = str(options.ha_uuid)
         self._log = log
         self._failed = failed
+        self._engine_thread = engine_thread
         self._timings = Timings.of(
             options.poll_interval, options.lease_duration
         )
@@ -118,13 +134,13 @@ class StateStore:
             return False
         return True
 
-    async def keeps_state(self) -> bool:
-        """Whether the tables say that this cluster keeps state."""
+    async def may_have_state(self) -> bool:
+        """Whether this cluster keeps state, or that cannot be known now."""
         try:
             return await self._in_thread(self._terms.keeps_state)
         except HaError as error:
             logger.debug("It is not known whether there is state: %s", error)
-            return False
+            return True
 
     def _prepare(self) -> None:
         found = schema.survey(self._session)
@@ -205,18 +221,22 @@ class StateStore:
             retained=sum(claim.retained.values()),
             pending=len(claim.matches),
         )
-        caught_up = await self._in_thread(self._restore, claim, sessions)
+        loop = asyncio.get_running_loop()
+        caught_up, pending, actions = await loop.run_in_executor(
+            self._engine_thread, self._restore, claim, sessions
+        )
         self._begin(claim, await self._in_thread(self._session.take))
-        self._adopt(claim, sessions)
+        # One transaction: who dies before it leaves all as it was.
+        self._adopt(claim, sessions, actions)
+        late = [
+            (ruleset, match)
+            for ruleset, answer in caught_up
+            for match in self.wrote(ruleset, answer)
+        ]
         settle(claim.last_marks)
-        names = {key_of_ruleset(ruleset): ruleset for ruleset in sessions}
-        for pending in claim.matches:
-            if pending.ruleset in names:
-                self._give(names[pending.ruleset], pending, deliver)
-                await asyncio.sleep(0)  # others have their turn
-        for ruleset, answer in caught_up:
-            for match in self.wrote(ruleset, answer):
-                deliver(ruleset, match)
+        for ruleset, match in (*pending, *late):
+            deliver(ruleset, match)
+            await asyncio.sleep(0)  # others have their turn
         if not await self._open_journal().last().is_durable():
             raise ServerUnavailable("what is new could not be stored")
 
@@ -243,23 +263,39 @@ class StateStore:
 
     def _restore(
         self, claim: Claim, sessions: Mapping[str, tuple[int, str]]
-    ) -> list[tuple[str, Answer]]:
+    ) -> Recovered:
         """Fill the sessions, and let the time pass that nobody led in."""
         bridge, caught_up = self._engine(), []
+        names = {key_of_ruleset(ruleset): ruleset for ruleset in sessions}
+        pending = [
+            (names[match.ruleset], self._in_json(match))
+            for match in claim.matches
+            if match.ruleset in names
+        ]
+        actions = {
+            place: json.loads(bridge.decrypted(body))
+            for place, body in claim.actions.items()
+        }
         for ruleset, (session, text) in sessions.items():
-            records = claim.records.get(key_of_ruleset(ruleset))
-            if records is None or self._is_another(claim, ruleset, text):
-                continue
+            key = key_of_ruleset(ruleset)
+            is_known = key in claim.rulesets
             try:
-                bridge.restore(session, records)
+                if is_known and not self._is_another(claim, ruleset, text):
+                    # Without a record, too: what matches nothing has matched.
+                    bridge.restore(session, claim.records.get(key, ""))
+                at = now()
+                answer = bridge.advance(session, at)
             except RuntimeError as error:
                 raise HaError(
                     f"ruleset {ruleset} cannot be recovered: {error}"
                 ) from None
-            at = now()
-            answer = bridge.advance(session, at)
             caught_up.append((ruleset, self._in_time(ruleset, answer, at)))
-        return caught_up
+        return caught_up, pending, actions
+
+    def _in_json(self, pending: Pending) -> str:
+        rule = json.dumps(pending.rule)
+        data = self._engine().decrypted(pending.body)
+        return in_json(rule, data, pending.match)
 
     def _is_another(self, claim: Claim, ruleset: str, text: str) -> bool:
         kept = claim.rulesets.get(key_of_ruleset(ruleset))
@@ -283,16 +319,14 @@ class StateStore:
         return answer._replace(matches=rest)
 
     def _adopt(
-        self, claim: Claim, sessions: Mapping[str, tuple[int, str]]
+        self,
+        claim: Claim,
+        sessions: Mapping[str, tuple[int, str]],
+        actions: Mapping[tuple[str, int], Info],
     ) -> None:
         """Take over what is known, and store what is new about it."""
         self.seen.restart(claim.events)
-        self.progress.recovered(
-            {
-                place: json.loads(self._engine().decrypted(body))
-                for place, body in claim.actions.items()
-            }
-        )
+        self.progress.recovered(actions)
         self._rulesets = {}
         changes = self._open_journal().changes
         for ruleset, (_, text) in sessions.items():
@@ -317,12 +351,6 @@ class StateStore:
                 rulesets=", ".join(sorted(unknown)),
             )
         self._open_journal().wrote()
-
-    def _give(self, ruleset: str, pending: Pending, deliver: Deliver) -> None:
-        data = self._engine().decrypted(pending.body)
-        deliver(
-            ruleset, in_json(json.dumps(pending.rule), data, pending.match)
-        )
 
     def is_primed(self, ruleset: str) -> bool:
         """Whether a ruleset has had its gathered facts, in any term."""
@@ -440,7 +468,14 @@ class StateStore:
             self._session.abort()
             return 0
         limit = self._timings.demote_within / 3
-        self._session.give_back(await journal.finish(limit))
+        connection = None
+        try:
+            connection = await journal.finish(limit)
+        finally:
+            journal.end()  # if this was cancelled
+            self._session.give_back(connection)
+            if connection is None:
+                self._session.abort()  # the thread may be after another one
         return journal.term
 
     def close(self) -> None:

@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 CLAIM_PATIENCE = 0.25  # seconds for a write under way, before it is ended
 CLAIM_TRIES = 50
+MOST_EVENTS = 10_000  # that are known again, if the settings want so many
 
 
 @dataclass(frozen=True)
@@ -130,6 +131,7 @@ class Terms:
                 connection.execute("DEALLOCATE ALL")
                 connection.execute(f"SET LOCAL lock_timeout = {patience}")
                 connection.execute(sql.AT_ROW, names)
+                connection.execute(sql.DURABLE)
                 connection.execute(sql.FIRST_TERM, names)
                 last = connection.execute(sql.LOCK_TERM, names)
                 version = connection.execute(sql.VERSION)
@@ -140,7 +142,9 @@ class Terms:
                 records = connection.execute(sql.RECORDS, names)
                 matches = connection.execute(sql.MATCHES, names)
                 actions = connection.execute(sql.ACTIONS, names)
-                events = connection.execute(sql.EVENTS, names)
+                events = connection.execute(
+                    sql.EVENTS.format(most=MOST_EVENTS), names
+                )
             (_, oldest) = version.fetchone() or (0, 0)
             if oldest > schema.VERSION:
                 raise StateRefused(
@@ -168,7 +172,7 @@ class Terms:
                     for match, ruleset, rule, body in matches
                 ],
                 {(match, place): body for match, place, body in actions},
-                [each.bytes for (keys,) in events for each in keys],
+                [key.bytes for (key,) in events][::-1],
             )
 
     def reopen(self, term: int) -> Connection[Any]:
@@ -190,6 +194,9 @@ class Terms:
         :raises HaError: if that cannot be found out.
         """
         with self._session.transaction() as connection:
+            found = connection.execute(sql.HAS_CLUSTERS).fetchone()
+            if not (found and found[0]):
+                return False
             row = connection.execute(
                 sql.KEEPS_STATE, (self._names["ha_uuid"],)
             ).fetchone()
