@@ -13,7 +13,9 @@ from e2e_support import (
     Stage,
     needs_state,
     settled,
+    terminate,
     until,
+    wait_recorded,
 )
 from rig.proxy import Proxy
 from rig.server import Server
@@ -168,3 +170,44 @@ def test_what_an_ex_leader_sent_before_arrives_in_vain(
         lambda: not words(server, direct, MATCHES),
         "the new leader records it",
     )
+
+
+def test_a_playbook_that_was_killed_with_its_term_has_not_run(
+    stage: Stage, server: Server
+) -> None:
+    # While the source ends, the killed playbook comes to its end.
+    lingering = "    - lingering:\n        seconds: 1.5\n  rules:\n"
+    rulebook = FENCE.replace("  rules:\n", lingering, 1)
+    first, second = stage.pair(rulebook, env=QUICK)
+    stage.hold(first, "cut")
+    cut_at = terminate(server, first)
+    second.wait_leads(PATIENCE, after=cut_at)
+    stage.wait_journal(f"begin {second.worker_id} cut")
+    stage.let_go()
+    stage.wait_journal(f"end {second.worker_id} cut")
+    until(
+        lambda: not words(server, stage.dsn, "SELECT body FROM eda_ha_match"),
+        "it is on record",
+    )
+    assert f"end {first.worker_id} cut" not in stage.journal
+
+
+def test_a_rule_that_matches_nothing_fires_once_for_all_leaders(
+    stage: Stage, server: Server
+) -> None:
+    rules = """
+    - name: Nothing
+      condition: fact.known is not defined
+      action:
+        debug:
+          msg: "nothing is known"
+"""
+    first, second = stage.pair(FENCE + rules.lstrip("\n"), env=QUICK)
+    first.wait_for("^nothing is known$", PATIENCE)
+    stage.say(first, "hello")
+    wait_recorded(server, stage)
+    killed_at = first.kill()
+    second.wait_leads(PATIENCE, after=killed_at)
+    stage.say(second, "well")
+    stage.say(second, "again")
+    assert not second.find("^nothing is known$")
