@@ -27,6 +27,7 @@ SCENES = (
     "what_matches_an_empty_memory_matches_once",
     "what_a_removal_makes_match_is_not_put_off",
     "a_not_all_binds_the_same_event_each_time",
+    "the_oldest_event_begins_the_next_window",
     "what_is_found_before_a_refusal_is_told",
     "what_drools_refuses_can_be_recovered",
     "events_of_once_after_keep_their_order",
