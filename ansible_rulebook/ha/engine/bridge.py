@@ -38,7 +38,8 @@ class Record(NamedTuple):
     """One object of a session's working memory, as it is stored."""
 
     number: int
-    """Rises in the order of insertion, within a ruleset."""
+    """Rises in the order of insertion or of the last change, within a
+    ruleset."""
     kind: str
     """``E`` event, ``F`` fact, ``C`` one of the engine's own."""
     inserted_at: int
