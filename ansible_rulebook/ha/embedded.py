@@ -387,7 +387,7 @@ class EmbeddedServer:
         lines: Dict[str, Setting] = {
             "listen_addresses": HOST,
             "port": self._port,
-            # Clients that cannot use one (JDBC) are the ones we care for.
+            # Its path may be too long for one: 107 bytes are all there is.
             "unix_socket_directories": "",
             "lc_messages": "C",
         }
