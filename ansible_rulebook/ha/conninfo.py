@@ -6,7 +6,7 @@ import os
 import re
 from typing import Any
 
-from psycopg import Error, conninfo
+from psycopg import Error, conninfo, pq
 
 from .errors import OptionError
 from .redaction import one_line
@@ -21,6 +21,7 @@ PLACES = {
 SECRETS = ("password", "sslpassword", "passphrase", "oauth_client_secret")
 
 _URI = re.compile(r"^\s*postgres(ql)?://", re.IGNORECASE)
+NEVER = "sslmode"  # a parameter of which libpq does not take any value
 LEAST_SECRET = 4  # characters; to mask "a" everywhere would tell it
 
 
@@ -48,6 +49,7 @@ class Conninfo:
         if not dsn.strip():
             raise OptionError(f"{origin}: the connection string is empty")
         self._reject_torn_password(dsn, origin)
+        self._resolved = {**_resolved(self._params), **self._params}
 
     def _reject_torn_password(self, dsn: str, origin: str) -> None:
         # A '@', ':' or '/' in an unquoted password moves the rest of it into
@@ -68,21 +70,36 @@ class Conninfo:
             )
 
     def get(self, name: str) -> str | None:
-        """The value of a libpq parameter that stands in the string."""
-        value = self._params.get(name)
+        """The value of a libpq parameter, wherever it was given.
+
+        In the string, a service file or a variable; None if libpq would take
+        what is compiled into it.
+        """
+        value = self._resolved.get(name)
         return None if value is None else str(value)
 
     @property
     def hosts(self) -> int:
-        """How many hosts the string names (at least one)."""
+        """How many hosts are given (at least one)."""
         named = self.get("host") or self.get("hostaddr") or ""
         return named.count(",") + 1
+
+    @property
+    def target_session_attrs(self) -> str:
+        """Which servers will do: those that can be written to, if not said.
+
+        ``any`` in a service file is libpq's default as well, and so counts as
+        not said; in the string and in the variable it holds.
+        """
+        return self.get("target_session_attrs") or os.environ.get(
+            "PGTARGETSESSIONATTRS", "read-write"
+        )
 
     @property
     def places(self) -> str:
         """Hosts, ports and database as they are given, for people."""
         named = {
-            name: self.get(name) or os.environ.get(variable)
+            name: self._params.get(name) or os.environ.get(variable)
             for name, variable in PLACES.items()
         }
         shown = [f"{name}={value}" for name, value in named.items() if value]
@@ -94,11 +111,11 @@ class Conninfo:
 
     def redact(self, text: str) -> str:
         """``text`` on one line, with every secret of the string masked."""
-        secrets = {str(self._params.get(name) or "") for name in SECRETS}
+        secrets = {self.get(name) or "" for name in SECRETS}
         # A password that is also the user's name is no secret in a message.
         known = {
             str(value)
-            for name, value in self._params.items()
+            for name, value in self._resolved.items()
             if name not in SECRETS
         }
         for secret in sorted(secrets - known, key=len, reverse=True):
@@ -112,3 +129,22 @@ class Conninfo:
             for key, value in self._params.items()
         }
         return f"<Conninfo {shown}>"
+
+
+def _resolved(params: dict[str, Any]) -> dict[str, str]:
+    """``params`` with what libpq adds from a service file and variables.
+
+    libpq resolves a connection's parameters before it looks at their values:
+    with one that it never accepts it tells them, and connects to nothing.
+    """
+    refused = conninfo.make_conninfo("", **{**params, NEVER: "-"})
+    attempt = pq.PGconn.connect_start(refused.encode())
+    try:
+        return {
+            each.keyword.decode(): each.val.decode(errors="replace")
+            for each in attempt.info
+            if each.val not in (None, each.compiled)
+            and each.keyword.decode() != NEVER
+        }
+    finally:
+        attempt.finish()

@@ -185,10 +185,7 @@ class AdvisoryLock:
         options["client_encoding"] = "UTF8"
         options["connect_timeout"] = connect_timeout
         options["application_name"] = self.name
-        if self.conninfo.get("target_session_attrs") is None:
-            options["target_session_attrs"] = os.environ.get(
-                "PGTARGETSESSIONATTRS", "read-write"
-            )
+        options["target_session_attrs"] = self.conninfo.target_session_attrs
         return options
 
     def _classified(self, error: Exception) -> Exception:

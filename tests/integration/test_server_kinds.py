@@ -228,6 +228,29 @@ async def test_of_two_hosts_one_that_refuses_does_not_stop_the_other(
         await leads(election)
 
 
+@pytest.mark.parametrize("place", ["variables", "service"])
+@pytest.mark.asyncio
+async def test_of_two_hosts_from_elsewhere_one_may_refuse(
+    ha_uuid, dsn, embedded_server, monkeypatch, tmp_path, place
+):
+    refusing = conninfo_to_dict(embedded_server.dsn)
+    params = conninfo_to_dict(dsn)
+    params["host"] = f"127.0.0.1,{refusing['host']}"
+    params["port"] = f"{free_port()},{refusing['port']}"
+    if place == "service":
+        lines = [f"{name}={value}" for name, value in params.items()]
+        text = "\n".join(["[eda]", *lines, ""])
+        (tmp_path / "services").write_text(text, "utf-8")
+        monkeypatch.setenv("PGSERVICEFILE", str(tmp_path / "services"))
+        given = "service=eda"
+    else:
+        monkeypatch.setenv("PGHOST", params.pop("host"))
+        monkeypatch.setenv("PGPORT", params.pop("port"))
+        given = make_conninfo("", **params)
+    # One refuses, but the other is only down, for now.
+    assert not await make(given, ha_uuid).check_server()
+
+
 # -- poolers -------------------------------------------------------------
 
 

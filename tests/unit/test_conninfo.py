@@ -180,6 +180,43 @@ def test_whatever_libpq_takes_is_read(dsn, hosts, expected):
     assert {name: read.get(name) for name in expected} == expected
 
 
+SERVICES = """
+[eda]
+host=a,b
+user=eda
+password=zqxjk
+target_session_attrs=primary
+connect_timeout=3
+"""
+
+
+def test_a_service_file_counts_as_the_string_does(monkeypatch, tmp_path):
+    (tmp_path / "services").write_text(SERVICES, "utf-8")
+    monkeypatch.setenv("PGSERVICEFILE", str(tmp_path / "services"))
+    monkeypatch.setenv("PGTARGETSESSIONATTRS", "standby")
+    read = Conninfo("service=eda connect_timeout=7")
+    assert read.hosts == 2
+    assert read.target_session_attrs == "primary"
+    assert (read.get("user"), read.get("connect_timeout")) == ("eda", "7")
+    assert read.redact("zqxjk") == "***"
+    assert "zqxjk" not in repr(read)
+    monkeypatch.setenv("PGSERVICE", "eda")
+    assert Conninfo("dbname=eda").hosts == 2
+    assert Conninfo("host=c").hosts == 1
+
+
+def test_variables_count_as_the_string_does(monkeypatch):
+    monkeypatch.setenv("PGHOST", "a,b,c")
+    monkeypatch.setenv("PGPASSWORD", "zqxjk")
+    read = Conninfo("dbname=eda")
+    assert read.hosts == 3
+    assert read.redact("zqxjk") == "***"
+    assert read.target_session_attrs == "read-write"
+    monkeypatch.setenv("PGTARGETSESSIONATTRS", "any")
+    assert Conninfo("dbname=eda").target_session_attrs == "any"
+    assert Conninfo("service=nowhere").hosts == 1
+
+
 def test_merged_puts_changes_on_top_and_keeps_the_rest():
     read = Conninfo("host=db port=1")
     assert read.merged(port=2, user="eda") == {

@@ -126,7 +126,7 @@ class StateSession:
 
     def _options(self) -> dict[str, Any]:
         limit = self._timings.demote_within
-        ours: dict[str, Any] = {
+        return {
             "application_name": self._name,
             "client_encoding": "UTF8",
             "connect_timeout": min(max(int(limit / 2), 2), LONGEST_CONNECT),
@@ -134,12 +134,8 @@ class StateSession:
             "keepalives_idle": max(1, int(limit)),
             "keepalives_interval": 1,
             "keepalives_count": 3,
+            "target_session_attrs": self._conninfo.target_session_attrs,
         }
-        if not self._conninfo.get("target_session_attrs"):
-            ours["target_session_attrs"] = os.environ.get(
-                "PGTARGETSESSIONATTRS", "read-write"
-            )
-        return ours
 
     def _meaning(self, error: psycopg.Error) -> HaError:
         text = self._conninfo.redact(str(error))
