@@ -358,6 +358,9 @@ class Candidate:
         if now >= self._demote_by:
             self._demote_by = float("inf")
             return Step(Do.OVERDUE)
+        if self._demote_by == float("inf"):
+            # Overdue, and said to be: the lease may run out.
+            return Step(Do.REST)
         # The lock stays ours until the last action has ended.
         wake_at = self._demote_by
         if self._session and now < self.trusted_until:
@@ -365,6 +368,4 @@ class Candidate:
             if now >= renew_at:
                 return Step(Do.RENEW, self.trusted_until - now)
             wake_at = min(wake_at, renew_at)
-        if wake_at == float("inf"):
-            return Step(Do.REST)
         return Step(Do.REST, wake_at - now)

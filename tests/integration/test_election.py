@@ -28,6 +28,7 @@ from ansible_rulebook.ha import (
     OptionError,
     PromotionFailed,
     Term,
+    candidate,
     lock,
 )
 from ansible_rulebook.ha.lock import LockSession
@@ -574,6 +575,30 @@ async def test_an_overdue_demotion_is_said_once(dsn, ha_uuid, proxy):
         deaf.hear()
         await leads(election)
         assert overdue == [False]
+
+
+async def test_a_demotion_that_hangs_does_not_keep_the_lock(
+    dsn, ha_uuid, monkeypatch
+):
+    monkeypatch.setattr(candidate, "LONGEST_DEMOTION", 1.0)
+    told: list[bool] = []
+    done = asyncio.Event()
+    first = make(
+        dsn,
+        ha_uuid,
+        "w1",
+        lease_duration=1.0,
+        on_demotion=lambda _: done.wait(),
+        on_overdue=lambda: told.append(second.is_leader()),
+    )
+    second = make(dsn, ha_uuid, "w2", lease_duration=1.0)
+    async with pair(first, second):
+        stepping_down = asyncio.ensure_future(first.step_down())
+        await leads(second)
+        assert told == [False]  # in time for whoever can be fenced off
+        done.set()
+        await asyncio.wait_for(stepping_down, LIMIT)
+        await follows(first)
 
 
 # -- what is said --------------------------------------------------------

@@ -541,8 +541,9 @@ def test_a_demotion_that_keeps_its_lock_may_take_longer_than_a_lease():
     assert step == Step(Do.OVERDUE)
     assert now == T0 + LONGEST_DEMOTION
     assert LONGEST_DEMOTION > 2 * LEASE
-    # Overdue or not, the lock that it still has is kept.
-    assert decide(one, now).do is Do.RENEW
+    # Who hangs for ever must not keep the lock for ever.
+    assert decide(one, now) == Step(Do.REST)
+    assert decide(one, now + LEASE) == Step(Do.REST)
 
 
 def test_a_demotion_without_its_session_is_overdue_with_the_lease():
