@@ -14,6 +14,7 @@ import pytest
 from e2e_support import (
     FOLLOWING,
     PATIENCE,
+    QUICK,
     RULEBOOKS,
     Stage,
     needs_state,
@@ -27,8 +28,6 @@ pytestmark = needs_state
 
 STATE = RULEBOOKS / "state.yml"
 REQUIRED = ("--ha-state", "required")
-# Most of the time goes by while workers start: let Java compile less.
-QUICK = {"JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"}
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from e2e_support import (
     FOLLOWING,
     LEASE,
     PATIENCE,
+    QUICK,
     STATE_SESSION,
     Stage,
     needs_state,
@@ -22,8 +23,6 @@ from rig.server import Server
 
 pytestmark = needs_state
 
-# Most of the time goes by while workers start: let Java compile less.
-QUICK = {"JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"}
 FENCE = """
 - name: Fence
   hosts: localhost

@@ -7,10 +7,18 @@ import time
 from pathlib import Path
 from typing import Callable
 
-from e2e_support import LEASE, PATIENCE, Stage, needs_state, settled, until
+from e2e_support import (
+    LEASE,
+    PATIENCE,
+    QUICK,
+    Stage,
+    needs_state,
+    settled,
+    until,
+)
 from rig.server import EmbeddedRig
 from rig.workers import WorkerProcess
-from test_state_outage import OUTAGE, QUICK, has_run, numbers
+from test_state_outage import OUTAGE, has_run, numbers
 
 pytestmark = needs_state
 

@@ -18,6 +18,7 @@ import pytest
 from e2e_support import (
     FOLLOWING,
     PATIENCE,
+    QUICK,
     Stage,
     needs_state,
     settled,
@@ -35,8 +36,6 @@ LONGEST_REIGN = 1.0  # seconds
 AMID_RECOVERY = 0.25  # of the kills
 DEMOTED_FIRST = 0.4  # of the others: two terms for one start of a worker
 KINDS = ("single", "first", "second", "steps")  # as in ledger.py
-# Most of the time goes by while workers start: let Java compile less.
-QUICK = {"JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"}
 RECOVERING = "Recovering the rules' state"
 
 LEDGER = """

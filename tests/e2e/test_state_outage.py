@@ -16,6 +16,7 @@ import pytest
 from e2e_support import (
     LEASE,
     PATIENCE,
+    QUICK,
     STATE_SESSION,
     Stage,
     needs_state,
@@ -29,8 +30,6 @@ from rig.workers import LOST, WorkerProcess
 
 pytestmark = needs_state
 
-# Most of the time goes by while workers start: let Java compile less.
-QUICK = {"JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"}
 WINDOW = 2.0  # seconds, of the timed rule
 LONGER = 0.5  # seconds that an outage goes on after the window has ended
 GIVEN_UP = r"could not be stored \d+ times"

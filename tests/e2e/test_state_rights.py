@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Callable
 
 import pytest
-from e2e_support import PATIENCE, READY, Stage, needs_state, until
+from e2e_support import PATIENCE, QUICK, READY, Stage, needs_state, until
 from psycopg.conninfo import make_conninfo
 from rig.proxy import Proxy
 from rig.server import Server, database_of
@@ -26,8 +26,6 @@ REQUIRED = ("--ha-state", "required")
 WITHOUT = "The rules' state will not survive a failover"
 PASSWORD = "sesame"
 COMMANDS = "ansible_rulebook.ha.operations.commands"
-# Most of the time goes by while workers start: let Java compile less.
-QUICK = {"JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"}
 RULEBOOK = """
 - name: Rights
   hosts: localhost
