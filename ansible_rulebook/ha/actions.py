@@ -59,6 +59,10 @@ class Actions:
         assert task is not None
         return self._office.still_allows(self._running.get(task))
 
+    def running(self) -> int:
+        """How many have not ended. For any thread."""
+        return len(self._running)
+
     async def cancel(self) -> int:
         """Cut short what runs, and wait until it has ended.
 

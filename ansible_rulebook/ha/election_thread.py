@@ -7,21 +7,15 @@ joins threads, runs plugins. The lease has to be renewed all the same.
 from __future__ import annotations
 
 import asyncio
-import faulthandler
-import os
-import sys
 import threading
 from contextlib import suppress
 from typing import Any, Callable, Coroutine
 
 from .election import LeaderElection
-from .log import WorkerLog
 from .term import Term
 
-EXIT_FENCED = 75  # EX_TEMPFAIL of sysexits.h: start it again
 PING_EVERY = 1.0  # seconds
 DEAD_LOOP_AFTER = 60.0  # seconds, or the lease if that is longer
-LAST_WORDS = 2.0  # seconds for log and stack traces
 
 
 class ElectionThread:
@@ -34,10 +28,9 @@ class ElectionThread:
     :param allow_actions: called in the thread with the time (lease clock)
         until which the worker's actions may run; at the end of a term with
         a time that is past.
-    :param kill_actions: kills what the worker has started; any thread.
     :param ended: called in the main loop with what ended the election, or
         None after a clean stop.
-    :param log: for the last words.
+    :param self_fence: ends the process, for a reason; any thread.
     """
 
     def __init__(
@@ -46,17 +39,15 @@ class ElectionThread:
         promote: Callable[[Term], Coroutine[Any, Any, None]],
         demote: Callable[[str], Coroutine[Any, Any, None]],
         allow_actions: Callable[[float], None],
-        kill_actions: Callable[[], object],
         ended: Callable[[BaseException | None], None],
-        log: WorkerLog,
+        self_fence: Callable[[str], None],
     ) -> None:
         self._make_election = make_election
         self._promote = promote
         self._demote = demote
         self._allow_actions = allow_actions
-        self._kill_actions = kill_actions
         self._ended = ended
-        self._log = log
+        self._self_fence = self_fence
         self._main_loop = asyncio.get_running_loop()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._election: LeaderElection | None = None
@@ -109,20 +100,6 @@ class ElectionThread:
         self._ask(lambda election: election.shutdown_event.set())
         await self._done.wait()
         self._thread.join()
-
-    def fence_off(self, why: str) -> None:
-        """End the process: the one thing that surely ends its actions."""
-        # A dead loop may hold a lock that logging needs.
-        last_resort = threading.Timer(LAST_WORDS, os._exit, (EXIT_FENCED,))
-        last_resort.daemon = True
-        last_resort.start()
-        self._kill_actions()
-        self._log.critical(
-            f"Ending this worker with exit code {EXIT_FENCED}", why
-        )
-        if sys.__stderr__ is not None:
-            faulthandler.dump_traceback(sys.__stderr__, all_threads=True)
-        os._exit(EXIT_FENCED)
 
     # -- in the thread ---------------------------------------------------
 
@@ -178,7 +155,7 @@ class ElectionThread:
             await self._in_main_loop(self._demote(reason))
         except Exception as error:
             # Who knows what still runs: the lock must not be given up.
-            self.fence_off(f"demotion failed: {error!r}")
+            self._self_fence(f"demotion failed: {error!r}")
 
     async def _in_main_loop(self, work: Coroutine[Any, Any, None]) -> None:
         future = asyncio.run_coroutine_threadsafe(work, self._main_loop)
@@ -190,7 +167,7 @@ class ElectionThread:
             self._allow_actions(term.trusted_until + margin)
 
     def _on_overdue(self) -> None:
-        self.fence_off("demotion takes longer than the lease")
+        self._self_fence("demotion takes longer than the lease")
 
     async def _watch_main_loop(self) -> None:
         """A worker whose main loop is dead must not lead for ever."""
@@ -207,7 +184,7 @@ class ElectionThread:
             self._tell_main(self._answer)
             limit = max(DEAD_LOOP_AFTER, election.timings.lease_duration)
             if self._unanswered * PING_EVERY > limit:
-                self.fence_off(f"no life in the main loop for {limit:.0f} s")
+                self._self_fence(f"no life in the main loop for {limit:.0f} s")
 
     def _answer(self) -> None:
         self._unanswered = 0

@@ -22,7 +22,6 @@ FEEDBACK = "eda_feedback_queue"
 ASK_AGAIN_AFTER = 1.0  # seconds until a source is cancelled once more
 ADDRESS_RETRY = 0.2  # seconds
 ADDRESS_PATIENCE = 10.0  # seconds for another worker to close its port
-GRACE = 5.0  # seconds for a source to end by itself at shutdown
 
 
 def is_ha_aware(source_code: str) -> bool:
@@ -147,13 +146,17 @@ class Sources:
         logger.debug("Source %s started, term %s", name, term)
         return task
 
+    def running(self) -> list[str]:
+        """The names of those that have not ended. For any thread."""
+        return sorted({task.get_name() for task in list(self._running)})
+
     async def end_term(self) -> None:
         """End what was started for a term that is over, and wait for it."""
         await self._end(
             [task for task, term in self._running.items() if term is not None]
         )
 
-    async def end_all(self, grace: float) -> None:
+    async def end_all(self, grace: float = 0.0) -> None:
         """End everything; who listens to ``shutdown_event`` gets time.
 
         :param grace: seconds.

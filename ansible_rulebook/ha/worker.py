@@ -18,13 +18,13 @@ import gc
 import logging
 import os
 import secrets
-import signal
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import Any, Awaitable, Callable, Coroutine, Mapping
+from typing import Any, Awaitable, Callable, Mapping
 
 from .actions import Actions
 from .conninfo import Conninfo
+from .drain import Broadcast, Drain
 from .election import LeaderElection, default_worker_id
 from .election_thread import ElectionThread
 from .engine.bridge import Bridge
@@ -38,20 +38,17 @@ from .log import WorkerLog
 from .office import Office
 from .options import HaOptions, StateMode
 from .rulesets import Ruleset, Rulesets
-from .sources import GRACE, Sources
+from .self_fence import SelfFence
+from .signals import SignalListener
+from .sources import Sources
 from .state.store import StateStore
 from .term import Term
 
 logger = logging.getLogger(__name__)
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
-DRAIN_SLACK = 5.0  # seconds on top of upstream's own bound
-FINISH_WITHIN = 60.0  # seconds for what upstream has left over
 STAND_BY_EVERY = 2.0  # seconds
-SAME_SIGNAL = 0.5  # seconds; wrappers pass a Ctrl-C on that we got, too
 
 MakeGate = Callable[[Any, Office], EventGate]
-Broadcast = Callable[[str, float], Coroutine[Any, Any, None]]
 Deliver = Callable[[str, str], None]
 
 
@@ -86,19 +83,30 @@ class Worker:
         self.guardian = Guardian()
         self._claimant = secrets.token_hex(8)
         self._engine_thread = ThreadPoolExecutor(1, "ha-engine")
-        self._shutdown_delay = shutdown_delay
         self._make_gate = make_gate
-        self._broadcast = broadcast
         self._gates: dict[int, EventGate] = {}
         self._held_in_old_gates = 0  # of rulebooks that were loaded before
         self._log = WorkerLog(logger, self.worker_id, options.ha_uuid)
         self._loop = asyncio.get_running_loop()
+        self._self_fence = SelfFence(
+            self.guardian.kill, self._running, self._log
+        )
+        self._drain = Drain(
+            self.worker_id,
+            self.office,
+            self.sources,
+            self.rulesets,
+            broadcast,
+            shutdown_delay,
+            self._withdraw,
+            self._self_fence,
+            self._log,
+        )
+        self._signals = SignalListener(self._drain.ask)
         self._transition = asyncio.Lock()
         self._election: ElectionThread | None = None
         self._failure: BaseException | None = None
         self._main: asyncio.Task[None] | None = None
-        self._left_at = 0.0
-        self._drain: asyncio.Task[None] | None = None
         self._deliver = deliver
         self._lacks_state = lacks_state
         self._reloaded: Term | None = None
@@ -142,9 +150,8 @@ class Worker:
             self.promote,
             self.demote,
             self.guardian.watch,
-            self.guardian.kill,
             self._election_ended,
-            self._log,
+            self._self_fence,
         )
         self.guardian.start()
         contend = asyncio.ensure_future(
@@ -152,11 +159,12 @@ class Worker:
         )
         contend.add_done_callback(self._contending_ended)
         self._main = asyncio.ensure_future(upstream())
+        self._drain.rulebook = self._main
         try:
             await asyncio.wait({self._main})
         finally:
             contend.cancel()
-            await self._finish_in_time()
+            await self._finish()
         if self._failure is not None:
             raise self._failure
         if not self._main.cancelled():
@@ -298,28 +306,13 @@ class Worker:
             and not self.is_leaving
         )
 
-    async def _finish_in_time(self) -> None:
-        # What never ends would keep the lock from the others for ever.
-        finishing = asyncio.ensure_future(self._finish())
-        _, late = await asyncio.wait({finishing}, timeout=FINISH_WITHIN)
-        if late and self._election is not None:
-            self._election.fence_off("a source or an action does not end")
-        finishing.result()
-
     async def _finish(self) -> None:
         """End what upstream left over, and give up the lock last."""
-        self.office.shutdown_event.set()
-        if self._drain is not None:
-            self._drain.cancel()
+        self._drain.rulebook_ended()
         if self._main is not None and not self._main.done():
             self._main.cancel()
             await asyncio.wait({self._main})
-        await self.sources.end_all(0)
-        self._leave_office()  # what upstream left running starts no action
-        await self._end_actions()
-        if self._resuming is not None:
-            self._resuming.cancel()
-        await self._retire()
+        await self._end_term(self.sources.end_all)
         with suppress(Exception):  # of sessions that have ended meanwhile
             await self._reset_is_done()
         self._tell_counts()
@@ -330,6 +323,33 @@ class Worker:
             self.state.close()
         self._engine_thread.shutdown(wait=False)
         self.guardian.dismiss()
+        self._drain.finished()
+
+    async def _end_term(
+        self, end_sources: Callable[[], Awaitable[None]]
+    ) -> None:
+        """End all that acts, in the order that makes the lock safe to free.
+
+        No new event, no source, no action, no write.
+        """
+        if self._resuming is not None:
+            self._resuming.cancel()
+        self._leave_office()
+        for gate in self._gates.values():
+            gate.wake_all()
+        await end_sources()
+        await self._end_actions()
+        await self._retire()
+
+    def _running(self) -> list[str]:
+        """What keeps this worker from ending. For any thread."""
+        running = self.sources.running()
+        actions = self.actions.running()
+        return running + ([f"{actions} actions"] if actions else [])
+
+    def _withdraw(self) -> None:
+        if self._election is not None:
+            self._election.withdraw()
 
     def _make_election(self, **callbacks: Any) -> LeaderElection:
         return LeaderElection(
@@ -522,12 +542,7 @@ class Worker:
         if self._resuming is not None:
             self._resuming.cancel()  # or it would keep us out
         async with self._transition:
-            self._leave_office()
-            for gate in self._gates.values():
-                gate.wake_all()
-            await self.sources.end_term()
-            await self._end_actions()
-            await self._retire()
+            await self._end_term(self.sources.end_term)
             self._reset()
             self.guardian.unwatch()
             self._is_standby = True
@@ -616,57 +631,6 @@ class Worker:
         """The end was asked for."""
         return self.office.shutdown_event.is_set()
 
-    # -- the end ---------------------------------------------------------
-
     def install_signal_handlers(self) -> None:
-        """Take SIGTERM and SIGINT (again).
-
-        The JVM and ansible-runner put handlers of their own in place when
-        they start, so this is called after each of them.
-        """
-        for signum in SIGNALS:
-            self._loop.add_signal_handler(
-                signum, self.leave, signal.Signals(signum).name
-            )
-
-    def leave(self, why: str) -> None:
-        """Drain and end; asked a second time, hurry."""
-        if self._main is None:
-            raise SystemExit(0)
-        if self._drain is None:
-            self._left_at = self._loop.time()
-            self._log.info("Draining", why)
-            self._drain = asyncio.ensure_future(self._drain_rulebook(why))
-        elif self._loop.time() > self._left_at + SAME_SIGNAL:
-            self._log.info("Hurrying", why)
-            self._hurry()
-
-    async def _drain_rulebook(self, why: str) -> None:
-        assert self._main is not None
-        self.office.shutdown_event.set()
-        if self._election is not None:
-            self._election.withdraw()
-        await self.sources.end_all(min(GRACE, self._shutdown_delay))
-        if not self.rulesets.up.is_set():
-            self._main.cancel()
-            return
-        telling = asyncio.ensure_future(
-            self._broadcast(f"Worker {self.worker_id}: {why}", self._delay)
-        )
-        try:
-            # Upstream waits for the queue, then for the last action.
-            await asyncio.wait(
-                {self._main}, timeout=2 * self._delay + DRAIN_SLACK
-            )
-            self._hurry()
-        finally:
-            telling.cancel()
-
-    @property
-    def _delay(self) -> float:
-        return max(self._shutdown_delay, 0.0)
-
-    def _hurry(self) -> None:
-        self.rulesets.hurry()
-        if not self.rulesets.up.is_set() and self._main is not None:
-            self._main.cancel()
+        """See :meth:`SignalListener.install`."""
+        self._signals.install()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import time
 
+import pytest
 from e2e_support import (
     FOLLOWING,
     PATIENCE,
@@ -17,6 +18,32 @@ from rig.server import Server
 from rig.workers import WorkerProcess
 
 AGAIN = 0.3  # seconds; what comes at once may be the same Ctrl-C
+SAME_SIGNAL = 1.0  # seconds after which it surely is another one
+
+WITH_SOURCE = """
+- name: Ending
+  hosts: localhost
+  sources:
+    - inbox:
+        folder: "{{{{ INBOX }}}}"
+        settings:
+          every: 0.05
+    - {source}
+  rules:
+    - name: Say
+      condition: event.word is defined and event.do is not defined
+      action:
+        debug:
+          msg: "says {{{{ event.word }}}}"
+    - name: Hold
+      condition: event.do == "hold"
+      action:
+        run_playbook:
+          name: "{{{{ PLAYBOOK }}}}"
+          copy_files: false
+          extra_vars:
+            word: "{{{{ event.word }}}}"
+"""
 
 
 def holders(server: Server, dsn: str) -> list[str]:
@@ -83,3 +110,49 @@ def test_the_lock_outlasts_the_last_action_of_who_is_told_to_end(
     assert not carriers(leader)
     assert [line.split()[0] for line in stage.journal[4:]] == ["begin"] * 2
     until(lambda: not holders(server, stage.dsn), "a free lock")
+
+
+@pytest.mark.parametrize("how", ["blocks", "swallows"])
+def test_a_source_that_never_ends_does_not_keep_the_lock(
+    stage: Stage, how: str
+) -> None:
+    rulebook = WITH_SOURCE.format(source=f"unwilling: {{how: {how}}}")
+    leader = stage.start(rulebook, args=["--shutdown-delay", "2"])
+    leader.wait_for("^says alive$", PATIENCE)
+    follower = stage.start(rulebook, args=["--shutdown-delay", "3600"])
+    follower.wait_for(FOLLOWING, PATIENCE)
+    stage.hold(leader, "first")
+
+    leader.signal(signal.SIGTERM)
+    assert leader.wait_exit(PATIENCE) == 75
+    assert leader.find(
+        "exit code 75 .*does not end in time.*source::unwilling"
+    )
+    assert not carriers(leader)
+    stage.let_go()  # what was cut short runs again
+
+    # Who does not want to wait is heard, though the loop stands still.
+    follower.wait_for("^says alive$", PATIENCE)
+    told_at = follower.signal(signal.SIGTERM)
+    follower.wait_for("Draining", PATIENCE, after=told_at)
+    time.sleep(SAME_SIGNAL)
+    follower.signal(signal.SIGTERM)
+    assert follower.wait_exit(PATIENCE) == 75
+    assert follower.find("exit code 75 .*source::unwilling")
+
+
+def test_a_source_that_waits_to_lead_does_not_hold_up_its_follower(
+    stage: Stage,
+) -> None:
+    rulebook = WITH_SOURCE.format(source="patient: {}")
+    leader, follower = stage.pair(rulebook)
+    leader.wait_for("^says led$", PATIENCE)
+    follower.wait_for("^patient: waiting$", PATIENCE)
+
+    told_at = follower.signal(signal.SIGTERM)
+    assert follower.wait_exit(PATIENCE) == 0
+    # Not the five seconds that a leader's sources get to end in order.
+    assert not follower.find("Still waiting for")
+    took = time.monotonic() - told_at
+    assert took < 5, took
+    assert leader.leads

@@ -10,6 +10,7 @@ SCRIPT = """
 import asyncio, logging, sys, time, uuid
 from ansible_rulebook.ha import LeaderElection, election_thread
 from ansible_rulebook.ha.log import WorkerLog
+from ansible_rulebook.ha.self_fence import SelfFence
 
 election_thread.DEAD_LOOP_AFTER = 1.5
 election_thread.PING_EVERY = 0.1
@@ -26,10 +27,14 @@ async def main():
         led.set()
     async def demote(reason):
         print("demoted", flush=True)
+    self_fence = SelfFence(
+        lambda: print("killed actions", flush=True),
+        lambda: ["source::deaf"],
+        WorkerLog(logging.getLogger(), "one", uuid.UUID(ha_uuid)),
+    )
     thread = election_thread.ElectionThread(
         make_election, promote, demote, lambda ends_at: None,
-        lambda: print("killed actions", flush=True), lambda error: None,
-        WorkerLog(logging.getLogger(), "one", uuid.UUID(ha_uuid)),
+        lambda error: None, self_fence,
     )
     thread.start()
     await led.wait()
@@ -61,6 +66,7 @@ def test_a_loop_that_never_answers_ends_the_worker(
     assert ended.stdout == "killed actions\n"
     assert "Worker one: " in ended.stderr
     assert "no life in the main loop" in ended.stderr
+    assert "still running: source::deaf" in ended.stderr
     assert "time.sleep" in ended.stderr or "in main" in ended.stderr
 
 

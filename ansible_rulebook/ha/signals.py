@@ -1,0 +1,69 @@
+"""The signals that end a worker, heard while its event loop stands still."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+from contextlib import suppress
+from typing import Callable
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+MOST_BYTES = 4096  # read at once; a signal is one byte
+
+
+class SignalListener:
+    """Hears SIGTERM and SIGINT in a thread of its own.
+
+    asyncio calls a signal's handler on its loop, so a plugin that blocks the
+    loop makes the worker deaf. Python writes each signal's number into a
+    pipe, whatever its main thread does (``signal.set_wakeup_fd``). This
+    listener puts its own pipe there, and hands everything that is not meant
+    for it on to asyncio's.
+
+    :param heard: called in the listener's thread with the signal's name.
+    """
+
+    def __init__(self, heard: Callable[[str], None]) -> None:
+        self._heard = heard
+        self._loop = asyncio.get_running_loop()
+        self._reads, self._writes = os.pipe()
+        os.set_blocking(self._writes, False)
+        self._next = -1  # asyncio's end of its own pipe
+        self._thread = threading.Thread(
+            target=self._listen, name="ha-signals", daemon=True
+        )
+
+    def install(self) -> None:
+        """Take the signals, again if somebody else has taken them.
+
+        The JVM and ansible-runner put handlers of their own in place when
+        they start, so this is called after each of them. To be called in the
+        main thread.
+        """
+        for signum in SIGNALS:
+            # Also for a plugin that takes our place: then the loop hears it.
+            self._loop.add_signal_handler(
+                signum, self._heard, signal.Signals(signum).name
+            )
+        replaced = signal.set_wakeup_fd(
+            self._writes, warn_on_full_buffer=False
+        )
+        if replaced != self._writes:
+            self._next = replaced
+        if not self._thread.is_alive():
+            self._thread.start()
+
+    def _listen(self) -> None:
+        while True:
+            others = bytearray()
+            for number in os.read(self._reads, MOST_BYTES):
+                if number in SIGNALS:
+                    self._heard(signal.Signals(number).name)
+                else:
+                    others.append(number)
+            if others and self._next >= 0:
+                # A full pipe wakes the loop as well as one more byte does.
+                with suppress(OSError):
+                    os.write(self._next, others)
