@@ -9,28 +9,28 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .election import LeaderElection as LeaderElection
+    from .election.elector import LeaderElection as LeaderElection
+    from .election.leadership import fencing_token as fencing_token
+    from .election.lease import Timings as Timings
+    from .election.term import Term as Term
     from .errors import HaError as HaError
     from .errors import LeadershipLost as LeadershipLost
     from .errors import OptionError as OptionError
     from .errors import PromotionFailed as PromotionFailed
     from .errors import ServerRefused as ServerRefused
     from .errors import StateRefused as StateRefused
-    from .lease import Timings as Timings
-    from .office import fencing_token as fencing_token
-    from .term import Term as Term
 
 _HOMES = {
-    "LeaderElection": "election",
+    "LeaderElection": "election.elector",
     "HaError": "errors",
     "LeadershipLost": "errors",
     "OptionError": "errors",
     "PromotionFailed": "errors",
     "ServerRefused": "errors",
     "StateRefused": "errors",
-    "fencing_token": "office",
-    "Timings": "lease",
-    "Term": "term",
+    "fencing_token": "election.leadership",
+    "Timings": "election.lease",
+    "Term": "election.term",
 }
 
 __all__ = list(_HOMES)

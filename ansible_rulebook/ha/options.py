@@ -11,14 +11,14 @@ import uuid
 from dataclasses import dataclass, field
 from typing import Mapping
 
-from .errors import OptionError
-from .lease import (
+from .election.lease import (
     LEASES_PER_POLL,
     POLL_INTERVAL,
     SHORTEST_LEASE,
     SHORTEST_POLL,
 )
-from .lease import check_seconds as check
+from .election.lease import check_seconds as check
+from .errors import OptionError
 from .redaction import mask_password
 
 LONGEST_WORKER_ID = 200  # characters

@@ -480,7 +480,7 @@ class _Upstream:
 
     def run_path(self, path: str, *args: Any, **kwargs: Any) -> Any:
         """``runpy.run_path``; a source's main comes under our rules."""
-        from .sources import is_ha_aware
+        from .rulebook.sources import is_ha_aware
 
         module = runpy.run_path(path, *args, **kwargs)
         main = module.get("main")
@@ -520,8 +520,8 @@ class _Upstream:
                 self, state: Any, plan: Any, gate: Any
             ) -> None:
                 """Let nothing follow from an event that may be lost."""
-                from .gate import DurableFeedback
-                from .match_queue import MatchQueue
+                from .rulebook.gate import DurableFeedback
+                from .rulebook.match_queue import MatchQueue
 
                 plan.plan.queue = MatchQueue(
                     state.last_write, self._complete_nothing
@@ -732,7 +732,7 @@ class _Upstream:
 
     def guard_playbook(self, base: Any) -> Any:
         """A playbook that its guardian can find, and that ends quickly."""
-        from .guardian import VARIABLE
+        from .rulebook.guardian import VARIABLE
 
         upstream = self
 
@@ -798,7 +798,7 @@ def _speak_up() -> None:
 
 
 def _make_gate(queue: Any, office: Any) -> Any:
-    from .gate import EventGate
+    from .rulebook.gate import EventGate
 
     shutdown = _upstream("messages").Shutdown
     return EventGate(queue, office, lambda item: isinstance(item, shutdown))

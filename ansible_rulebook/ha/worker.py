@@ -22,27 +22,27 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, Awaitable, Callable, Mapping
 
-from .actions import Actions
 from .conninfo import Conninfo
-from .drain import Broadcast, Drain
-from .election import LeaderElection, default_worker_id
-from .election_thread import ElectionThread
+from .election.elector import LeaderElection, default_worker_id
+from .election.leadership import Office
+from .election.lease import Timings
+from .election.term import Term
+from .election.thread import ElectionThread
 from .engine.bridge import Bridge
 from .engine.recorded import RecordedEngine, collect_less, reason
 from .engine.warm_up import warm_up
 from .errors import HaError, ServerUnavailable, StateRefused
-from .gate import EventGate
-from .guardian import Guardian
-from .lease import Timings
 from .log import WorkerLog
-from .office import Office
 from .options import HaOptions, StateMode
-from .rulesets import Ruleset, Rulesets
-from .self_fence import SelfFence
-from .signals import SignalListener
-from .sources import Sources
+from .rulebook.actions import Actions
+from .rulebook.drain import Broadcast, Drain
+from .rulebook.gate import EventGate
+from .rulebook.guardian import Guardian
+from .rulebook.rulesets import Ruleset, Rulesets
+from .rulebook.self_fence import SelfFence
+from .rulebook.signals import SignalListener
+from .rulebook.sources import Sources
 from .state.store import StateStore
-from .term import Term
 
 logger = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from rig.process import Line
 from rig.server import Server
 from rig.workers import LOST, WorkerProcess, wait_leader
 
-from ansible_rulebook.ha.guardian import VARIABLE
+from ansible_rulebook.ha.rulebook.guardian import VARIABLE
 
 T = TypeVar("T")
 

@@ -8,9 +8,10 @@ import sys
 # With short limits, since nobody wants to wait for a minute.
 SCRIPT = """
 import asyncio, logging, sys, time, uuid
-from ansible_rulebook.ha import LeaderElection, election_thread
+from ansible_rulebook.ha import LeaderElection
+from ansible_rulebook.ha.election import thread as election_thread
 from ansible_rulebook.ha.log import WorkerLog
-from ansible_rulebook.ha.self_fence import SelfFence
+from ansible_rulebook.ha.rulebook.self_fence import SelfFence
 
 election_thread.DEAD_LOOP_AFTER = 1.5
 election_thread.PING_EVERY = 0.1

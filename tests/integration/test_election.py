@@ -28,10 +28,9 @@ from ansible_rulebook.ha import (
     OptionError,
     PromotionFailed,
     Term,
-    candidate,
-    lock,
 )
-from ansible_rulebook.ha.lock import LockSession
+from ansible_rulebook.ha.election import candidate, lock
+from ansible_rulebook.ha.election.lock import LockSession
 
 pytestmark = pytest.mark.asyncio
 

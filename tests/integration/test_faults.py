@@ -24,7 +24,7 @@ from elections import (
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from rig.history import assert_one_leader, leading
 
-from ansible_rulebook.ha import lock
+from ansible_rulebook.ha.election import lock
 
 OUTAGE = "No session with PostgreSQL"
 RECONNECTED = "Reconnected to PostgreSQL"

@@ -32,9 +32,9 @@ from rig.server import both_dsn
 
 from ansible_rulebook.ha import ServerRefused
 from ansible_rulebook.ha.conninfo import Conninfo
+from ansible_rulebook.ha.election.lease import Timings
+from ansible_rulebook.ha.election.lock import AdvisoryLock
 from ansible_rulebook.ha.errors import ServerUnavailable
-from ansible_rulebook.ha.lease import Timings
-from ansible_rulebook.ha.lock import AdvisoryLock
 
 
 async def in_thread(work, *args):
@@ -371,7 +371,7 @@ async def test_a_server_that_logs_waits_is_not_made_to_log_each_poll(
 async def test_notices_that_something_eats_do_not_elect_nobody(
     dsn, ha_uuid, monkeypatch
 ):
-    from ansible_rulebook.ha.lock import LockSession
+    from ansible_rulebook.ha.election.lock import LockSession
 
     monkeypatch.setattr(LockSession, "_noticed", lambda *_: None)
     first, second = make(dsn, ha_uuid, "w1"), make(dsn, ha_uuid, "w2")
@@ -384,7 +384,7 @@ async def test_notices_that_something_eats_do_not_elect_nobody(
 async def test_a_server_that_refuses_a_setting_is_put_up_with(
     dsn, ha_uuid, monkeypatch, caplog
 ):
-    from ansible_rulebook.ha import lock
+    from ansible_rulebook.ha.election import lock
 
     # No server lets a session change this one.
     wanted = lock._server_settings

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_rulebook.ha.candidate import (
+from ansible_rulebook.ha.election.candidate import (
     FIRST_BACKOFF,
     FIRST_LOOK,
     GIVE_UP_AFTER,
@@ -16,8 +16,8 @@ from ansible_rulebook.ha.candidate import (
     Phase,
     Step,
 )
-from ansible_rulebook.ha.lease import Timings
-from ansible_rulebook.ha.server_life import KnownLives, ServerLife
+from ansible_rulebook.ha.election.lease import Timings
+from ansible_rulebook.ha.election.server_life import KnownLives, ServerLife
 
 POLL = 3.0
 LEASE = 9.0  # so: trusted for 6, renewed every 3, 3 left to demote

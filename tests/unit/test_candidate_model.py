@@ -22,10 +22,10 @@ from hypothesis.stateful import (
     rule,
 )
 
-from ansible_rulebook.ha.candidate import Candidate, Do, Phase
-from ansible_rulebook.ha.lease import Timings
-from ansible_rulebook.ha.server_life import ServerLife
-from ansible_rulebook.ha.term import Term
+from ansible_rulebook.ha.election.candidate import Candidate, Do, Phase
+from ansible_rulebook.ha.election.lease import Timings
+from ansible_rulebook.ha.election.server_life import ServerLife
+from ansible_rulebook.ha.election.term import Term
 
 LEASE = 9.0
 TIMINGS = Timings(3.0, LEASE)

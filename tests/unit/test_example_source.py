@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from ansible_rulebook.ha.sources import is_ha_aware
+from ansible_rulebook.ha.rulebook.sources import is_ha_aware
 
 PLUGIN = Path(__file__).parents[1] / "sources" / "example_ha_source.py"
 SOON = 5.0  # seconds, far more than anything here takes

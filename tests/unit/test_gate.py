@@ -11,9 +11,13 @@ from typing import Any
 import pytest
 from written_marks import Writes, turns
 
-from ansible_rulebook.ha.gate import LAST_TRY, DurableFeedback, EventGate
-from ansible_rulebook.ha.office import Office
-from ansible_rulebook.ha.term import Term
+from ansible_rulebook.ha.election.leadership import Office
+from ansible_rulebook.ha.election.term import Term
+from ansible_rulebook.ha.rulebook.gate import (
+    LAST_TRY,
+    DurableFeedback,
+    EventGate,
+)
 
 PATIENCE = 10.0  # seconds
 RULESET = "R"

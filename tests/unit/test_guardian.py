@@ -11,8 +11,8 @@ from typing import Iterator
 
 import pytest
 
-from ansible_rulebook.ha import clock
-from ansible_rulebook.ha.guardian import (
+from ansible_rulebook.ha.election import clock
+from ansible_rulebook.ha.rulebook.guardian import (
     VARIABLE,
     Guardian,
     find_children,

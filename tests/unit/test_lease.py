@@ -6,8 +6,8 @@ import math
 
 import pytest
 
-from ansible_rulebook.ha import clock
-from ansible_rulebook.ha.lease import LONGEST, SHORTEST_LEASE, Timings
+from ansible_rulebook.ha.election import clock
+from ansible_rulebook.ha.election.lease import LONGEST, SHORTEST_LEASE, Timings
 
 
 def test_the_lease_is_three_poll_intervals_unless_given():

@@ -14,15 +14,15 @@ import psycopg
 import pytest
 
 from ansible_rulebook.ha.conninfo import Conninfo
-from ansible_rulebook.ha.errors import ServerRefused, ServerUnavailable
-from ansible_rulebook.ha.lease import Timings
-from ansible_rulebook.ha.lock import (
+from ansible_rulebook.ha.election.lease import Timings
+from ansible_rulebook.ha.election.lock import (
     NAME_BYTES,
     AdvisoryLock,
     LockSession,
     application_name,
     lock_key,
 )
+from ansible_rulebook.ha.errors import ServerRefused, ServerUnavailable
 
 CLUSTER = uuid.UUID("6f6a4d4c-3a3e-4d0b-9a53-0f6d2a1c5b7e")
 PINNED = 2396335398683081676

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from written_marks import Writes, turns
 
-from ansible_rulebook.ha.match_queue import MatchQueue
+from ansible_rulebook.ha.rulebook.match_queue import MatchQueue
 
 PATIENCE = 10.0  # seconds
 

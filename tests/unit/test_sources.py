@@ -8,12 +8,12 @@ from typing import Any, Callable
 
 import pytest
 
-from ansible_rulebook.ha import sources as sources_module
+from ansible_rulebook.ha.election.leadership import Office
+from ansible_rulebook.ha.election.term import Term
 from ansible_rulebook.ha.errors import LeadershipLost
-from ansible_rulebook.ha.gate import EventGate
-from ansible_rulebook.ha.office import Office
-from ansible_rulebook.ha.sources import Sources, fresh, is_ha_aware
-from ansible_rulebook.ha.term import Term
+from ansible_rulebook.ha.rulebook import sources as sources_module
+from ansible_rulebook.ha.rulebook.gate import EventGate
+from ansible_rulebook.ha.rulebook.sources import Sources, fresh, is_ha_aware
 
 PATIENCE = 30.0  # seconds
 

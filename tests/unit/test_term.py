@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ansible_rulebook.ha.term import Term
+from ansible_rulebook.ha.election.term import Term
 
 
 class World:

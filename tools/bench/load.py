@@ -20,7 +20,7 @@ from rig.history import NANO
 from rig.process import ProcessError, stat_fields
 from rig.server import EmbeddedRig
 
-from ansible_rulebook.ha.lease import POLL_INTERVAL
+from ansible_rulebook.ha.election.lease import POLL_INTERVAL
 
 from .crowd import CrowdProcess
 from .report import Figure, Result

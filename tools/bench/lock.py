@@ -21,7 +21,7 @@ from rig.history import NANO, assert_one_leader, takeover
 from rig.process import ManagedProcess, ProcessError
 from rig.server import EmbeddedRig
 
-from ansible_rulebook.ha.lease import POLL_INTERVAL
+from ansible_rulebook.ha.election.lease import POLL_INTERVAL
 
 from .report import Figure, Goal, Result
 from .rivals import LOCKED, RivalProcess

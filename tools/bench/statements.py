@@ -15,7 +15,7 @@ from pathlib import Path
 from rig.server import EmbeddedRig
 from rig.workers import WorkerProcess, wait_leader
 
-from ansible_rulebook.ha.lease import POLL_INTERVAL
+from ansible_rulebook.ha.election.lease import POLL_INTERVAL
 
 from .report import Figure, Goal, Result
 from .setting import Setting

@@ -54,7 +54,7 @@ class Witness:
     """The record of this worker.
 
     :param recorder: where the rows go.
-    :param office: of the worker, see ansible_rulebook.ha.office.
+    :param office: of the worker, see ansible_rulebook.ha.election.leadership.
     """
 
     def __init__(self, recorder: Recorder, office: Any) -> None:

@@ -15,8 +15,8 @@ from uuid import UUID
 
 from psycopg import Connection
 
+from ..election.lock import lock_key
 from ..errors import HaError
-from ..lock import lock_key
 from . import sql
 from .session import StateSession
 

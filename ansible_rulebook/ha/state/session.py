@@ -14,8 +14,8 @@ from psycopg import Connection
 from psycopg.conninfo import make_conninfo
 
 from ..conninfo import Conninfo
+from ..election.lease import Timings
 from ..errors import HaError, ServerUnavailable, StateRefused
-from ..lease import Timings
 from . import sql
 from .pipeline import classified
 

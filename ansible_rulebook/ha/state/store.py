@@ -32,13 +32,13 @@ from typing import (
 from psycopg import Connection
 
 from ..conninfo import Conninfo
+from ..election.lease import Timings
+from ..election.lock import application_name, lock_key
+from ..election.term import Term
 from ..engine.bridge import Answer, Bridge, Match, now, rule_name
 from ..errors import HaError, ServerUnavailable, StateRefused
-from ..lease import Timings
-from ..lock import application_name, lock_key
 from ..log import WorkerLog
 from ..options import HaOptions
-from ..term import Term
 from . import schema
 from .changes import Found, Kept
 from .housekeeping import Housekeeping

@@ -19,7 +19,7 @@ from rig.history import NANO
 from rig.process import ProcessError
 from rig.server import EmbeddedRig
 
-from ansible_rulebook.ha.lease import LEASES_PER_POLL, POLL_INTERVAL
+from ansible_rulebook.ha.election.lease import LEASES_PER_POLL, POLL_INTERVAL
 from ansible_rulebook.ha.redaction import one_line
 
 from ..report import Figure, Result

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from ...conninfo import Conninfo
+from ...election.lease import Timings
 from ...errors import HaError, OptionError
-from ...lease import Timings
 from ...options import DSN
 from ...redaction import mask_password, one_line
 from ...state.session import StateSession

@@ -6,10 +6,10 @@ import argparse
 import os
 from typing import Any
 
+from ...election.lock import lock_key
+from ...election.sql import TRY_LOCK
 from ...errors import OptionError, StateRefused
-from ...lock import lock_key
 from ...options import HA_UUID, read_uuid
-from ...sql import TRY_LOCK
 from ...state.housekeeping import forget_some
 from ...state.session import StateSession
 

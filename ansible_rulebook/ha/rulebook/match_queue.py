@@ -7,7 +7,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Callable, Deque
 
 if TYPE_CHECKING:
-    from .state.journal import Mark
+    from ..state.journal import Mark
 
 
 class MatchQueue:

@@ -6,8 +6,8 @@ import asyncio
 import logging
 from typing import Any
 
-from .office import Office
-from .term import Term
+from ..election.leadership import Office
+from ..election.term import Term
 
 logger = logging.getLogger(__name__)
 

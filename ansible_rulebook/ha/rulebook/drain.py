@@ -12,9 +12,9 @@ import threading
 import time
 from typing import Any, Callable, Coroutine
 
+from ..election.leadership import Office
+from ..log import WorkerLog
 from .deadline import Deadline
-from .log import WorkerLog
-from .office import Office
 from .rulesets import Rulesets
 from .sources import Sources
 

@@ -35,7 +35,7 @@ PAUSE = 0.05  # seconds between two sweeps
 LOOK_EVERY = 1.0  # seconds, at most, between two looks at the clock
 LAST_SWEEP = 5.0  # seconds for the process to end
 
-logger = logging.getLogger("ansible_rulebook.ha.guardian")
+logger = logging.getLogger("ansible_rulebook.ha.rulebook.guardian")
 
 
 def is_supported() -> bool:

@@ -12,10 +12,8 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, Awaitable, Callable, TypeVar, Union
 
-from . import clock as lease_clock
-from .candidate import Candidate, Do, Phase, Step
-from .conninfo import Conninfo
-from .errors import (
+from ..conninfo import Conninfo
+from ..errors import (
     HaError,
     LeadershipLost,
     PromotionFailed,
@@ -23,9 +21,11 @@ from .errors import (
     ServerUnavailable,
     SessionLost,
 )
+from ..log import WorkerLog
+from . import clock as lease_clock
+from .candidate import Candidate, Do, Phase, Step
 from .lease import POLL_INTERVAL, Timings
 from .lock import AdvisoryLock, LockSession
-from .log import WorkerLog
 from .term import Term
 
 T = TypeVar("T")

@@ -21,11 +21,11 @@ from psycopg.conninfo import make_conninfo
 from psycopg.pq import ExecStatus
 from psycopg.pq.abc import PGconn
 
+from ..conninfo import Conninfo
+from ..errors import ServerRefused, ServerUnavailable, SessionLost
+from ..redaction import one_line
 from . import sql
-from .conninfo import Conninfo
-from .errors import ServerRefused, ServerUnavailable, SessionLost
 from .lease import SHORTEST_LEASE, Timings
-from .redaction import one_line
 from .server_life import ServerLife
 
 logger = logging.getLogger(__name__)

@@ -9,10 +9,10 @@ import errno
 import logging
 from typing import Any, Awaitable, Callable
 
-from .errors import LeadershipLost
+from ..election.leadership import Office
+from ..election.term import Term
+from ..errors import LeadershipLost
 from .gate import EventGate, GatedQueue
-from .office import Office
-from .term import Term
 
 logger = logging.getLogger(__name__)
 

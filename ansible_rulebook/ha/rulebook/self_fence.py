@@ -8,7 +8,7 @@ import sys
 import threading
 from typing import Callable
 
-from .log import WorkerLog
+from ..log import WorkerLog
 
 EXIT_FENCED = 75  # EX_TEMPFAIL of sysexits.h: start it again
 LAST_WORDS = 2.0  # seconds for log and stack traces

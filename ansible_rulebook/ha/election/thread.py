@@ -11,7 +11,7 @@ import threading
 from contextlib import suppress
 from typing import Any, Callable, Coroutine
 
-from .election import LeaderElection
+from .elector import LeaderElection
 from .term import Term
 
 PING_EVERY = 1.0  # seconds

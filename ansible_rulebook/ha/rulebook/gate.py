@@ -7,14 +7,14 @@ import logging
 from collections import deque
 from typing import TYPE_CHECKING, Any, Callable, Coroutine, Deque, Mapping
 
-from .errors import LeadershipLost
-from .state.names import key_of
-from .term import Term
+from ..election.term import Term
+from ..errors import LeadershipLost
+from ..state.names import key_of
 
 if TYPE_CHECKING:
-    from .office import Office
-    from .state.journal import Mark
-    from .state.store import StateStore
+    from ..election.leadership import Office
+    from ..state.journal import Mark
+    from ..state.store import StateStore
 
 logger = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""Who leads: knows neither rules nor upstream."""
