@@ -30,7 +30,7 @@ from ansible_rulebook.ha.engine.recorded import (
     RecordedEngine,
     reset,
 )
-from ansible_rulebook.ha.state.store import in_json
+from ansible_rulebook.ha.state.recovery import in_json
 
 if not os.environ.get("JAVA_HOME"):
     os.environ["JAVA_HOME"] = get_java_home() or ""

@@ -13,7 +13,6 @@ What blocks runs in a thread, and the event loop goes on meanwhile.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import logging
 import uuid
@@ -25,7 +24,6 @@ from typing import (
     Iterable,
     Mapping,
     Optional,
-    Tuple,
     TypeVar,
 )
 
@@ -35,19 +33,20 @@ from ..conninfo import Conninfo
 from ..election.lease import Timings
 from ..election.lock import application_name, lock_key
 from ..election.term import Term
-from ..engine.bridge import Answer, Bridge, Match, now, rule_name
-from ..errors import HaError, ServerUnavailable, StateRefused
+from ..engine.bridge import Answer, Bridge, Match, rule_name
+from ..errors import HaError, ServerUnavailable
 from ..log import WorkerLog
 from ..options import HaOptions
-from . import schema
 from .changes import Found, Kept
 from .housekeeping import Housekeeping
 from .journal import Journal, Mark
-from .names import key_of_ruleset, stored
-from .progress import Info, Progress
+from .names import stored
+from .progress import Progress
+from .readiness import Readiness
+from .recovery import Recovery, RecoverySettings, Sessions, in_json
 from .seen import WINDOW, Seen
 from .session import StateSession
-from .terms import Claim, Pending, Terms
+from .terms import Claim, Terms
 
 logger = logging.getLogger(__name__)
 
@@ -55,14 +54,6 @@ T = TypeVar("T")
 
 APPLICATION = "eda-state"  # of the session, as pg_stat_activity shows it
 
-# A window that ended while nobody led fires late rather than never.
-GRACE_PERIOD = 3600  # seconds, unless the variables say otherwise
-
-Recovered = Tuple[
-    "list[tuple[str, Answer]]",  # what came of the time that nobody led in
-    "list[tuple[str, str]]",  # rulesets and their pending matches, as JSON
-    "dict[tuple[str, int], Info]",  # what is known of actions
-]
 Deliver = Callable[[str, str], None]
 """Takes a ruleset and one of its matches, as JSON in upstream's format."""
 
@@ -107,11 +98,9 @@ class StateStore:
             self._session, self._ha_uuid, stored(worker_id), key, claimant
         )
         self._housekeeping = Housekeeping(self._session, self._ha_uuid)
-        self._is_looked_at = False
-        self._is_outdated = False
+        self._readiness = Readiness(self._session, log)
         self._bridge: Bridge | None = None
-        self._grace = GRACE_PERIOD * 1000  # milliseconds
-        self._overwrites = True
+        self._settings = RecoverySettings()
         self._rulesets: dict[str, Kept] = {}
         self._journal: Journal | None = None
         self._recorded: Mark | None = None  # the progress of an action
@@ -128,7 +117,7 @@ class StateStore:
         :raises StateRefused: if it cannot.
         """
         try:
-            await self._in_thread(self._prepare)
+            await self._in_thread(self._readiness.survey)
         except ServerUnavailable as error:
             logger.debug("State is looked at later: %s", error)
             return False
@@ -142,20 +131,6 @@ class StateStore:
             logger.debug("It is not known whether there is state: %s", error)
             return True
 
-    def _prepare(self) -> None:
-        found = schema.survey(self._session)
-        obstacle = found.obstacle()
-        if obstacle is not None:
-            raise StateRefused(obstacle)
-        if not found.is_complete:
-            self._log.info("Creating the tables for the state")
-            schema.create(self._session)
-        # Who leads brings them up to date: a leader may be at them now.
-        self._is_outdated = found.is_complete and found.is_outdated
-        if not self._is_outdated:
-            schema.rehearse(self._session)
-        self._is_looked_at = True
-
     def attach(self, bridge: Bridge, config: Mapping[str, Any]) -> None:
         """Keep the state of the sessions of this bridge.
 
@@ -167,14 +142,12 @@ class StateStore:
         key = config.get("encryption_key_primary")
         if key:
             bridge.encrypt(key, config.get("encryption_key_secondary"))
-        grace = config.get("expired_window_grace_period", GRACE_PERIOD)
-        self._grace = max(int(grace), 0) * 1000
-        self._overwrites = config.get("overwrite_if_rulebook_changes", True)
+        self._settings = RecoverySettings.of(config)
         self.seen.window = int(config.get("dedup_buffer_size", WINDOW))
 
     def look_again(self) -> None:
         """Before the next term: the server refuses what it took before."""
-        self._is_looked_at = False
+        self._readiness.forget()
 
     async def stand_by(self) -> None:
         """Be ready for a promotion: connected, for one thing."""
@@ -187,7 +160,7 @@ class StateStore:
     async def recover(
         self,
         term: Term,
-        sessions: Mapping[str, tuple[int, str]],
+        sessions: Sessions,
         deliver: Deliver,
         doubtful: Iterable[int],
         settle: Callable[[Mapping[int, int]], None],
@@ -204,12 +177,9 @@ class StateStore:
         :raises LeadershipLost: if the lock is somebody else's by now.
         :raises HaError: if the state cannot be recovered; retire then.
         """
-        if not self._is_looked_at:
-            await self._in_thread(self._prepare)
         if self._journal is not None:  # of a rulebook that was loaded anew
             await self.retire()
-        if self._is_outdated:
-            await self._in_thread(self._bring_up_to_date)
+        await self._in_thread(self._readiness.ensure)
         claim = await self._in_thread(
             self._terms.claim, term.session_pid, list(doubtful), term.lineage
         )
@@ -222,28 +192,28 @@ class StateStore:
             pending=len(claim.matches),
         )
         loop = asyncio.get_running_loop()
-        caught_up, pending, actions = await loop.run_in_executor(
-            self._engine_thread, self._restore, claim, sessions
+        recovery = Recovery(
+            claim, sessions, self._engine(), self._settings, self._log
         )
+        await loop.run_in_executor(self._engine_thread, recovery.restore)
         self._begin(claim, await self._in_thread(self._session.take))
+        self.seen.restart(claim.events)
+        self.progress.recovered(recovery.actions)
         # One transaction: who dies before it leaves all as it was.
-        self._adopt(claim, sessions, actions)
+        journal = self._open_journal()
+        self._rulesets = recovery.adopt(journal.changes)
+        journal.wrote()
         late = [
             (ruleset, match)
-            for ruleset, answer in caught_up
+            for ruleset, answer in recovery.caught_up
             for match in self.wrote(ruleset, answer)
         ]
         settle(claim.last_marks)
-        for ruleset, match in (*pending, *late):
+        for ruleset, match in (*recovery.pending, *late):
             deliver(ruleset, match)
             await asyncio.sleep(0)  # others have their turn
         if not await self._open_journal().last().is_durable():
             raise ServerUnavailable("what is new could not be stored")
-
-    def _bring_up_to_date(self) -> None:
-        schema.create(self._session)
-        schema.rehearse(self._session)
-        self._is_outdated = False
 
     def _begin(self, claim: Claim, connection: Connection[Any]) -> None:
         async def reconnect() -> Connection[Any]:
@@ -260,97 +230,6 @@ class StateStore:
             self._failed,
         )
         self._housekeeping.begin(claim.term)
-
-    def _restore(
-        self, claim: Claim, sessions: Mapping[str, tuple[int, str]]
-    ) -> Recovered:
-        """Fill the sessions, and let the time pass that nobody led in."""
-        bridge, caught_up = self._engine(), []
-        names = {key_of_ruleset(ruleset): ruleset for ruleset in sessions}
-        pending = [
-            (names[match.ruleset], self._in_json(match))
-            for match in claim.matches
-            if match.ruleset in names
-        ]
-        actions = {
-            place: json.loads(bridge.decrypted(body))
-            for place, body in claim.actions.items()
-        }
-        for ruleset, (session, text) in sessions.items():
-            key = key_of_ruleset(ruleset)
-            is_known = key in claim.rulesets
-            try:
-                if is_known and not self._is_another(claim, ruleset, text):
-                    # Without a record, too: what matches nothing has matched.
-                    bridge.restore(session, claim.records.get(key, ""))
-                at = now()
-                answer = bridge.advance(session, at)
-            except RuntimeError as error:
-                raise HaError(
-                    f"ruleset {ruleset} cannot be recovered: {error}"
-                ) from None
-            caught_up.append((ruleset, self._in_time(ruleset, answer, at)))
-        return caught_up, pending, actions
-
-    def _in_json(self, pending: Pending) -> str:
-        rule = json.dumps(pending.rule)
-        data = self._engine().decrypted(pending.body)
-        return in_json(rule, data, pending.match)
-
-    def _is_another(self, claim: Claim, ruleset: str, text: str) -> bool:
-        kept = claim.rulesets.get(key_of_ruleset(ruleset))
-        if kept is None or kept.digest == digest(text):
-            return False
-        return self._overwrites
-
-    def _in_time(self, ruleset: str, answer: Answer, at: int) -> Answer:
-        """Without the windows that ended too long ago."""
-        late = [m for m in answer.matches if at - m.found_at > self._grace]
-        for match in late:
-            self._log.warning(
-                "A time window ended too long ago and is dropped",
-                ruleset=ruleset,
-                rule=rule_name(match.rule),
-                seconds_ago=(at - match.found_at) // 1000,
-            )
-        if not late:
-            return answer
-        rest = [m for m in answer.matches if m not in late]
-        return answer._replace(matches=rest)
-
-    def _adopt(
-        self,
-        claim: Claim,
-        sessions: Mapping[str, tuple[int, str]],
-        actions: Mapping[tuple[str, int], Info],
-    ) -> None:
-        """Take over what is known, and store what is new about it."""
-        self.seen.restart(claim.events)
-        self.progress.recovered(actions)
-        self._rulesets = {}
-        changes = self._open_journal().changes
-        for ruleset, (_, text) in sessions.items():
-            kept = claim.rulesets.get(key_of_ruleset(ruleset))
-            if self._is_another(claim, ruleset, text):
-                self._log.warning(
-                    "The rules are others than those that the state is of, "
-                    "so they begin without any",
-                    ruleset=ruleset,
-                )
-                changes.forget_ruleset(ruleset)
-                kept = None
-            if kept is None:
-                kept = Kept(digest(text), primed=False)
-                changes.ruleset(ruleset, kept)
-            self._rulesets[ruleset] = kept
-        known = {key_of_ruleset(ruleset) for ruleset in sessions}
-        unknown = {match.ruleset for match in claim.matches} - known
-        if unknown:
-            self._log.warning(
-                "Matches of rulesets that are not there any more wait on",
-                rulesets=", ".join(sorted(unknown)),
-            )
-        self._open_journal().wrote()
 
     def is_primed(self, ruleset: str) -> bool:
         """Whether a ruleset has had its gathered facts, in any term."""
@@ -502,17 +381,3 @@ class StateStore:
     async def _in_thread(self, work: Callable[..., T], *args: Any) -> T:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._thread, work, *args)
-
-
-def in_json(rule: str, data: str, match: str) -> str:
-    """A match as upstream takes it from an engine that keeps state.
-
-    :param rule: the rule's name, as JSON.
-    :param data: JSON.
-    """
-    return f'{{"name":{rule},"events":{data},"matching_uuid":"{match}"}}'
-
-
-def digest(text: str) -> str:
-    """Of a ruleset's definition: other rules have another one."""
-    return hashlib.sha256(text.encode()).hexdigest()
