@@ -591,7 +591,10 @@ class _Upstream:
             def _run_action(
                 self, action: Any, action_item: Any, *args: Any, **kwargs: Any
             ) -> asyncio.Task[None]:
-                if self._may_start(action, action_item):
+                if self._worker.leadership.may_act() and self._is_stored(
+                    action_item
+                ):
+                    self._tell_kind(action)
                     task: asyncio.Task[None] = super()._run_action(
                         action, action_item, *args, **kwargs
                     )
@@ -608,18 +611,19 @@ class _Upstream:
                 dropped.add_done_callback(self._handle_action_completion)
                 return dropped
 
-            def _may_start(self, action: Any, action_item: Any) -> bool:
-                if not self._worker.office.allows():
-                    return False
-                state = self._worker.state
-                if state is None:
+            def _is_stored(self, action_item: Any) -> bool:
+                """One that is not is no leader's: nobody would recover it."""
+                if self._worker.state is None:
                     return True
-                state.progress.store_start = action.action in TEMPLATES
-                # A match that is not stored was none of a leader's.
                 return bool(action_item.rule_engine_results.matching_uuid)
 
+            def _tell_kind(self, action: Any) -> None:
+                state = self._worker.state
+                if state is not None:
+                    state.progress.store_start = action.action in TEMPLATES
+
             async def _run_multiple_actions(self, *args: Any) -> None:
-                self._worker.office.pin()
+                self._worker.leadership.bind()
                 await super()._run_multiple_actions(*args)
 
             # -- see rulesets.Ruleset ---------------------------------------
@@ -675,7 +679,7 @@ class _Upstream:
 
         async def call_fenced(self: Any, *args: Any, **kwargs: Any) -> None:
             actions = self._worker.actions
-            if not actions.enter():
+            if not actions.started():
                 return
             state = self._worker.state
             try:
@@ -684,25 +688,17 @@ class _Upstream:
                 await call(self, *args, **kwargs)
             except (asyncio.CancelledError, RuntimeError) as error:
                 # Java's: what it has done cannot be stored any more.
-                if actions.may_go_on():
+                if self._worker.leadership.may_act():
                     raise
                 logger.debug("An action ended with its term: %s", error)
             finally:
-                actions.leave()
+                actions.finished()
 
         setattr(FencedRuleSetRunner, entry, call_fenced)
         return FencedRuleSetRunner
 
-    def _check_term(self) -> None:
-        """The fence once more, for an action that had to wait for its turn.
-
-        :raises asyncio.CancelledError: if it must not go on.
-        """
-        if not self._worker.actions.may_go_on():
-            raise asyncio.CancelledError
-
     def _fencing_token(self) -> dict[str, str]:
-        term = self._worker.office.term
+        term = self._worker.leadership.term
         return {} if term is None else {TERM_VARIABLE: str(term.number)}
 
     def fence_action(self, base: Any, has_effects: bool) -> Any:
@@ -716,16 +712,16 @@ class _Upstream:
             """Runs as upstream's does."""
 
             async def __call__(self) -> Any:
-                upstream._check_term()
+                upstream._worker.actions.check()
                 if has_effects and not (
-                    await upstream._worker.may_have_effects()
+                    await upstream._worker.leadership.confirm()
                 ):
                     raise asyncio.CancelledError
                 try:
                     return await super().__call__()
                 finally:
                     # What was killed with the term has not been done.
-                    upstream._check_term()
+                    upstream._worker.actions.check()
 
         FencedAction.__name__ = base.__name__  # upstream prints it
         return FencedAction
@@ -742,13 +738,13 @@ class _Upstream:
             async def _run(self) -> None:
                 self._tokens: list[str] = []  # one for each try
                 await super()._run()
-                upstream._check_term()  # else it was killed with the term
+                upstream._worker.actions.check()  # killed with the term?
                 # If it was cancelled, its forks are still to be killed.
                 for token in self._tokens:
                     upstream._worker.guardian.end(token)
 
             def _runner_args(self) -> dict[str, Any]:
-                upstream._check_term()  # before each retry, too
+                upstream._worker.actions.check()  # before each retry, too
                 args: dict[str, Any] = super()._runner_args()
                 self._tokens.append(upstream._worker.guardian.begin())
                 return {
@@ -797,11 +793,13 @@ def _speak_up() -> None:
         ours.setLevel(logging.INFO)
 
 
-def _make_gate(queue: Any, office: Any) -> Any:
+def _make_gate(queue: Any, leadership: Any) -> Any:
     from .rulebook.gate import EventGate
 
     shutdown = _upstream("messages").Shutdown
-    return EventGate(queue, office, lambda item: isinstance(item, shutdown))
+    return EventGate(
+        queue, leadership, lambda item: isinstance(item, shutdown)
+    )
 
 
 async def broadcast(shutdown: Any) -> None:

@@ -24,7 +24,7 @@ from typing import Any, Awaitable, Callable, Mapping
 
 from .conninfo import Conninfo
 from .election.elector import LeaderElection, default_worker_id
-from .election.leadership import Office
+from .election.leadership import Leadership
 from .election.lease import Timings
 from .election.term import Term
 from .election.thread import ElectionThread
@@ -36,7 +36,7 @@ from .log import WorkerLog
 from .options import HaOptions, StateMode
 from .rulebook.actions import Actions
 from .rulebook.drain import Broadcast, Drain
-from .rulebook.gate import EventGate
+from .rulebook.gate import EventGate, event_in_hand
 from .rulebook.guardian import Guardian
 from .rulebook.rulesets import Ruleset, Rulesets
 from .rulebook.self_fence import SelfFence
@@ -48,7 +48,7 @@ logger = logging.getLogger(__name__)
 
 STAND_BY_EVERY = 2.0  # seconds
 
-MakeGate = Callable[[Any, Office], EventGate]
+MakeGate = Callable[[Any, Leadership], EventGate]
 Deliver = Callable[[str, str], None]
 
 
@@ -76,10 +76,10 @@ class Worker:
     ) -> None:
         self.options = options
         self.worker_id = options.worker_id or default_worker_id()
-        self.office = Office()
+        self.leadership = Leadership(self._ask_server)
         self.rulesets = Rulesets()
-        self.actions = Actions(self.office)
-        self.sources = Sources(self.office, self.gate_of)
+        self.actions = Actions(self.leadership)
+        self.sources = Sources(self.leadership, self.gate_of)
         self.guardian = Guardian()
         self._claimant = secrets.token_hex(8)
         self._engine_thread = ThreadPoolExecutor(1, "ha-engine")
@@ -93,7 +93,7 @@ class Worker:
         )
         self._drain = Drain(
             self.worker_id,
-            self.office,
+            self.leadership,
             self.sources,
             self.rulesets,
             broadcast,
@@ -220,7 +220,7 @@ class Worker:
             return
         self._obstacle = None
         self._stop_keeping_state()
-        if self.rulesets.up.is_set() and self.office.term is None:
+        if self.rulesets.up.is_set() and self.leadership.term is None:
             self.rulesets.reset()  # of sessions that were to be recorded
         self._log.warning(
             "The rules' state will not survive a failover", str(error)
@@ -334,7 +334,7 @@ class Worker:
         """
         if self._resuming is not None:
             self._resuming.cancel()
-        self._leave_office()
+        self._end_leadership()
         for gate in self._gates.values():
             gate.wake_all()
         await end_sources()
@@ -415,16 +415,16 @@ class Worker:
         """Act with the state that the last leader left."""
         await self._reset_is_done()
         # Before the recovery: its matches arrive while it goes on.
-        self.office.enter(term)
+        self.leadership.begin(term)
         if self.state is not None:
             try:
                 await self._recover(self.state, term)
             except StateRefused as error:
                 await self._give_up_state(error)
-        if self.office.term is not term:
+        if self.leadership.term is not term:
             return  # the rulebook is being loaded anew
         await self._prime()
-        self.office.announce()
+        self.leadership.announce()
 
     async def _recover(self, state: StateStore, term: Term) -> None:
         gates = list(self._gates.values())
@@ -440,7 +440,7 @@ class Worker:
         await state.recover(
             term, self.rulesets.sessions(), self._deliver, doubtful, settle
         )
-        if self.office.term is term:
+        if self.leadership.term is term:
             assert self._engine is not None
             self._engine.clock.start()
 
@@ -493,27 +493,14 @@ class Worker:
             engine,
             self._bridge,
             self.state,
-            self._gate_being_read,
+            event_in_hand,
             self._deliver,
             self.engine_failed,
         )
         return self._engine
 
-    def _gate_being_read(self) -> EventGate | None:
-        for gate in self._gates.values():
-            if gate.is_read_here():
-                return gate
-        return None
-
-    async def may_have_effects(self) -> bool:
-        """Whether an action of this task may do something outside.
-
-        One round trip to the server: a machine that was paused by its
-        hypervisor resumes with a lease that looks trusted.
-        """
-        if self._election is None or not self.actions.may_go_on():
-            return False
-        return await self._election.confirm() and self.actions.may_go_on()
+    async def _ask_server(self) -> bool:
+        return self._election is not None and await self._election.confirm()
 
     def engine_failed(self, why: str) -> None:
         """The engine takes nothing any more: another worker's may."""
@@ -531,7 +518,7 @@ class Worker:
             return
         if isinstance(error, StateRefused):
             self.state.look_again()
-        self._leave_office()
+        self._end_leadership()
         if self._election is not None:
             why = f"the state could not be stored: {error}"
             self._log.warning("Stepping down", why)
@@ -547,9 +534,9 @@ class Worker:
             self.guardian.unwatch()
             self._is_standby = True
 
-    def _leave_office(self) -> None:
+    def _end_leadership(self) -> None:
         """Act no more, and let no time pass for the rules."""
-        self.office.leave()
+        self.leadership.end()
         if self._engine is not None:
             self._engine.clock.stop()
 
@@ -582,15 +569,17 @@ class Worker:
         """The gate of a ruleset's queue, the same for both of its ends."""
         gate = self._gates.get(id(queue))
         if gate is None:
-            gate = self._gates[id(queue)] = self._make_gate(queue, self.office)
+            gate = self._gates[id(queue)] = self._make_gate(
+                queue, self.leadership
+            )
         return gate
 
     def reload(self) -> None:
         """The rulebook is being loaded anew; the election goes on."""
         if self.state is not None:
             # The engine is a new one: the term begins again with the state.
-            self._reloaded = self.office.term or self._reloaded
-            self._leave_office()
+            self._reloaded = self.leadership.term or self._reloaded
+            self._end_leadership()
         if self._resuming is not None:
             self._resuming.cancel()
         self.rulesets.clear()
@@ -602,7 +591,7 @@ class Worker:
 
     def ruleset_started(self, ruleset: Ruleset) -> None:
         """A ruleset waits for events, perhaps after a reload."""
-        if self.office.may_act() is not None:
+        if self.leadership.acting_term() is not None:
             ruleset.prime()
         self.rulesets.started(ruleset)
         if self.rulesets.up.is_set():
@@ -629,7 +618,7 @@ class Worker:
     @property
     def is_leaving(self) -> bool:
         """The end was asked for."""
-        return self.office.shutdown_event.is_set()
+        return self.leadership.shutdown_event.is_set()
 
     def install_signal_handlers(self) -> None:
         """See :meth:`SignalListener.install`."""

@@ -190,7 +190,7 @@ class Worker:
         if self.request is not None:
             return
         self.check_phase()
-        if self.term is not None and self.term.has_ended:
+        if self.term is not None and self.term.seen_over:
             # Somebody was told so; a late answer cannot take it back.
             self.candidate.step_down("the lease had ended")
         step = self.candidate.decide(self.clock(), self.promotion != "none")

@@ -11,16 +11,21 @@ from typing import Any
 import pytest
 from written_marks import Writes, turns
 
-from ansible_rulebook.ha.election.leadership import Office
+from ansible_rulebook.ha.election.leadership import Leadership
 from ansible_rulebook.ha.election.term import Term
 from ansible_rulebook.ha.rulebook.gate import (
     LAST_TRY,
     DurableFeedback,
     EventGate,
+    event_in_hand,
 )
 
 PATIENCE = 10.0  # seconds
 RULESET = "R"
+
+
+async def never_asked() -> bool:
+    raise AssertionError("the server was asked")
 
 
 def event(number: int) -> dict[str, Any]:
@@ -31,9 +36,9 @@ class House:
     """A gate of a worker that leads, and events in its queue."""
 
     def __init__(self, count: int = 0) -> None:
-        self.office = Office()
+        self.leadership = Leadership(never_asked)
         self.gate = EventGate(
-            asyncio.Queue(), self.office, lambda item: item == "shutdown"
+            asyncio.Queue(), self.leadership, lambda item: item == "shutdown"
         )
         self.writes = Writes()
         self.gate.state = self.writes  # type: ignore[assignment]
@@ -46,11 +51,11 @@ class House:
     def promote(self) -> None:
         self.terms += 1
         term = Term(self.terms, 1.0, lambda: False, lambda: 0.0)
-        self.office.enter(term)
-        self.office.announce()
+        self.leadership.begin(term)
+        self.leadership.announce()
 
     def end_term(self, *surely_lost: int, refused: bool = False) -> None:
-        self.office.leave()
+        self.leadership.end()
         self.writes.lose(*surely_lost, refused=refused)
         self.gate.recall(self.terms)
 
@@ -81,7 +86,7 @@ class House:
 async def test_what_the_engine_did_not_take_comes_again_first() -> None:
     house = House(4)
     await house.get_all(2)
-    house.office.leave()
+    house.leadership.end()
     house.gate.not_written()
     assert house.gate.held == 1
     house.promote()
@@ -92,7 +97,7 @@ async def test_what_the_engine_did_not_take_comes_again_first() -> None:
 async def test_before_those_that_were_held() -> None:
     house = House(1)
     await house.get()
-    house.office.leave()
+    house.leadership.end()
     house.gate.not_written()
     reading = asyncio.ensure_future(house.get())
     house.gate.queue.put_nowait(event(1))  # comes when nobody leads
@@ -228,7 +233,7 @@ async def test_a_reader_that_waits_for_events_is_told_of_a_recall() -> None:
 async def test_a_source_with_feedback_sends_it_again() -> None:
     house = House(1)
     house.gate.will_be_sent_again = lambda _: True
-    await house.gate.put(event(1), house.office.term)
+    await house.gate.put(event(1), house.leadership.term)
     await house.process(1)
     house.end_term()
     assert house.gate.held == 0
@@ -252,7 +257,7 @@ async def test_one_source_that_goes_on_does_not_speak_for_another() -> None:
     ours = {"n": 0, "meta": {"uuid": "a", "source": {"name": "aware"}}}
     theirs = {"n": 1, "meta": {"uuid": "b", "source": {"name": "plain"}}}
     await house.gate.put(ours, None)
-    await house.gate.put(theirs, house.office.term)
+    await house.gate.put(theirs, house.leadership.term)
     await house.process(2)
     house.end_term()
     assert house.gate.held == 1
@@ -278,16 +283,16 @@ async def test_who_is_started_next_is_not_told_of_earlier_events() -> None:
 
 
 @pytest.mark.asyncio
-async def test_who_reads() -> None:
+async def test_the_task_that_reads_has_the_event_in_hand() -> None:
     house = House(1)
-    assert not house.gate.is_read_here()
-    await house.gate.get()
-    assert house.gate.is_read_here()
+    assert event_in_hand() is None
 
-    async def elsewhere() -> bool:
-        return house.gate.is_read_here()
+    async def read() -> Any:
+        await house.gate.get()
+        return event_in_hand()
 
-    assert not await asyncio.ensure_future(elsewhere())
+    assert await asyncio.ensure_future(read()) is house.gate
+    assert event_in_hand() is None, "an action's task would be taken for it"
 
 
 @pytest.mark.asyncio

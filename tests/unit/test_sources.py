@@ -8,7 +8,7 @@ from typing import Any, Callable
 
 import pytest
 
-from ansible_rulebook.ha.election.leadership import Office
+from ansible_rulebook.ha.election.leadership import Leadership
 from ansible_rulebook.ha.election.term import Term
 from ansible_rulebook.ha.errors import LeadershipLost
 from ansible_rulebook.ha.rulebook import sources as sources_module
@@ -16,6 +16,10 @@ from ansible_rulebook.ha.rulebook.gate import EventGate
 from ansible_rulebook.ha.rulebook.sources import Sources, fresh, is_ha_aware
 
 PATIENCE = 30.0  # seconds
+
+
+async def never_asked() -> bool:
+    raise AssertionError("the server was asked")
 
 
 class Filtered:
@@ -29,27 +33,27 @@ class Filtered:
 
 
 class House:
-    """An office, a gate and sources, as a worker has them."""
+    """A leadership, a gate and sources, as a worker has them."""
 
     def __init__(self) -> None:
-        self.office = Office()
+        self.leadership = Leadership(never_asked)
         self.queue: asyncio.Queue[Any] = asyncio.Queue(1)
         self.gate = EventGate(
-            self.queue, self.office, lambda item: item == "shutdown"
+            self.queue, self.leadership, lambda item: item == "shutdown"
         )
-        self.sources = Sources(self.office, lambda queue: self.gate)
+        self.sources = Sources(self.leadership, lambda queue: self.gate)
         self.terms = 0
 
     def promote(self) -> Term:
         self.terms += 1
         term = Term(self.terms, 1.0, lambda: False, lambda: 0.0)
-        self.office.enter(term)
-        self.office.announce()
+        self.leadership.begin(term)
+        self.leadership.announce()
         return term
 
     async def demote(self, term: Term) -> None:
         term.end()
-        self.office.leave()
+        self.leadership.end()
         self.gate.wake_all()
         await self.sources.end_term()
 
@@ -181,7 +185,7 @@ async def test_an_aware_put_waits_for_leadership_and_drops_nothing() -> None:
     assert house.queue.empty()
     house.promote()
     assert await house.get() == "from a follower"
-    house.office.shutdown_event.set()
+    house.leadership.shutdown_event.set()
     await house.sources.end_all(PATIENCE)
     await settle()
     assert not task.done()  # its end is not to end the rulebook now

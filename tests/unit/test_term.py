@@ -55,22 +55,12 @@ def test_a_renewal_that_comes_late_does_not_revive_a_term():
 
 def test_whoever_saw_the_end_of_a_term_stays_right_about_it():
     # A renewal that was under way may still succeed after that.
-    for look in (Term.is_current, Term.is_trusted):
-        world = World()
-        world.now += 6
-        assert not look(world.term)
-        world.term.renewed(world.now + 60)
-        assert not world.term.is_current()
-        assert not world.term.is_trusted()
-        assert world.term.has_ended
-
-
-def test_trust_is_a_matter_of_the_clock_and_not_of_the_socket():
     world = World()
-    world.over = True
-    assert world.term.is_trusted()
+    world.now += 6
     assert not world.term.is_current()
-    assert not world.term.is_trusted()
+    assert world.term.seen_over
+    world.term.renewed(world.now + 60)
+    assert not world.term.is_current()
 
 
 def test_a_term_says_its_number_and_state():

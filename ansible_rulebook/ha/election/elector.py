@@ -284,7 +284,7 @@ class LeaderElection:
             while True:
                 if self.shutdown_event.is_set():
                     self._candidate.stop()  # whoever has set it
-                if self._term is not None and self._term.has_ended:
+                if self._term is not None and self._term.seen_over:
                     # Somebody was told so: stand by it, and say why.
                     await self._read_news()
                     self._candidate.step_down("the lease had ended")
@@ -412,7 +412,7 @@ class LeaderElection:
         _answer(asking, True)
         if self._term is not None:
             self._term.renewed(self._candidate.trusted_until)
-            if not self._term.has_ended:
+            if not self._term.seen_over:
                 self._tell_renewal(self._term)
 
     def _promote(self) -> None:

@@ -1,15 +1,16 @@
-"""The office of the leader, as the rulebook's event loop sees it."""
+"""Whether this worker may act, as the rulebook's event loop asks it."""
 
 from __future__ import annotations
 
 import asyncio
 from contextvars import ContextVar
+from typing import Awaitable, Callable
 
 from .term import Term
 
-_UNPINNED = object()
-_pinned_term: ContextVar[object] = ContextVar("term", default=_UNPINNED)
-_present: list[Office] = []  # at most one: that of this process's worker
+_UNBOUND = object()
+_bound_term: ContextVar[object] = ContextVar("term", default=_UNBOUND)
+_present: list[Leadership] = []  # at most one: that of this process's worker
 
 
 def fencing_token() -> int | None:
@@ -23,60 +24,75 @@ def fencing_token() -> int | None:
 
     :returns: None on a worker that does not lead, and without HA.
     """
-    for office in _present:
-        term = office.may_act()
+    for leadership in _present:
+        term = leadership.acting_term()
         if term is not None:
             return term.number
     return None
 
 
-class Office:
-    """Whether this worker is in office, and the events that tell of it.
+class Leadership:
+    """What this worker may do now, and the events that tell of it.
 
     Exactly one of ``leader_event`` and ``follower_event`` is set. The events
-    and the waiting belong to one loop; :meth:`leads` asks the term's clock
-    and socket each time, since an event can lag behind a paused process.
+    and the waiting belong to one loop. The questions ask the term's clock
+    and socket each time, since an event can lag behind a paused process:
+
+    * :meth:`takes_events`: may an event enter the engine?
+    * :meth:`may_act`: may this task act?
+    * :meth:`confirm`: the same, and the server says so, too.
+
+    :param ask_server: whether the server confirms the lock; one round trip.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, ask_server: Callable[[], Awaitable[bool]]) -> None:
         self.leader_event = asyncio.Event()
         self.follower_event = asyncio.Event()
         self.follower_event.set()
         self.shutdown_event = asyncio.Event()
         self.term: Term | None = None
         """The term that may act: the engine's actions, then the sources."""
+        self._ask_server = ask_server
         self._announced: Term | None = None
         self._next = asyncio.Event()
         _present[:] = [self]
 
-    def may_act(self) -> Term | None:
+    # -- questions -------------------------------------------------------
+
+    def acting_term(self) -> Term | None:
         """The term in which actions may start now, promotion included."""
         term = self.term
         return term if term is not None and term.is_current() else None
 
-    def pin(self) -> None:
-        """Bind this task, and those that it starts, to the present term.
-
-        A rule's second action must not run in a later term than its first.
-        """
-        _pinned_term.set(self.may_act())
-
-    def allows(self) -> bool:
-        """Whether this task may act: in any term, or in the one it has."""
+    def may_act(self) -> bool:
+        """Whether this task may act: in any term, or in that of its own."""
         term = self.term
         if term is None or not term.is_current():
             return False
-        pinned = _pinned_term.get()
-        return pinned is _UNPINNED or pinned is term
+        bound = _bound_term.get()
+        return bound is _UNBOUND or bound is term
 
-    def still_allows(self, term: Term | None) -> bool:
-        """Whether it is still that term, for who has asked before."""
-        return term is not None and term is self.term and term.is_current()
-
-    def leads(self) -> bool:
-        """Whether events may enter the engine at this instant."""
+    def takes_events(self) -> bool:
+        """Whether events may enter the engine: not before promotion ends."""
         term = self._announced
         return term is not None and term.is_current()
+
+    async def confirm(self) -> bool:
+        """Whether this task may do something outside of this process.
+
+        A machine that its hypervisor paused resumes with a lease that looks
+        trusted, so the server is asked.
+        """
+        return self.may_act() and await self._ask_server() and self.may_act()
+
+    def bind(self) -> None:
+        """Bind this task, and those that it starts, to the present term.
+
+        A rule's second action must not run in a later term than its first.
+        A task that has a term already keeps it.
+        """
+        if _bound_term.get() is _UNBOUND:
+            _bound_term.set(self.acting_term())
 
     async def next_term(self) -> Term:
         """The current term, or the next one once it has been announced.
@@ -84,12 +100,14 @@ class Office:
         Never returns a term that is over already.
         """
         while True:
-            term = self.may_act()
+            term = self.acting_term()
             if term is not None and self.leader_event.is_set():
                 return term
             await self._next.wait()
 
-    def enter(self, term: Term) -> None:
+    # -- what the worker tells -------------------------------------------
+
+    def begin(self, term: Term) -> None:
         """Allow actions, since promotion may fire some."""
         self.term = term
 
@@ -102,7 +120,7 @@ class Office:
         waiting, self._next = self._next, asyncio.Event()
         waiting.set()
 
-    def leave(self) -> None:
+    def end(self) -> None:
         """The term is over."""
         self.term = self._announced = None
         self.leader_event.clear()

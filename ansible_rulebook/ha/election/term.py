@@ -39,7 +39,7 @@ class Term:
         Not a cached flag: it compares the clock with the lease and asks the
         socket, so a process that was paused knows before it acts.
         """
-        if (  # as in is_trusted(), but asked too often for one more call
+        if (
             not self._over
             and self._clock() < self._trusted_until
             and not self._session_is_over()
@@ -48,19 +48,13 @@ class Term:
         self._over = True  # whoever saw the end shall be right about it
         return False
 
-    def is_trusted(self) -> bool:
-        """Whether the term has neither been ended nor run out by now.
-
-        Asks the clock but not the socket, which takes most of the time. It
-        does where :meth:`is_current` is asked again before anything is done.
-        """
-        if self._clock() >= self._trusted_until:
-            self._over = True
-        return not self._over
-
     @property
-    def has_ended(self) -> bool:
-        """Whether :meth:`end` was called; a term may run out before that."""
+    def seen_over(self) -> bool:
+        """Whether somebody knows that it is over.
+
+        :meth:`end` was called, or :meth:`is_current` has said so once. A
+        term may run out before that.
+        """
         return self._over
 
     @property

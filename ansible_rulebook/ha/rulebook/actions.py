@@ -6,8 +6,7 @@ import asyncio
 import logging
 from typing import Any
 
-from ..election.leadership import Office
-from ..election.term import Term
+from ..election.leadership import Leadership
 
 logger = logging.getLogger(__name__)
 
@@ -15,12 +14,12 @@ logger = logging.getLogger(__name__)
 class Actions:
     """The actions of a worker.
 
-    :param office: who knows the term.
+    :param leadership: whether they may act.
     """
 
-    def __init__(self, office: Office) -> None:
-        self._office = office
-        self._running: dict[asyncio.Task[Any], Term | None] = {}
+    def __init__(self, leadership: Leadership) -> None:
+        self._leadership = leadership
+        self._running: set[asyncio.Task[Any]] = set()
         self.dropped_total = 0
 
     def drop(self, what: str) -> None:
@@ -28,36 +27,37 @@ class Actions:
         self.dropped_total += 1
         logger.debug("Not leading, dropped %s", what)
 
-    def enter(self) -> bool:
-        """An action's task begins; false if it must not go on.
+    def started(self) -> bool:
+        """This task is an action's; false if it must not go on.
 
         In the task itself, because a second one around it cost a third of
         the throughput.
         """
-        term = self._office.term
-        if not self._office.still_allows(term):
+        self._leadership.bind()
+        if not self._leadership.may_act():
             self.drop("an action at its start")
             return False
         task = asyncio.current_task()
         assert task is not None
-        self._running[task] = term
+        self._running.add(task)
         return True
 
-    def leave(self) -> None:
-        """An action's task ends."""
+    def finished(self) -> None:
+        """The action of this task has ended, well or not."""
         task = asyncio.current_task()
         assert task is not None
-        self._running.pop(task, None)
+        self._running.discard(task)
 
-    def may_go_on(self) -> bool:
-        """Whether the action of this task still has its term.
+    def check(self) -> None:
+        """The fence, for an action that has begun.
 
-        One that was cut short by the end of it has to end quietly, since
-        upstream's loops end with a cancelled action.
+        One that was cut short by the end of its term has to end quietly,
+        since upstream takes one that fails for one that has run.
+
+        :raises asyncio.CancelledError: if it must not go on.
         """
-        task = asyncio.current_task()
-        assert task is not None
-        return self._office.still_allows(self._running.get(task))
+        if not self._leadership.may_act():
+            raise asyncio.CancelledError
 
     def running(self) -> int:
         """How many have not ended. For any thread."""

@@ -12,7 +12,7 @@ import threading
 import time
 from typing import Any, Callable, Coroutine
 
-from ..election.leadership import Office
+from ..election.leadership import Leadership
 from ..log import WorkerLog
 from .deadline import Deadline
 from .rulesets import Rulesets
@@ -32,7 +32,7 @@ class Drain:
     """Begins with the first signal; the second one hurries.
 
     :param worker_id: told to the rulesets.
-    :param office: whose ``shutdown_event`` is set.
+    :param leadership: whose ``shutdown_event`` is set.
     :param sources: of the worker.
     :param rulesets: of the worker.
     :param broadcast: tells all rulesets to end: message, delay in seconds.
@@ -45,7 +45,7 @@ class Drain:
     def __init__(
         self,
         worker_id: str,
-        office: Office,
+        leadership: Leadership,
         sources: Sources,
         rulesets: Rulesets,
         broadcast: Broadcast,
@@ -57,7 +57,7 @@ class Drain:
         self.rulebook: asyncio.Task[None] | None = None
         """Upstream's run, once it has begun."""
         self._worker_id = worker_id
-        self._office = office
+        self._leadership = leadership
         self._sources = sources
         self._rulesets = rulesets
         self._broadcast = broadcast
@@ -90,7 +90,7 @@ class Drain:
 
     def rulebook_ended(self) -> None:
         """Only the teardown is left."""
-        self._office.shutdown_event.set()
+        self._leadership.shutdown_event.set()
         self._deadline.within(TEARDOWN_WITHIN)
         if self._draining is not None:
             self._draining.cancel()
@@ -135,8 +135,12 @@ class Drain:
                 telling.cancel()
 
     async def _end_sources(self) -> None:
-        within = SOURCES_WITHIN if self._office.leads() else FOLLOWERS_WITHIN
-        self._office.shutdown_event.set()
+        within = (
+            SOURCES_WITHIN
+            if self._leadership.takes_events()
+            else FOLLOWERS_WITHIN
+        )
+        self._leadership.shutdown_event.set()
         self._withdraw()
         within = min(within, self._delay)
         ending = asyncio.ensure_future(self._sources.end_all(within))

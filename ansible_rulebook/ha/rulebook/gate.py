@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Callable, Coroutine, Deque, Mapping
 
 from ..election.term import Term
@@ -12,7 +13,7 @@ from ..errors import LeadershipLost
 from ..state.names import key_of
 
 if TYPE_CHECKING:
-    from ..election.leadership import Office
+    from ..election.leadership import Leadership
     from ..state.journal import Mark
     from ..state.store import StateStore
 
@@ -23,6 +24,17 @@ MOST_FEEDBACK = 1000  # acknowledgements that wait for their source
 LAST_TRY = 5  # times that the server may refuse what comes of one event
 
 
+_read_gate: ContextVar[EventGate | None] = ContextVar("gate", default=None)
+
+
+def event_in_hand() -> EventGate | None:
+    """The gate whose event this task is processing.
+
+    None if it reads no gate: what it gives to the engine is an action's.
+    """
+    return _read_gate.get()
+
+
 class EventGate:
     """Both ends of one ruleset's event queue, open only to the leader.
 
@@ -31,7 +43,7 @@ class EventGate:
     term, or dropped where its source will send it again. Either is counted.
 
     :param queue: the ruleset's queue.
-    :param office: who knows the term.
+    :param leadership: whether this worker may act.
     :param is_control: tells a message to the engine (a shutdown) from an
         event; messages always pass.
     :param will_be_sent_again: tells events that a source repeats until it
@@ -41,7 +53,7 @@ class EventGate:
     def __init__(
         self,
         queue: asyncio.Queue[Any],
-        office: Office,
+        leadership: Leadership,
         is_control: Callable[[Any], bool],
         will_be_sent_again: Callable[[Any], bool] = lambda event: False,
     ) -> None:
@@ -53,7 +65,7 @@ class EventGate:
         self.refused_total = 0
         self.state: StateStore | None = None
         """Keeps the engine's state; None if nobody does."""
-        self._office = office
+        self._leadership = leadership
         self._is_control = is_control
         # Such sources are not started again, so they do not send again.
         self._aware_sources: set[Any] = set()
@@ -73,7 +85,6 @@ class EventGate:
         self._one_by_one = 0
         self._refused: Any = None
         self._refusals = 0
-        self._reader: asyncio.Task[Any] | None = None
         self._putters: Deque[asyncio.Future[None]] = deque()
 
     # -- the sources' end ------------------------------------------------
@@ -89,12 +100,12 @@ class EventGate:
             self._aware_sources.add(_source(event))
         while True:
             if self.queue.full():
-                if term is not None and term.has_ended:
+                if term is not None and not term.is_current():
                     raise LeadershipLost(NOT_LEADING)
                 await self._room()
-            elif term is None and not self._office.leads():
-                await self._office.next_term()
-            elif term is None or term.is_trusted():
+            elif term is None and not self._leadership.takes_events():
+                await self._leadership.next_term()
+            elif term is None or term.is_current():
                 # get() is the fence; this only turns sources away early.
                 self.queue.put_nowait(event)
                 return
@@ -109,7 +120,7 @@ class EventGate:
         """
         if term is not None and not term.is_current():
             raise LeadershipLost(NOT_LEADING)
-        if not self._office.leads():
+        if not self._leadership.takes_events():
             raise asyncio.QueueFull
         self.queue.put_nowait(event)
 
@@ -146,12 +157,8 @@ class EventGate:
         item = await self._get()
         if not self._is_control(item):
             self._in_hand = item
-            self._reader = asyncio.current_task()
+            _read_gate.set(self)
         return item
-
-    def is_read_here(self) -> bool:
-        """Whether the present task is the one that gets the events."""
-        return self._reader is asyncio.current_task()
 
     def refuse(self) -> Any:
         """Upstream's reader failed on the event in hand: give it no more.
@@ -303,7 +310,7 @@ class EventGate:
 
     async def _get(self) -> Any:
         while True:
-            if self._held and self._office.leads():
+            if self._held and self._leadership.takes_events():
                 return self._held.popleft()
             if self._held:
                 item = await self._next()
@@ -314,7 +321,7 @@ class EventGate:
                 continue
             if self._is_control(item):
                 return item
-            if not self._office.leads():
+            if not self._leadership.takes_events():
                 self._keep(item)
             elif self._held:
                 self._held.append(item)  # it came after those
@@ -324,7 +331,7 @@ class EventGate:
     async def _next(self) -> Any:
         # Events wait for a term, and a shutdown must not wait behind them.
         getting = asyncio.ensure_future(self.queue.get())
-        leading = asyncio.ensure_future(self._office.next_term())
+        leading = asyncio.ensure_future(self._leadership.next_term())
         try:
             await asyncio.wait(
                 {getting, leading}, return_when=asyncio.FIRST_COMPLETED

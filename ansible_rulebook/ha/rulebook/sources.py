@@ -9,7 +9,7 @@ import errno
 import logging
 from typing import Any, Awaitable, Callable
 
-from ..election.leadership import Office
+from ..election.leadership import Leadership
 from ..election.term import Term
 from ..errors import LeadershipLost
 from .gate import EventGate, GatedQueue
@@ -57,14 +57,14 @@ def fresh(args: dict[str, Any]) -> dict[str, Any]:
 class Sources:
     """The mains of all sources of this worker.
 
-    :param office: who knows the term.
+    :param leadership: whether this worker may act.
     :param gate_of: finds the gate that a plugin's queue leads to.
     """
 
     def __init__(
-        self, office: Office, gate_of: Callable[[Any], EventGate]
+        self, leadership: Leadership, gate_of: Callable[[Any], EventGate]
     ) -> None:
-        self._office = office
+        self._leadership = leadership
         self._gate_of = gate_of
         self._running: dict[asyncio.Task[None], Term | None] = {}
 
@@ -87,7 +87,7 @@ class Sources:
             await asyncio.wait({task})
         finally:
             await self._end([task])
-        if self._office.shutdown_event.is_set():
+        if self._leadership.shutdown_event.is_set():
             await _until_cancelled()
         task.result()
 
@@ -98,22 +98,22 @@ class Sources:
         tried: Term | None = None
         patience = 0.0
         while True:
-            term = await self._office.next_term()
+            term = await self._leadership.next_term()
             if term is not tried:
                 tried, patience = term, loop.time() + ADDRESS_PATIENCE
-            if self._office.shutdown_event.is_set():
+            if self._leadership.shutdown_event.is_set():
                 await _until_cancelled()
             task = self._start(main, name, queue, args, term)
             try:
                 await asyncio.wait({task})
             finally:
                 await self._end([task])
-            if self._office.shutdown_event.is_set():
+            if self._leadership.shutdown_event.is_set():
                 await _until_cancelled()
             if _address_in_use(task) and loop.time() < patience:
                 # The leader before us, on this host, may still be closing it.
                 await asyncio.sleep(ADDRESS_RETRY)
-            elif self._office.may_act() is term:
+            elif self._leadership.acting_term() is term:
                 task.result()  # it ended by itself: so does the rulebook
                 return
             else:
@@ -132,9 +132,9 @@ class Sources:
         arguments = fresh(args)
         if term is not None:
             _drain(args.get(FEEDBACK))  # what it has asked for is another's
-        arguments["leader_event"] = self._office.leader_event
-        arguments["follower_event"] = self._office.follower_event
-        arguments["shutdown_event"] = self._office.shutdown_event
+        arguments["leader_event"] = self._leadership.leader_event
+        arguments["follower_event"] = self._leadership.follower_event
+        arguments["shutdown_event"] = self._leadership.shutdown_event
 
         async def run() -> None:
             await main(gated, arguments)
