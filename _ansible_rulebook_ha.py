@@ -11,12 +11,17 @@ is loaded in programs that import ansible-rulebook, and in no other:
 
 (The finder is in the ``.pth`` file because an interpreter that writes no
 bytecode takes over 1 ms to load any module from its source.)
+
+Some interpreters read no ``.pth`` file: those of folders on ``PYTHONPATH``, of
+zip applications, and with ``-S``. There :func:`main` does both, which is what
+this distribution's ``ansible-rulebook`` calls.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from importlib import import_module
 from typing import TYPE_CHECKING, Callable, Optional, Sequence
 
 if TYPE_CHECKING:
@@ -26,6 +31,15 @@ if TYPE_CHECKING:
 FINDER = "AnsibleRulebookHA"  # its class name in the .pth file
 PACKAGE = "ansible_rulebook"
 CLI = "ansible_rulebook.cli"
+
+
+def main() -> object:
+    """The command ``ansible-rulebook``, with its options in any case."""
+    package = import_module(PACKAGE)
+    extend_path(package)
+    cli = import_module(CLI)
+    graft(cli)
+    return cli.main()
 
 
 def find_spec(
@@ -93,7 +107,7 @@ def extend_path(package: ModuleType) -> None:
 
 
 def graft(cli: ModuleType) -> None:
-    """Give the command its options.
+    """Give the command its options, once.
 
     If that fails, a run that asks for HA ends here: without us it would act
     beside the leader. Any other run goes on as if we were not there.
@@ -122,3 +136,7 @@ def ha_is_wanted() -> bool:
         name.startswith("EDA_HA_") and value
         for name, value in os.environ.items()
     )
+
+
+if __name__ == "__main__":  # python -m _ansible_rulebook_ha
+    sys.exit(import_module("_ansible_rulebook_ha").main())

@@ -110,8 +110,11 @@ STATE_SEAMS: dict[str, tuple[str, ...]] = {
 def graft_cli(cli: Any) -> None:
     """Give ``ansible_rulebook.cli`` the HA options.
 
-    Called by the start-up module when the command has been imported.
+    Called by the start-up module when the command has been imported, and a
+    second time if our script started it.
     """
+    if cli.get_parser.__module__ == __name__:
+        return
     upstream_parser = cli.get_parser
     upstream_validate = cli.validate_args
 

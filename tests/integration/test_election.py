@@ -630,6 +630,8 @@ async def test_each_transition_is_said_once_and_names_worker_and_cluster(
         f"Worker w1: {acquired} (ha_uuid={ha_uuid}, term=1)" == line
         for line in said
     )
+    after = rf"Worker w2: {acquired} \(ha_uuid=.*, nobody_led=\d+\.\d+ s\)"
+    assert any(re.match(after, line) for line in said)
     assert any("w1: Lost leadership (stepped down, " in line for line in said)
     assert any(
         "w2: Following (" in line and "leader=w1" in line for line in said

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import re
 import threading
 import time
 
@@ -90,6 +91,9 @@ def test_a_leader_paused_for_longer_than_its_lease_leads_no_more(
     assert last < taken
     resumed = first.resume()
     first.wait_role("follower", after=resumed)
+    lost = first.wait_for(r"Lost leadership.*last_confirmed=", after=resumed)
+    (silence,) = re.findall(r"last_confirmed=(\d+\.\d) s ago", lost.text)
+    assert float(silence) + 0.1 > resumed - paused
     first.wait_for("Following.*leader=c2", after=resumed)
     # Not a single true answer since it woke up, not even the first one.
     assert leading([first.record])[-1].end / 1e9 < paused + 0.05

@@ -14,10 +14,11 @@ import subprocess
 import sys
 import sysconfig
 import venv
+import zipapp
 import zipfile
 from importlib import metadata
 from pathlib import Path
-from typing import Callable
+from typing import Callable, NamedTuple
 
 import pytest
 
@@ -35,6 +36,7 @@ FLAGS = (
     "--ha-worker-id",
 )
 TIMEOUT = 60  # seconds for one command
+UUID = "0d8f3a52-7d6e-4b6c-8f0e-5f2f5f0c9a11"
 
 RULEBOOK = """
 - name: Five events
@@ -309,6 +311,77 @@ def test_flags_are_there(
         assert "high availability:" in shown
 
 
+class Bare(NamedTuple):
+    """A folder with both whose .pth files no Python reads."""
+
+    site: Site
+    path: str  # PYTHONPATH
+
+    def run(
+        self, *args: object, check: bool = True, **variables: str
+    ) -> subprocess.CompletedProcess[str]:
+        return self.site.run(
+            "-S", *args, check=check, PYTHONPATH=self.path, **variables
+        )
+
+
+@pytest.fixture
+def bare(shared: Site, dependencies: Path) -> Bare:
+    """As ``pip install --target`` leaves it: upstream first, then ours."""
+    return Bare(shared, f"{shared.packages}{os.pathsep}{dependencies}")
+
+
+def test_our_script_needs_no_start_up_file(bare: Bare, tmp_path: Path) -> None:
+    application = tmp_path / "application.pyz"
+    zipapp.create_archive(
+        bare.site.packages, application, main="_ansible_rulebook_ha:main"
+    )
+    for command in (
+        [bare.site.script],
+        [application],
+        ["-m", "_ansible_rulebook_ha"],
+    ):
+        shown = bare.run(*command, "--help").stdout
+        assert [flag for flag in FLAGS if flag not in shown] == [], command
+        assert shown.count("high availability:") == 1
+        shown = bare.run(*command, "--version").stdout
+        assert "ansible-rulebook-ha [" in shown
+
+
+def test_isolated_python_has_the_flags(shared: Site) -> None:
+    assert "--ha-uuid" in shared.run("-I", shared.script, "--help").stdout
+
+
+def test_plain_upstream_refuses_our_flags(bare: Bare) -> None:
+    """What the guide relies on where nothing of ours is run."""
+    plain = ["-m", "ansible_rulebook"]
+    assert "ansible-rulebook-ha" not in bare.run(*plain, "--version").stdout
+    done = bare.run(*plain, "--ha-uuid", UUID, "-r", "x.yml", check=False)
+    assert done.returncode == 2
+    assert "unrecognized arguments: --ha-uuid" in done.stderr
+
+
+@pytest.mark.parametrize("is_wanted", [True, False])
+def test_a_plugin_of_ours_refuses_a_plain_run(
+    bare: Bare, tmp_path: Path, is_wanted: bool
+) -> None:
+    rulebook = tmp_path / "rulebook.yml"
+    rulebook.write_text(RULEBOOK)
+    (tmp_path / "five.py").write_text(
+        f"from ansible_rulebook.ha import fencing_token\n{SOURCE}"
+    )
+    variables = {"EDA_HA_UUID": UUID} if is_wanted else {}
+    done = bare.run(
+        *("-m", "ansible_rulebook.cli"),
+        *("--rulebook", rulebook, "-S", tmp_path),
+        check=False,
+        **variables,
+    )
+    # Asked for but not there: it may not act as if it were alone.
+    assert done.returncode == (1 if is_wanted else 0), done.stderr
+    assert ("has not read ansible_rulebook_ha.pth" in done.stderr) is is_wanted
+
+
 def test_uninstalling_ours_leaves_upstream_as_it_was(
     site: Site, upstream: Path, wheel: Path
 ) -> None:
@@ -419,11 +492,10 @@ def test_broken_extension_does_not_hurt_a_run_without_ha(
 
 @pytest.mark.parametrize("way", ["flag", "variable"])
 def test_broken_extension_stops_a_run_with_ha(broken: Site, way: str) -> None:
-    uuid = "0d8f3a52-7d6e-4b6c-8f0e-5f2f5f0c9a11"
     if way == "flag":
-        args, variables = ["--ha-uuid", uuid], {}
+        args, variables = ["--ha-uuid", UUID], {}
     else:
-        args, variables = [], {"EDA_HA_UUID": uuid}
+        args, variables = [], {"EDA_HA_UUID": UUID}
     done = broken.run(
         broken.script, "--rulebook", "x.yml", *args, check=False, **variables
     )

@@ -149,6 +149,12 @@ class Candidate:
         return self._sent_at + self.timings.trust_for
 
     @property
+    def confirmed_at(self) -> float:
+        """When the last question was sent to which the server confirmed the
+        lock."""
+        return self._sent_at
+
+    @property
     def in_session(self) -> bool:
         """A session is open, as far as is known."""
         return self._session

@@ -133,6 +133,7 @@ class LeaderElection:
         self._confirming: list[asyncio.Future[bool]] = []
         self._leaving = asyncio.Event()
         self._in_outage = False
+        self._led_at: float | None = None  # when anybody did, as far as known
 
     def __repr__(self) -> str:
         phase = self._candidate.phase.value
@@ -392,6 +393,8 @@ class LeaderElection:
             return
         finally:
             waiting.cancel()
+        # Until now: it was queued behind somebody.
+        self._led_at = self._clock()
         if acquired:
             await self._prove(None)
         else:
@@ -463,7 +466,12 @@ class LeaderElection:
         self._announced = True
         self.follower_event.clear()
         self.leader_event.set()
-        self._log.info("Successfully acquired leadership", term=term.number)
+        fields: dict[str, object] = {"term": term.number}
+        if self._led_at is not None:
+            nobody_led = self._clock() - self._led_at
+            fields["nobody_led"] = f"{nobody_led:.2f} s"
+        acquired = "Successfully acquired leadership"
+        self._log.write(logging.INFO, acquired, fields=fields)
 
     def _demote(self, reason: str) -> None:
         led = self._announced
@@ -475,10 +483,9 @@ class LeaderElection:
         self.leader_event.clear()
         self.follower_event.set()
         if led and self._term is not None:
-            number = self._term.number
-            unasked = self._candidate.lost_unasked
-            say = self._log.warning if unasked else self._log.info
-            say("Lost leadership", reason, term=number)
+            # Not "now" for a process that was paused.
+            self._led_at = min(self._clock(), self._term.trusted_until)
+            self._say_lost(reason, self._term.number)
         else:
             self._log.info("Not promoted", reason)
         self._demotion = asyncio.ensure_future(self._demotion_for(reason))
@@ -596,7 +603,21 @@ class LeaderElection:
             "No session with PostgreSQL, following and retrying", str(error)
         )
 
+    def _say_lost(self, reason: str, number: int) -> None:
+        if not self._candidate.lost_unasked:
+            self._log.info("Lost leadership", reason, term=number)
+            return
+        # How long a process was paused, for one thing.
+        silence = self._clock() - self._candidate.confirmed_at
+        self._log.warning(
+            "Lost leadership",
+            reason,
+            term=number,
+            last_confirmed=f"{silence:.1f} s ago",
+        )
+
     def _say_following(self, leader: str | None) -> None:
+        self._led_at = self._clock()
         self._say_reachable()
         self._log.info("Following", leader=leader)
 

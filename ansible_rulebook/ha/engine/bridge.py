@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple, Sequence
+from typing import Any, Iterator, NamedTuple, Sequence
 
 from ..errors import HaError, StateRefused
 from ..redaction import one_line
@@ -115,6 +116,15 @@ class Bridge:
             raise HaError(
                 f"the stored state cannot be read: {one_line(str(error))}"
             ) from None
+
+    @contextmanager
+    def quiet(self) -> Iterator[None]:
+        """Have Drools log nothing below a warning meanwhile."""
+        self._java.setQuiet(True)
+        try:
+            yield
+        finally:
+            self._java.setQuiet(False)
 
     def create(self, ruleset: str) -> int:
         """Begin a session.

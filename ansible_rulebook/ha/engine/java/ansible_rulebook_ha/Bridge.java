@@ -26,7 +26,17 @@ public final class Bridge {
     static final char SEPARATOR = '\u001e';
 
     private final Map<Long, Session> sessions = new ConcurrentHashMap<>();
+    private final Loggers loggers = new Loggers();
     private HAEncryption encryption;
+
+    /** Drools says nothing below a warning, until it is told otherwise. */
+    public void setQuiet(boolean isQuiet) {
+        if (isQuiet) {
+            loggers.quieten();
+        } else {
+            loggers.restore();
+        }
+    }
 
     /** Records are encrypted from here on; the second key may be null. */
     public void encrypt(String key, String oldKey) {
