@@ -22,6 +22,7 @@ from typing import Any, Callable, NoReturn
 
 from .errors import OptionError, RulesetDied, UpstreamChanged
 from .options import DSN, HaOptions, add_arguments, read_options
+from .own_process import hide
 from .redaction import mask_password
 
 logger = logging.getLogger(__name__)
@@ -134,7 +135,8 @@ def graft_cli(cli: Any) -> None:
         except OptionError as error:
             _exit(EXIT_USAGE, str(error))
         if options is not None:
-            _hide_password(options, args)
+            setattr(args, DSN.dest, None)  # logs may show it
+            hide(options.dsn)
             try:
                 install(options)
             except UpstreamChanged as error:
@@ -170,21 +172,6 @@ def _own() -> str:
         return version(DISTRIBUTION)
     except PackageNotFoundError:
         return "not installed"
-
-
-def _hide_password(options: HaOptions, args: argparse.Namespace) -> None:
-    """Take the DSN from where other processes, or logs, could see it."""
-    setattr(args, DSN.dest, None)
-    os.environ.pop(DSN.variable, None)
-    words = list(getattr(sys, "orig_argv", [sys.executable, *sys.argv]))
-    if not any(options.dsn in word for word in words):
-        return
-    from setproctitle import setproctitle
-
-    from .conninfo import Conninfo
-
-    shown = repr(Conninfo(options.dsn))
-    setproctitle(" ".join(word.replace(options.dsn, shown) for word in words))
 
 
 # -- a run with HA options ---------------------------------------------------

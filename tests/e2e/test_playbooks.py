@@ -1,4 +1,4 @@
-"""What playbooks leave behind."""
+"""What playbooks leave behind, and what they can see of their worker."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ from e2e_support import (
     terminate,
     until,
 )
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from rig.proxy import Proxy
 from rig.server import Server
-from rig.workers import ACQUIRED
+from rig.workers import ACQUIRED, WorkerProcess
 
 FAILED = "Error calling action run_playbook"
 LEAVING = """
@@ -172,3 +173,35 @@ def test_no_playbook_leaves_its_folder(
     worker.kill()
     until(lambda: not carriers(worker), "the end of the playbook")
     until(lambda: not folders(temp), "the end of its folder")
+
+
+@pytest.mark.parametrize("via", ["env", "flags"])
+def test_neither_worker_nor_playbook_shows_the_password(
+    stage: Stage, via: str
+) -> None:
+    known = conninfo_to_dict(stage.dsn)
+    password = str(known.get("password") or "hidden-word")
+    dsn = make_conninfo(stage.dsn, password=password)
+    worker = stage.start(args=STATELESS, dsn=dsn, via=via)
+    worker.wait_leads(PATIENCE)
+    stage.hold(worker, "looked at")
+    assert carriers(worker)
+    for pid in (worker.pid, *worker.descendants()):
+        for name in ("environ", "cmdline"):
+            try:
+                shown = Path(f"/proc/{pid}/{name}").read_bytes()
+            except OSError:
+                continue  # a command of the playbook that has ended
+            assert password.encode() not in shown, (pid, name)
+    environ = own_variables(worker)
+    if via == "env":  # where a title has not covered all of it
+        assert set(environ["EDA_HA_POSTGRES_DSN"]) == {"*"}
+        assert environ["EDA_HA_UUID"] == stage.ha_uuid
+        assert environ["INBOX"] == str(stage.inbox)
+
+
+def own_variables(worker: WorkerProcess) -> dict[str, str]:
+    """The variables of the worker that the kernel shows."""
+    shown = Path(f"/proc/{worker.pid}/environ").read_text("utf-8")
+    pairs = (each.partition("=") for each in shown.split("\0") if each)
+    return {name: value for name, _, value in pairs}
