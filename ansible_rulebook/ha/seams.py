@@ -22,6 +22,7 @@ from typing import Any, Callable, NoReturn
 
 from .errors import OptionError, RulesetDied, UpstreamChanged
 from .options import DSN, HaOptions, add_arguments, read_options
+from .own_process import hide
 from .redaction import mask_password
 
 logger = logging.getLogger(__name__)
@@ -75,7 +76,12 @@ SEAMS: dict[str, tuple[str, ...]] = {
     "ansible_rulebook.messages.Shutdown": ("message", "delay"),
     "ansible_rulebook.rule_set_runner.ACTION_CLASSES": (),
     "ansible_rulebook.rule_set_runner.prime_facts": ("name", "hosts_facts"),
-    "ansible_rulebook.action.run_playbook.RunPlaybook._runner_args": ("self",),
+    "ansible_rulebook.action.run_playbook.RunPlaybook.__call__": ("self",),
+    "ansible_rulebook.action.run_playbook.Runner.__init__": (
+        "self",
+        "runner_args",
+    ),
+    "ansible_rulebook.action.run_playbook.Runner.__call__": ("self",),
     "ansible_rulebook.conf.settings": (),
     "drools.ruleset.Ruleset.start_session": ("self",),
     "drools.ruleset.Ruleset.end_session": ("self",),
@@ -132,7 +138,8 @@ def graft_cli(cli: Any) -> None:
         except OptionError as error:
             _exit(EXIT_USAGE, str(error))
         if options is not None:
-            _hide_password(options, args)
+            setattr(args, DSN.dest, None)  # logs may show it
+            hide(options.dsn)
             try:
                 install(options)
             except UpstreamChanged as error:
@@ -170,21 +177,6 @@ def _own() -> str:
         return "not installed"
 
 
-def _hide_password(options: HaOptions, args: argparse.Namespace) -> None:
-    """Take the DSN from where other processes, or logs, could see it."""
-    setattr(args, DSN.dest, None)
-    os.environ.pop(DSN.variable, None)
-    words = list(getattr(sys, "orig_argv", [sys.executable, *sys.argv]))
-    if not any(options.dsn in word for word in words):
-        return
-    from setproctitle import setproctitle
-
-    from .conninfo import Conninfo
-
-    shown = repr(Conninfo(options.dsn))
-    setproctitle(" ".join(word.replace(options.dsn, shown) for word in words))
-
-
 # -- a run with HA options ---------------------------------------------------
 
 
@@ -214,14 +206,17 @@ def install(options: HaOptions) -> None:
         rule_set_runner.get_action_a_priori = upstream.look_up_action
         rule_set_runner.update_action_info = upstream.update_action
         _upstream("action.helper").update_action_info = upstream.update_action
+    run_playbook = _upstream("action.run_playbook")
+    run_playbook.Runner = upstream.guard_runner(run_playbook.Runner)
     actions = rule_set_runner.ACTION_CLASSES
     for name, action in list(actions.items()):
-        if name in PLAYBOOKS:
-            action = upstream.guard_playbook(action)
-        elif name in TEMPLATES:
+        if name in TEMPLATES:
             action = watch_anew(action)
         has_effects = name in PLAYBOOKS + TEMPLATES
-        actions[name] = upstream.fence_action(action, has_effects)
+        action = upstream.fence_action(action, has_effects)
+        if name in PLAYBOOKS:
+            action = upstream.keep_folder(action)
+        actions[name] = action
 
 
 def _lacks_state() -> str | None:
@@ -729,42 +724,78 @@ class _Upstream:
         FencedAction.__name__ = base.__name__  # upstream prints it
         return FencedAction
 
-    def guard_playbook(self, base: Any) -> Any:
-        """A playbook that its guardian can find, and that ends quickly."""
+    def keep_folder(self, base: Any) -> Any:
+        """A playbook or module whose folder is removed in any case.
+
+        Upstream makes it in the constructor, so before the fence is asked,
+        and removes it after a run.
+        """
+        upstream = self
+
+        class TidyPlaybook(base):  # type: ignore[misc]
+            """Runs as upstream's does."""
+
+            def __init__(self, *args: Any, **kwargs: Any) -> None:
+                super().__init__(*args, **kwargs)
+                upstream._worker.guardian.keep(self.private_data_dir)
+
+            async def __call__(self) -> Any:
+                try:
+                    return await super().__call__()
+                finally:
+                    upstream._worker.guardian.remove(self.private_data_dir)
+
+        TidyPlaybook.__name__ = base.__name__  # upstream prints it
+        return TidyPlaybook
+
+    def guard_runner(self, base: Any) -> Any:
+        """One run of ``ansible-playbook``; each retry is another.
+
+        Its guardian can find its processes, and it ends quickly.
+        """
         from .rulebook.guardian import VARIABLE
 
         upstream = self
 
-        class GuardedPlaybook(base):  # type: ignore[misc]
+        class GuardedRunner(base):  # type: ignore[misc]
             """Runs as upstream's does."""
 
-            async def _run(self) -> None:
-                self._tokens: list[str] = []  # one for each try
-                await super()._run()
+            runner_args: dict[str, Any]
+
+            async def __call__(self) -> None:
+                upstream._worker.actions.check()  # a retry may come long after
+                token = upstream._worker.guardian.begin()
+                self.runner_args = _with_token(
+                    self.runner_args,
+                    {VARIABLE: token, **upstream._fencing_token()},
+                )
+                # If it is cancelled, its forks are still to be killed.
+                try:
+                    await super().__call__()
+                except Exception:
+                    self._ended(token)
+                    raise
+                self._ended(token)
+
+            def _ended(self, token: str) -> None:
                 upstream._worker.actions.check()  # killed with the term?
-                # If it was cancelled, its forks are still to be killed.
-                for token in self._tokens:
-                    upstream._worker.guardian.end(token)
+                upstream._worker.guardian.end(token)
 
-            def _runner_args(self) -> dict[str, Any]:
-                upstream._worker.actions.check()  # before each retry, too
-                args: dict[str, Any] = super()._runner_args()
-                self._tokens.append(upstream._worker.guardian.begin())
-                return {
-                    **args,
-                    "envvars": {
-                        **args.get("envvars", {}),
-                        VARIABLE: self._tokens[-1],
-                        **upstream._fencing_token(),
-                    },
-                    "settings": {
-                        **args.get("settings", {}),
-                        "pexpect_timeout": PEXPECT_TIMEOUT,
-                    },
-                }
+        return GuardedRunner
 
-        GuardedPlaybook.__name__ = base.__name__  # upstream prints it
-        return GuardedPlaybook
+
+def _with_token(
+    args: dict[str, Any], variables: dict[str, str]
+) -> dict[str, Any]:
+    """ansible-runner's arguments with variables for the playbook."""
+    return {
+        **args,
+        "envvars": {**args.get("envvars", {}), **variables},
+        "settings": {
+            **args.get("settings", {}),
+            "pexpect_timeout": PEXPECT_TIMEOUT,
+        },
+    }
 
 
 def watch_anew(base: Any) -> Any:

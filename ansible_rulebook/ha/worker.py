@@ -380,7 +380,7 @@ class Worker:
                 "matches dropped at the end of the term"
             )
         # A cancelled ansible-playbook leaves its forks at the task in hand.
-        await self._loop.run_in_executor(None, self.guardian.kill)
+        await self._loop.run_in_executor(None, self.guardian.clean_up)
 
     def _tell_counts(self) -> None:
         """What the gates and the fence kept from the engine, if anything."""

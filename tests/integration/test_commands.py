@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import io
 import re
+import socket
 import subprocess
 import sys
 import uuid
@@ -522,3 +523,28 @@ def test_forgetting_what_is_not_there(
         EDA_HA_UUID=str(cluster.uuid),
         EDA_HA_POSTGRES_DSN=away,
     )
+
+
+@pytest.mark.parametrize("via", ["flag", "variable"])
+def test_a_running_command_does_not_show_the_password(via: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(LIMIT)
+        port = server.getsockname()[1]
+        secret = "hidden-word"
+        dsn = f"host=127.0.0.1 port={port} user=eda password={secret}"
+        args, variables = [f"--ha-postgres-dsn={dsn}"], {}
+        if via == "variable":
+            args, variables = [], {"EDA_HA_POSTGRES_DSN": dsn}
+        command = subprocess.Popen(
+            [*COMMAND, "init-db", *args],
+            env=worker_env(variables),
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            with server.accept()[0]:  # and never answer
+                for name in ("cmdline", "environ"):
+                    path = Path(f"/proc/{command.pid}/{name}")
+                    assert secret.encode() not in path.read_bytes()
+        finally:
+            command.kill()
+            command.wait()

@@ -7,16 +7,19 @@ import subprocess
 import sys
 import time
 import uuid
-from typing import Iterator
+from pathlib import Path
+from typing import Collection, Iterator
 
 import pytest
 
 from ansible_rulebook.ha.election import clock
+from ansible_rulebook.ha.rulebook import guardian as guardian_module
 from ansible_rulebook.ha.rulebook.guardian import (
     VARIABLE,
     Guardian,
     find_children,
     is_supported,
+    kill_carrier,
     kill_children,
 )
 
@@ -25,6 +28,8 @@ pytestmark = pytest.mark.skipif(
 )
 
 PATIENCE = 30.0  # seconds
+NEXT_PID = Path("/proc/sys/kernel/ns_last_pid")
+TRIES = 100
 # A child that forks, as ansible-playbook does, and both go on for long.
 CHILD = "import os, time; os.fork(); print(flush=True); time.sleep(600)"
 
@@ -166,3 +171,111 @@ def test_kills_the_rest_of_what_was_cancelled(
     assert guardian.kill() == 2
     playbook.wait_killed()
     assert guardian.kill() == 0
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """One in which a playbook runs."""
+    folder = tmp_path / "folder of a playbook"
+    (folder / "artifacts").mkdir(parents=True)
+    (folder / "artifacts" / "rc").write_text("0", "utf-8")
+    return folder
+
+
+def test_removes_the_folders_of_a_worker_that_is_gone(
+    guardian: Guardian, playbook: Playbook, folder: Path, tmp_path: Path
+) -> None:
+    done = tmp_path / "done"
+    done.mkdir()
+    guardian.keep(str(folder))
+    guardian.keep(str(done))
+    guardian.remove(str(done))
+    assert not done.exists()
+    done.mkdir()  # somebody else's by now
+    for running in (playbook, Playbook(guardian.begin())):
+        # With the second one's end the first deadline is dealt with.
+        guardian.watch(clock.now())
+        running.wait_killed()
+        running.end()
+    assert folder.exists()  # the worker lives, and looks into it
+    killed = guardian._process
+    assert killed is not None
+    killed.kill()
+    killed.wait()
+    guardian.unwatch()  # finds out, and the next one learns what there is
+    process = guardian._process
+    assert process is not None and process.stdin is not None
+    process.stdin.close()
+    assert process.wait(PATIENCE) == 0
+    assert not folder.exists()
+    assert done.exists()
+    guardian._process = None
+
+
+def test_cleans_up_what_the_end_of_a_term_left(
+    guardian: Guardian, playbook: Playbook, folder: Path
+) -> None:
+    guardian.keep(str(folder))
+    guardian.clean_up()
+    playbook.wait_killed()
+    assert not folder.exists()
+    assert guardian._known == set()
+
+
+def test_kills_where_there_are_no_handles(
+    playbook: Playbook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(os, "pidfd_open", raising=False)
+    assert kill_children([playbook.token]) == 2
+    playbook.wait_killed()
+
+
+def start_with_pid(pid: int) -> subprocess.Popen[bytes] | None:
+    """A process of that PID, unless somebody else is given it."""
+    NEXT_PID.write_text(str(pid - 1), "ascii")
+    process = subprocess.Popen(["sleep", "600"])
+    if process.pid == pid:
+        return process
+    process.kill()
+    process.wait()
+    return None
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "pidfd_open") or not os.access(NEXT_PID, os.W_OK),
+    reason="needs pidfd, and to choose the PID of a process",
+)
+def test_spares_a_process_that_was_given_the_pid_of_a_playbook(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    token = uuid.uuid4().hex
+    strangers: list[subprocess.Popen[bytes]] = []
+    look = guardian_module._carries
+
+    def look_and_end(pid: int, tokens: Collection[str]) -> bool:
+        """It ends after the look at it, and its PID is used again."""
+        found = look(pid, tokens)
+        ending.kill()
+        ending.wait()
+        stranger = start_with_pid(pid)
+        if stranger is not None:
+            strangers.append(stranger)
+        return found
+
+    monkeypatch.setattr(guardian_module, "_carries", look_and_end)
+    for _ in range(TRIES):
+        ending = subprocess.Popen(
+            ["sleep", "600"], env={**os.environ, VARIABLE: token}
+        )
+        assert not kill_carrier(ending.pid, [token]) or not strangers
+        if strangers:
+            break
+    else:
+        pytest.skip("somebody else was always given the PID")
+    (stranger,) = strangers
+    try:
+        with pytest.raises(subprocess.TimeoutExpired):
+            stranger.wait(0.1)
+    finally:
+        stranger.kill()
+        stranger.wait()

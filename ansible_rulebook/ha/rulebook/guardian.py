@@ -3,7 +3,8 @@
 A playbook is a process group of its own. It goes on when its worker is killed
 or paused, beside the new leader's run of it. So each worker has a guardian:
 a small process that knows when the worker's lease ends, and kills the
-worker's playbooks when the worker is gone or did not renew it in time.
+worker's playbooks when the worker is gone or did not renew it in time. Of a
+worker that is gone it also removes the folders that its playbooks ran in.
 
 This file is both: run as a script it is the guardian, and it must then do
 without the rest of the package. Processes are found by a variable in their
@@ -43,20 +44,27 @@ def is_supported() -> bool:
     return os.path.isdir("/proc/self") and hasattr(time, "CLOCK_BOOTTIME")
 
 
+def is_folder(what: str) -> bool:
+    """Whether this is a folder's path, else it is an action's token."""
+    return what.startswith("/")
+
+
 def find_children(tokens: Collection[str]) -> list[int]:
     """PIDs of processes that carry one of the tokens in their environment."""
+    return [
+        int(entry)
+        for entry in os.listdir("/proc")
+        if entry.isdigit() and _carries(int(entry), tokens)
+    ]
+
+
+def _carries(pid: int, tokens: Collection[str]) -> bool:
     marks = {f"{VARIABLE}={token}".encode() for token in tokens}
-    found = []
-    for entry in os.listdir("/proc"):
-        if not entry.isdigit():
-            continue
-        try:
-            with open(f"/proc/{entry}/environ", "rb") as environ:
-                if not marks.isdisjoint(environ.read().split(b"\0")):
-                    found.append(int(entry))
-        except OSError:
-            continue  # it ended, or is not ours to look at
-    return found
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as environ:
+            return not marks.isdisjoint(environ.read().split(b"\0"))
+    except OSError:
+        return False  # it ended, or is not ours to look at
 
 
 def kill_children(tokens: Collection[str]) -> int:
@@ -71,14 +79,59 @@ def kill_children(tokens: Collection[str]) -> int:
         pids = find_children(tokens)
         if not pids:
             break
-        for pid in pids:
-            try:
-                os.kill(pid, signal.SIGKILL)
-                killed.add(pid)
-            except OSError:
-                pass
+        killed |= {pid for pid in pids if kill_carrier(pid, tokens)}
         time.sleep(PAUSE)
     return len(killed)
+
+
+def kill_carrier(pid: int, tokens: Collection[str]) -> bool:
+    """Kill the process if it carries one of the tokens.
+
+    Its PID may be another process's at any moment, also between a look at it
+    and the kill. A handle stays with its process, so it is opened first.
+    """
+    try:
+        handle = _open_handle(pid)
+    except ProcessLookupError:
+        return False
+    try:
+        if not _carries(pid, tokens):
+            return False
+        if handle is None:
+            os.kill(pid, signal.SIGKILL)
+        else:
+            signal.pidfd_send_signal(handle, signal.SIGKILL)
+        return True
+    except OSError:
+        return False  # it ended, or is not ours to kill
+    finally:
+        if handle is not None:
+            os.close(handle)
+
+
+def _open_handle(pid: int) -> int | None:
+    """A pidfd, or None: before Linux 5.3, and in some sandboxes.
+
+    :raises ProcessLookupError: if there is no such process.
+    """
+    handle = None
+    try:
+        handle = os.pidfd_open(pid)
+        signal.pidfd_send_signal(handle, 0)
+    except (AttributeError, OSError) as error:
+        if handle is not None:
+            os.close(handle)
+        if isinstance(error, ProcessLookupError):
+            raise
+        return None
+    return handle
+
+
+def remove_folder(folder: str) -> None:
+    """Remove it with what is in it, as far as that is possible."""
+    import shutil  # seldom needed by the guardian, and large
+
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 class Guardian:
@@ -90,7 +143,7 @@ class Guardian:
     """
 
     def __init__(self) -> None:
-        self._tokens: set[str] = set()  # of the actions that run
+        self._known: set[str] = set()  # tokens that run, folders in use
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()  # told by main loop and election
 
@@ -113,31 +166,59 @@ class Guardian:
         stdin = self._process.stdin
         assert stdin is not None
         os.set_blocking(stdin.fileno(), False)
-        for token in self._tokens:
-            self._write(BEGAN + token.encode())
+        for each in self._known:
+            self._write(BEGAN + os.fsencode(each))
 
     def begin(self) -> str:
         """An action begins; it is to carry the token that is returned."""
         token = uuid.uuid4().hex
-        self._tokens.add(token)
-        self._tell(BEGAN + token.encode())
+        self._add(token)
         return token
 
     def end(self, token: str) -> None:
-        """An action has ended by itself."""
-        self._tokens.discard(token)
-        self._tell(ENDED + token.encode())
+        """An action has ended by itself, well or badly."""
+        self._discard(token)
+
+    def keep(self, folder: str) -> None:
+        """Remove this folder if the worker ends before it has done that.
+
+        :param folder: an absolute path.
+        """
+        if is_folder(folder) and "\n" not in folder:  # or it is not one line
+            self._add(folder)
+
+    def remove(self, folder: str) -> None:
+        """Remove the folder now.
+
+        What a fork that is still to be killed writes at the moment can stay;
+        :meth:`clean_up` tries again.
+        """
+        remove_folder(folder)
+        if not os.path.exists(folder):
+            self._discard(folder)
 
     def kill(self) -> int:
         """Kill what is left of the actions that have not ended.
 
         :returns: how many processes.
         """
-        tokens = frozenset(self._tokens)
+        with self._lock:
+            tokens = {each for each in self._known if not is_folder(each)}
         killed = kill_children(tokens)
         for token in tokens:
             self.end(token)
         return killed
+
+    def clean_up(self) -> None:
+        """Kill what is left of the actions, and remove their folders.
+
+        All of them have ended in this worker.
+        """
+        self.kill()
+        with self._lock:
+            folders = {each for each in self._known if is_folder(each)}
+        for folder in folders:
+            self.remove(folder)
 
     @property
     def pid(self) -> int | None:
@@ -169,14 +250,28 @@ class Guardian:
             process.kill()
             process.wait()
 
+    def _add(self, what: str) -> None:
+        with self._lock:
+            self._known.add(what)
+            self._send(BEGAN + os.fsencode(what))
+
+    def _discard(self, what: str) -> None:
+        with self._lock:
+            if what in self._known:
+                self._known.remove(what)
+                self._send(ENDED + os.fsencode(what))
+
     def _tell(self, line: bytes) -> None:
         with self._lock:
-            try:
-                self._write(line)
-            except BlockingIOError:
-                pass  # it is paused: what it knows is an earlier deadline
-            except OSError:
-                self._replace(line)
+            self._send(line)
+
+    def _send(self, line: bytes) -> None:
+        try:
+            self._write(line)
+        except BlockingIOError:
+            pass  # it is paused: what it knows is an earlier deadline
+        except OSError:
+            self._replace(line)
 
     def _write(self, line: bytes) -> None:
         process = self._process
@@ -201,6 +296,7 @@ def main() -> None:
     """Be the guardian: read lines, act at the deadline and at the end."""
     pending = b""
     tokens: set[str] = set()
+    folders: set[str] = set()
     deadline: float | None = None
     while True:
         timeout = None
@@ -217,13 +313,18 @@ def main() -> None:
         data = os.read(0, 65536)
         if not data:
             kill_children(tokens)
+            for folder in folders:
+                remove_folder(folder)
             return
         *lines, pending = (pending + data).split(b"\n")
         for line in lines:
-            if line.startswith(BEGAN):
-                tokens.add(line[1:].decode())
-            elif line.startswith(ENDED):
-                tokens.discard(line[1:].decode())
+            if line.startswith((BEGAN, ENDED)):
+                what = os.fsdecode(line[1:])
+                known = folders if is_folder(what) else tokens
+                if line.startswith(BEGAN):
+                    known.add(what)
+                else:
+                    known.discard(what)
             elif line == FAREWELL:
                 return
             elif line == UNWATCHED:

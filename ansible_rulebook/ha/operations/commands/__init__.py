@@ -17,6 +17,7 @@ from ...conninfo import Conninfo
 from ...election.lease import Timings
 from ...errors import HaError, OptionError
 from ...options import DSN
+from ...own_process import hide
 from ...redaction import mask_password, one_line
 from ...state.session import StateSession
 from . import forget, init_db
@@ -75,7 +76,9 @@ def _conninfo(args: argparse.Namespace) -> Conninfo:
     dsn = DSN.read(args, os.environ)
     if dsn is None:
         raise OptionError(f"{DSN.origin} is required")
-    return Conninfo(dsn, DSN.origin)
+    parsed = Conninfo(dsn, DSN.origin)
+    hide(dsn)
+    return parsed
 
 
 def _fail(code: int, message: str) -> int:
