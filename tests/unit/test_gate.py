@@ -11,12 +11,19 @@ from typing import Any
 import pytest
 from written_marks import Writes, turns
 
-from ansible_rulebook.ha.gate import LAST_TRY, DurableFeedback, EventGate
+from ansible_rulebook.ha import gate
+from ansible_rulebook.ha.gate import (
+    LAST_TRY,
+    QUIET_TURNS,
+    DurableFeedback,
+    EventGate,
+)
 from ansible_rulebook.ha.office import Office
 from ansible_rulebook.ha.term import Term
 
 PATIENCE = 10.0  # seconds
 RULESET = "R"
+GRACEFUL, NOW = "shutdown", "shutdown now"
 
 
 def event(number: int) -> dict[str, Any]:
@@ -29,7 +36,10 @@ class House:
     def __init__(self, count: int = 0) -> None:
         self.office = Office()
         self.gate = EventGate(
-            asyncio.Queue(), self.office, lambda item: item == "shutdown"
+            asyncio.Queue(),
+            self.office,
+            lambda item: item in (GRACEFUL, NOW),
+            lambda item: item == NOW,
         )
         self.writes = Writes()
         self.gate.state = self.writes  # type: ignore[assignment]
@@ -376,3 +386,65 @@ async def test_only_refusals_of_the_same_event_in_a_row_count() -> None:
             await house.process(1)
             house.writes.reach(1)
     assert house.gate.dropped_total == 0
+
+
+@pytest.mark.asyncio
+async def test_the_end_waits_for_what_waits_for_the_journal() -> None:
+    house = House()
+    house.writes.wrote()
+    house.gate.queue.put_nowait(GRACEFUL)
+    getting = asyncio.ensure_future(house.get())
+    await turns()
+    # What waited for it goes on, and writes: the rule's next action.
+    first = house.writes.last_write()
+    next_action = asyncio.ensure_future(first.is_durable())
+    await turns()
+    house.writes.reach(1)
+    assert await next_action
+    house.writes.wrote()
+    for _ in range(2 * QUIET_TURNS):
+        await turns()
+    assert not getting.done()
+    house.writes.reach(2)
+    assert await getting == GRACEFUL
+
+
+@pytest.mark.asyncio
+async def test_an_urgent_end_waits_for_nothing_and_overtakes_the_other() -> (
+    None
+):
+    house = House(1)
+    house.gate.queue.put_nowait(NOW)
+    await house.get()
+    house.writes.wrote()
+    assert await house.get() == NOW
+
+    house.gate.queue.put_nowait(GRACEFUL)
+    getting = asyncio.ensure_future(house.get())
+    await turns()
+    assert not getting.done()
+    house.gate.queue.put_nowait(event(2))
+    house.gate.queue.put_nowait(NOW)
+    assert await getting == NOW
+
+
+@pytest.mark.asyncio
+async def test_the_end_comes_with_the_end_of_the_term_or_with_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    house = House()
+    house.writes.wrote()
+    house.gate.queue.put_nowait(GRACEFUL)
+    getting = asyncio.ensure_future(house.get())
+    await turns()
+    house.end_term(1)
+    assert await getting == GRACEFUL
+
+    monkeypatch.setattr(gate, "QUIET_WITHIN", 0.01)
+    house.begin_term()
+    house.writes.wrote()
+    house.gate.queue.put_nowait(GRACEFUL)
+    assert await house.get() == GRACEFUL
+    house.gate.state = None
+    house.gate.queue.put_nowait(GRACEFUL)
+    assert await house.get() == GRACEFUL

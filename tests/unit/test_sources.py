@@ -35,7 +35,10 @@ class House:
         self.office = Office()
         self.queue: asyncio.Queue[Any] = asyncio.Queue(1)
         self.gate = EventGate(
-            self.queue, self.office, lambda item: item == "shutdown"
+            self.queue,
+            self.office,
+            lambda item: item == "shutdown",
+            lambda item: False,
         )
         self.sources = Sources(self.office, lambda queue: self.gate)
         self.terms = 0
