@@ -42,6 +42,8 @@ TEMPLATES = ("run_job_template", "run_workflow_template")
 # The coroutine of an action's task: the first of these that there is.
 ACTION_ENTRIES = ("_call_action_with_semaphore", "_call_action")
 
+_telling: set[asyncio.Future[None]] = set()  # of a shutdown: full queues
+
 # Where each seam is, and the parameters that we rely on.
 SEAMS: dict[str, tuple[str, ...]] = {
     "ansible_rulebook.app.run": ("parsed_args",),
@@ -73,7 +75,7 @@ SEAMS: dict[str, tuple[str, ...]] = {
     "ansible_rulebook.engine.broadcast": ("shutdown",),
     "ansible_rulebook.engine.all_source_queues": (),
     "ansible_rulebook.engine.FilteredQueue": ("filters", "queue"),
-    "ansible_rulebook.messages.Shutdown": ("message", "delay"),
+    "ansible_rulebook.messages.Shutdown": ("message", "delay", "kind"),
     "ansible_rulebook.rule_set_runner.ACTION_CLASSES": (),
     "ansible_rulebook.rule_set_runner.prime_facts": ("name", "hosts_facts"),
     "ansible_rulebook.action.run_playbook.RunPlaybook.__call__": ("self",),
@@ -831,9 +833,14 @@ def _make_gate(queue: Any, leadership: Any) -> Any:
     from .rulebook.gate import EventGate
 
     shutdown = _upstream("messages").Shutdown
-    return EventGate(
-        queue, leadership, lambda item: isinstance(item, shutdown)
-    )
+
+    def is_control(item: Any) -> bool:
+        return isinstance(item, shutdown)
+
+    def is_urgent(item: Any) -> bool:
+        return is_control(item) and item.kind == "now"
+
+    return EventGate(queue, leadership, is_control, is_urgent)
 
 
 async def broadcast(shutdown: Any) -> None:
@@ -842,9 +849,19 @@ async def broadcast(shutdown: Any) -> None:
     Upstream lists a queue once for each of its sources, and a ruleset reads
     one message: a third one would wait for ever, and keep the other rulesets
     from being told, and so the lock from being free.
+
+    Nobody waits for a ruleset whose queue is full: the end of another one
+    would cut off the action that has asked for the shutdown, before all are
+    told of it, and with state the next leader would run it again.
     """
     queues = {id(each): each for each in _upstream("engine").all_source_queues}
-    await asyncio.gather(*(each.put(shutdown) for each in queues.values()))
+    for queue in queues.values():
+        if queue.full():
+            telling = asyncio.ensure_future(queue.put(shutdown))
+            _telling.add(telling)
+            telling.add_done_callback(_telling.discard)
+        else:
+            queue.put_nowait(shutdown)
 
 
 async def _shut_down(message: str, delay: float) -> None:

@@ -13,8 +13,10 @@ from written_marks import Writes, turns
 
 from ansible_rulebook.ha.election.leadership import Leadership
 from ansible_rulebook.ha.election.term import Term
+from ansible_rulebook.ha.rulebook import gate
 from ansible_rulebook.ha.rulebook.gate import (
     LAST_TRY,
+    QUIET_TURNS,
     DurableFeedback,
     EventGate,
     event_in_hand,
@@ -22,6 +24,7 @@ from ansible_rulebook.ha.rulebook.gate import (
 
 PATIENCE = 10.0  # seconds
 RULESET = "R"
+GRACEFUL, NOW = "shutdown", "shutdown now"
 
 
 async def never_asked() -> bool:
@@ -38,7 +41,10 @@ class House:
     def __init__(self, count: int = 0) -> None:
         self.leadership = Leadership(never_asked)
         self.gate = EventGate(
-            asyncio.Queue(), self.leadership, lambda item: item == "shutdown"
+            asyncio.Queue(),
+            self.leadership,
+            lambda item: item in (GRACEFUL, NOW),
+            lambda item: item == NOW,
         )
         self.writes = Writes()
         self.gate.state = self.writes  # type: ignore[assignment]
@@ -385,3 +391,65 @@ async def test_only_refusals_of_the_same_event_in_a_row_count() -> None:
             await house.process(1)
             house.writes.reach(1)
     assert house.gate.dropped_total == 0
+
+
+@pytest.mark.asyncio
+async def test_the_end_waits_for_what_waits_for_the_journal() -> None:
+    house = House()
+    house.writes.wrote()
+    house.gate.queue.put_nowait(GRACEFUL)
+    getting = asyncio.ensure_future(house.get())
+    await turns()
+    # What waited for it goes on, and writes: the rule's next action.
+    first = house.writes.last_write()
+    next_action = asyncio.ensure_future(first.is_durable())
+    await turns()
+    house.writes.reach(1)
+    assert await next_action
+    house.writes.wrote()
+    for _ in range(2 * QUIET_TURNS):
+        await turns()
+    assert not getting.done()
+    house.writes.reach(2)
+    assert await getting == GRACEFUL
+
+
+@pytest.mark.asyncio
+async def test_an_urgent_end_waits_for_nothing_and_overtakes_the_other() -> (
+    None
+):
+    house = House(1)
+    house.gate.queue.put_nowait(NOW)
+    await house.get()
+    house.writes.wrote()
+    assert await house.get() == NOW
+
+    house.gate.queue.put_nowait(GRACEFUL)
+    getting = asyncio.ensure_future(house.get())
+    await turns()
+    assert not getting.done()
+    house.gate.queue.put_nowait(event(2))
+    house.gate.queue.put_nowait(NOW)
+    assert await getting == NOW
+
+
+@pytest.mark.asyncio
+async def test_the_end_comes_with_the_end_of_the_term_or_with_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    house = House()
+    house.writes.wrote()
+    house.gate.queue.put_nowait(GRACEFUL)
+    getting = asyncio.ensure_future(house.get())
+    await turns()
+    house.end_term(1)
+    assert await getting == GRACEFUL
+
+    monkeypatch.setattr(gate, "QUIET_WITHIN", 0.01)
+    house.begin_term()
+    house.writes.wrote()
+    house.gate.queue.put_nowait(GRACEFUL)
+    assert await house.get() == GRACEFUL
+    house.gate.state = None
+    house.gate.queue.put_nowait(GRACEFUL)
+    assert await house.get() == GRACEFUL

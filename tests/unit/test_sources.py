@@ -39,7 +39,10 @@ class House:
         self.leadership = Leadership(never_asked)
         self.queue: asyncio.Queue[Any] = asyncio.Queue(1)
         self.gate = EventGate(
-            self.queue, self.leadership, lambda item: item == "shutdown"
+            self.queue,
+            self.leadership,
+            lambda item: item == "shutdown",
+            lambda item: False,
         )
         self.sources = Sources(self.leadership, lambda queue: self.gate)
         self.terms = 0

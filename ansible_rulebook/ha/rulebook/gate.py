@@ -22,6 +22,10 @@ logger = logging.getLogger(__name__)
 NOT_LEADING = "this worker does not lead any more"
 MOST_FEEDBACK = 1000  # acknowledgements that wait for their source
 LAST_TRY = 5  # times that the server may refuse what comes of one event
+QUIET_WITHIN = 3.0  # seconds that the end of a ruleset waits for the journal
+# Turns of the event loop with nothing to store. A match reaches its action,
+# and an action is followed by the next one, in a few.
+QUIET_TURNS = 20
 
 
 _read_gate: ContextVar[EventGate | None] = ContextVar("gate", default=None)
@@ -46,6 +50,7 @@ class EventGate:
     :param leadership: whether this worker may act.
     :param is_control: tells a message to the engine (a shutdown) from an
         event; messages always pass.
+    :param is_urgent: tells a message that waits for nothing.
     :param will_be_sent_again: tells events that a source repeats until it
         got feedback for them.
     """
@@ -55,6 +60,7 @@ class EventGate:
         queue: asyncio.Queue[Any],
         leadership: Leadership,
         is_control: Callable[[Any], bool],
+        is_urgent: Callable[[Any], bool],
         will_be_sent_again: Callable[[Any], bool] = lambda event: False,
     ) -> None:
         self.queue = queue
@@ -67,6 +73,7 @@ class EventGate:
         """Keeps the engine's state; None if nobody does."""
         self._leadership = leadership
         self._is_control = is_control
+        self._is_urgent = is_urgent
         # Such sources are not started again, so they do not send again.
         self._aware_sources: set[Any] = set()
         self.feedbacks: list[DurableFeedback] = []
@@ -155,10 +162,54 @@ class EventGate:
         """The next event, while leading; a message to the engine always."""
         await self._lay_down()
         item = await self._get()
-        if not self._is_control(item):
-            self._in_hand = item
-            _read_gate.set(self)
+        if self._is_control(item):
+            return await self._last_message(item)
+        self._in_hand = item
+        _read_gate.set(self)
         return item
+
+    async def _last_message(self, message: Any) -> Any:
+        """The message that ends the ruleset, once it may.
+
+        What waits for the journal would have gone on before the message
+        without one: a match to its action, a rule to its next action. Either
+        could ask for a shutdown that is more urgent.
+        """
+        if self.state is None or self._is_urgent(message):
+            return message
+        urgent = asyncio.ensure_future(self._next_urgent())
+        quiet = asyncio.ensure_future(self._wait_quiet(self.state))
+        try:
+            await asyncio.wait(
+                {urgent, quiet},
+                timeout=QUIET_WITHIN,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            return urgent.result() if urgent.done() else message
+        finally:
+            urgent.cancel()
+            quiet.cancel()
+
+    async def _next_urgent(self) -> Any:
+        """Read on; events that came after the message are not processed."""
+        while True:
+            item = await self.queue.get()
+            if self._is_urgent(item):
+                return item
+
+    @staticmethod
+    async def _wait_quiet(state: StateStore) -> None:
+        """Wait until all is stored, and what has waited for it goes on."""
+        turns = 0
+        while turns < QUIET_TURNS:
+            mark = state.last_write()
+            if mark is None or mark.is_known_durable:
+                turns += 1
+                await asyncio.sleep(0)
+            elif await mark.is_durable():
+                turns = 0
+            else:
+                return  # the term is over
 
     def refuse(self) -> Any:
         """Upstream's reader failed on the event in hand: give it no more.
