@@ -39,6 +39,7 @@ from .office import Office
 from .options import HaOptions, StateMode
 from .rulesets import Ruleset, Rulesets
 from .sources import GRACE, Sources
+from .state.session import RowInUse
 from .state.store import StateStore
 from .term import Term
 
@@ -48,6 +49,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 DRAIN_SLACK = 5.0  # seconds on top of upstream's own bound
 FINISH_WITHIN = 60.0  # seconds for what upstream has left over
 STAND_BY_EVERY = 2.0  # seconds
+SAME_FAILURES = 10  # of a recovery in a row, until it is no outage any more
 SAME_SIGNAL = 0.5  # seconds; wrappers pass a Ctrl-C on that we got, too
 
 MakeGate = Callable[[Any, Office], EventGate]
@@ -108,6 +110,7 @@ class Worker:
         self._resetting: asyncio.Future[None] | None = None
         self._is_without_state = False
         self._obstacle: str | None = None  # to keep the cluster's state
+        self._failures: list[str] = []  # of recoveries, alike, in a row
         self._is_standby = True
         self.state: StateStore | None = None
         """Keeps the engine's state, or None: then it ends with a term."""
@@ -399,8 +402,13 @@ class Worker:
         if self.state is not None:
             try:
                 await self._recover(self.state, term)
+                self._failures.clear()
             except StateRefused as error:
                 await self._give_up_state(error)
+            except ServerUnavailable as error:
+                if not self._fails_for_good(error):
+                    raise
+                await self._give_up_state(StateRefused(str(error)))
         if self.office.term is not term:
             return  # the rulebook is being loaded anew
         await self._prime()
@@ -423,6 +431,18 @@ class Worker:
         if self.office.term is term:
             assert self._engine is not None
             self._engine.clock.start()
+
+    def _fails_for_good(self, error: ServerUnavailable) -> bool:
+        """Whether this is no outage: the election has had none meanwhile."""
+        if isinstance(error, RowInUse):
+            return False  # somebody else's transaction will end
+        if str(error) not in self._failures:
+            self._failures.clear()
+        self._failures.append(str(error))
+        if len(self._failures) < SAME_FAILURES:
+            return False
+        self._failures.clear()
+        return True
 
     async def _give_up_state(self, error: StateRefused) -> None:
         """The server will not have the state, now or later.
