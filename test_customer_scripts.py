@@ -264,13 +264,13 @@ class Play:
         name = application_name(lock_key(self.ha_uuid), script.name)
         await self.query(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-            " WHERE application_name = %s",
-            name,
+            " WHERE application_name LIKE %s",
+            name + "%",
         )
 
     async def count_sessions(self) -> int:
         """How many sessions the cluster has, once closing ones are gone."""
-        prefix = application_name(lock_key(self.ha_uuid), "")
+        prefix = application_name(lock_key(self.ha_uuid), "").rstrip(":")
         count = -1
         patience = time.monotonic() + PATIENCE
         while count and time.monotonic() < patience:

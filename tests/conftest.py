@@ -112,8 +112,10 @@ def pgbouncer() -> Iterator[Callable[..., PgBouncer]]:
         pytest.skip(str(exc))
     with contextlib.ExitStack() as stack:
 
-        def make(dsn: str, pool_mode: str = "transaction") -> PgBouncer:
-            return stack.enter_context(PgBouncer(dsn, pool_mode))
+        def make(
+            dsn: str, pool_mode: str = "transaction", **settings: Any
+        ) -> PgBouncer:
+            return stack.enter_context(PgBouncer(dsn, pool_mode, **settings))
 
         yield make
 

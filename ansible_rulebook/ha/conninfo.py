@@ -79,6 +79,14 @@ class Conninfo:
         return None if value is None else str(value)
 
     @property
+    def settings(self) -> dict[str, str]:
+        """The server's settings that ``options`` asks for.
+
+        A connection pooler may not pass them on.
+        """
+        return parse_options(self.get("options") or "")
+
+    @property
     def hosts(self) -> int:
         """How many hosts are given (at least one)."""
         named = self.get("host") or self.get("hostaddr") or ""
@@ -129,6 +137,28 @@ class Conninfo:
             for key, value in self._params.items()
         }
         return f"<Conninfo {shown}>"
+
+
+def parse_options(options: str) -> dict[str, str]:
+    """Names and values in ``-c name=value`` and ``--name=value``.
+
+    Words end at a space without a backslash before it, as for the server.
+    """
+    words = [
+        re.sub(r"\\(.)", r"\1", word, flags=re.DOTALL)
+        for word in re.findall(r"(?:\\.|[^\s\\])+", options, re.DOTALL)
+    ]
+    found = {}
+    for before, word in zip(["", *words], words):
+        given = word
+        if word.startswith(("-c", "--")):
+            given = word[2:]
+        elif before != "-c":
+            continue
+        name, equals, value = given.partition("=")
+        if equals:
+            found[name.replace("-", "_").lower()] = value
+    return found
 
 
 def _resolved(params: dict[str, Any]) -> dict[str, str]:

@@ -42,11 +42,13 @@ from .rulebook.rulesets import Ruleset, Rulesets
 from .rulebook.self_fence import SelfFence
 from .rulebook.signals import SignalListener
 from .rulebook.sources import Sources
+from .state.session import RowInUse
 from .state.store import StateStore
 
 logger = logging.getLogger(__name__)
 
 STAND_BY_EVERY = 2.0  # seconds
+SAME_FAILURES = 10  # of a recovery in a row, until it is no outage any more
 
 MakeGate = Callable[[Any, Leadership], EventGate]
 Deliver = Callable[[str, str], None]
@@ -116,6 +118,7 @@ class Worker:
         self._resetting: asyncio.Future[None] | None = None
         self._is_without_state = False
         self._obstacle: str | None = None  # to keep the cluster's state
+        self._failures: list[str] = []  # of recoveries, alike, in a row
         self._is_standby = True
         self.state: StateStore | None = None
         """Keeps the engine's state, or None: then it ends with a term."""
@@ -419,8 +422,13 @@ class Worker:
         if self.state is not None:
             try:
                 await self._recover(self.state, term)
+                self._failures.clear()
             except StateRefused as error:
                 await self._give_up_state(error)
+            except ServerUnavailable as error:
+                if not self._fails_for_good(error):
+                    raise
+                await self._give_up_state(StateRefused(str(error)))
         if self.leadership.term is not term:
             return  # the rulebook is being loaded anew
         await self._prime()
@@ -443,6 +451,18 @@ class Worker:
         if self.leadership.term is term:
             assert self._engine is not None
             self._engine.clock.start()
+
+    def _fails_for_good(self, error: ServerUnavailable) -> bool:
+        """Whether this is no outage: the election has had none meanwhile."""
+        if isinstance(error, RowInUse):
+            return False  # somebody else's transaction will end
+        if str(error) not in self._failures:
+            self._failures.clear()
+        self._failures.append(str(error))
+        if len(self._failures) < SAME_FAILURES:
+            return False
+        self._failures.clear()
+        return True
 
     async def _give_up_state(self, error: StateRefused) -> None:
         """The server will not have the state, now or later.

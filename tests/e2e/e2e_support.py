@@ -93,7 +93,7 @@ def terminate(server: Server, worker: WorkerProcess) -> float:
     """
     lost = len(worker.find(LOST))
     at = time.monotonic()
-    assert server.terminate(f"eda-ha:%:{worker.worker_id}") == 1
+    assert server.terminate(f"eda-ha:%:{worker.worker_id}:%") == 1
     worker.wait_for(LOST, PATIENCE, count=lost + 1)
     return at
 

@@ -38,7 +38,7 @@ def test_blocked_leader_keeps_its_lease_and_ends_when_it_loses_it(
     assert first.leads and not second.leads
 
     # What cannot be demoted in time is ended: its actions must not go on.
-    assert server.terminate(f"eda-ha:%:{first.worker_id}") == 1
+    assert server.terminate(f"eda-ha:%:{first.worker_id}:%") == 1
     assert first.wait_exit(PATIENCE) == 75
     first.wait_for("Ending this worker with exit code 75", after=blocked.at)
     first.wait_for("blocking.py")  # the stack says who blocked it

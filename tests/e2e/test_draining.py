@@ -54,7 +54,7 @@ def holders(server: Server, dsn: str) -> list[str]:
         " WHERE locktype = 'advisory' AND granted",
         dsn=dsn,
     )
-    return [row[0].rpartition(":")[2] for row in rows]
+    return [row[0].split(":")[2] for row in rows]
 
 
 def is_hurrying(worker: WorkerProcess) -> bool:

@@ -22,7 +22,7 @@ from e2e_support import (
 )
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from rig.server import EmbeddedRig, database_of
-from rig.workers import WorkerProcess
+from rig.workers import WorkerProcess, wait_leader
 
 pytestmark = needs_state
 
@@ -120,7 +120,14 @@ def test_names_and_text_that_the_encoding_lacks(
     )
     stage = made(make_conninfo(embedded_server.dsn, dbname=name))
     rulebook = STRANGE.format(name=400 * "\u4e2d")
-    first, second = stage.pair(rulebook, args=REQUIRED, env=QUICK)
+    ids = [f"\u4e2d\U0001f600-{number}" for number in (1, 2)]
+    first, second = (
+        stage.start(rulebook, args=REQUIRED, env=QUICK, worker_id=each)
+        for each in ids
+    )
+    if wait_leader([first, second], PATIENCE) is second:
+        first, second = second, first
+    second.wait_for(FOLLOWING, PATIENCE)
     events = stage.inbox / "events"
     events.write_text("1", "utf-8")
     stored = "SELECT count(*) FROM eda_ha_record"
@@ -130,6 +137,10 @@ def test_names_and_text_that_the_encoding_lacks(
     )
     killed_at = first.kill()
     second.wait_leads(PATIENCE, after=killed_at)
+    (row,) = embedded_server.query(
+        "SELECT worker_id FROM eda_ha_cluster", dsn=stage.dsn
+    )
+    assert row[0].encode().decode("unicode_escape") == second.worker_id
     events.write_text("2", "utf-8")
     second.wait_for("^strange 1$", PATIENCE)
     assert second.stop(PATIENCE) == 0

@@ -166,7 +166,7 @@ def test_nothing_is_lost_and_nothing_that_is_recorded_runs_again(
             time.sleep(chance.uniform(0, LONGEST_REIGN))
             if chance.random() < DEMOTED_FIRST:
                 struck_at = time.monotonic()
-                server.terminate(f"eda-ha:%:{victim.worker_id}")
+                server.terminate(f"eda-ha:%:{victim.worker_id}:%")
                 victim = wait_leader(workers, PATIENCE, after=struck_at)
                 time.sleep(chance.uniform(0, LONGEST_REIGN))
         victim.pause()  # at any moment, and for long enough to look

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+import pytest
 from e2e_support import (
     FOLLOWING,
     PATIENCE,
@@ -132,6 +133,60 @@ def test_a_role_that_may_only_read_by_default(
     stage.say(worker, "hello")
     assert len(worker.find(WITHOUT)) == 1
     assert worker.stop(PATIENCE) == 0
+
+
+NO_STATE = """
+CREATE FUNCTION no_state() RETURNS {returns} LANGUAGE plpgsql AS $$ BEGIN
+    IF current_setting('application_name') LIKE 'eda-state:%' THEN
+        RAISE 'no state today';
+    END IF;
+    RETURN;
+END $$
+"""
+AT_LOGIN = "CREATE EVENT TRIGGER no_state ON login EXECUTE FUNCTION no_state()"
+
+
+def test_a_state_session_that_is_never_to_be_had(
+    stage: Stage, server: Server
+) -> None:
+    # The election has no outage meanwhile, so this is none either.
+    if server.query("SHOW server_version_num") < [("170000",)]:
+        pytest.skip("no triggers at login before PostgreSQL 17")
+    server.query(NO_STATE.format(returns="event_trigger"), dsn=stage.dsn)
+    server.query(AT_LOGIN, dsn=stage.dsn)
+    worker = stage.start(RULEBOOK, args=REQUIRED, env=QUICK)
+    assert worker.wait_exit(2 * PATIENCE) == 1
+    (line,) = worker.find("--ha-state required")
+    assert "no state today" in line.text
+    assert not worker.find("Traceback")
+
+    worker = stage.start(RULEBOOK, env=QUICK)
+    worker.wait_for(CANNOT, 2 * PATIENCE)
+    failed = len(worker.find("Promotion failed"))
+    time.sleep(5 * POLL)
+    assert len(worker.find("Promotion failed")) <= failed + 1
+    assert len(worker.find(CANNOT)) == 1
+    server.query("DROP EVENT TRIGGER no_state", dsn=stage.dsn)
+    worker.wait_for(CAN_AGAIN, PATIENCE)
+    worker.wait_leads(PATIENCE)
+    stage.say(worker, "hello")
+    assert worker.stop(PATIENCE) == 0
+
+
+def test_a_trigger_that_refuses_every_write(
+    stage: Stage, role: Role, server: Server
+) -> None:
+    role.give_what_init_db_prints()
+    body = NO_STATE.format(returns="trigger").replace("RETURN;", "")
+    role.do(body.replace("END IF;", "END IF; RETURN NEW;"))
+    role.do(
+        "CREATE TRIGGER no_state BEFORE INSERT ON eda_ha_record"
+        " FOR EACH ROW EXECUTE FUNCTION no_state()"
+    )
+    worker = stage.start(RULEBOOK, dsn=role.dsn, args=REQUIRED, env=QUICK)
+    assert worker.wait_exit(PATIENCE) == 1
+    (line,) = worker.find("--ha-state required")
+    assert "no state today" in line.text
 
 
 def test_a_worker_of_an_older_version_leaves_the_lead_to_newer_ones(

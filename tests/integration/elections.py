@@ -91,20 +91,21 @@ async def one_leads(elections: Iterable[LeaderElection]) -> LeaderElection:
 
 
 def session_of(election: LeaderElection) -> str:
-    """Its ``application_name``."""
-    return application_name(lock_key(election.ha_uuid), election.worker_id)
+    """A pattern for its ``application_name``."""
+    name = application_name(lock_key(election.ha_uuid), election.worker_id)
+    return f"{name}%"
 
 
 def lock_rows(server: Any, election: LeaderElection) -> dict[str, bool]:
     """Who stands in pg_locks for its cluster, and whether it is granted."""
-    prefix = session_of(election).rpartition(":")[0]
+    prefix = ":".join(session_of(election).split(":")[:2])
     rows = server.query(
         "SELECT application_name, granted FROM pg_locks"
         " JOIN pg_stat_activity USING (pid)"
         " WHERE locktype = 'advisory' AND application_name LIKE %s",
         (prefix + "%",),
     )
-    return {name.rpartition(":")[2]: granted for name, granted in rows}
+    return {name.split(":")[2]: granted for name, granted in rows}
 
 
 class Referee(threading.Thread):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import re
@@ -35,6 +36,7 @@ from ansible_rulebook.ha.conninfo import Conninfo
 from ansible_rulebook.ha.election.lease import Timings
 from ansible_rulebook.ha.election.lock import AdvisoryLock
 from ansible_rulebook.ha.errors import ServerUnavailable
+from ansible_rulebook.ha.state.session import StateSession
 
 
 async def in_thread(work, *args):
@@ -65,6 +67,14 @@ def lock_of(dsn: str, ha_uuid: str, **options) -> AdvisoryLock:
     return AdvisoryLock(
         Conninfo(dsn), uuid.UUID(ha_uuid), "w1", Timings(0.4, LEASE), **options
     )
+
+
+def warnings_in(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [
+        each.getMessage()
+        for each in caplog.records
+        if each.levelno >= logging.WARNING
+    ]
 
 
 # -- refused -------------------------------------------------------------
@@ -282,11 +292,204 @@ async def test_a_session_pooler_works_for_who_vouches_for_it(
             await leads(first)
 
 
+@pytest.mark.asyncio
+async def test_a_pooler_that_hands_sessions_on_is_found_out_all_the_same(
+    dsn, ha_uuid, pgbouncer
+):
+    # The operator vouched for it, and was wrong.
+    pooler = await in_thread(
+        lambda: pgbouncer(dsn, "transaction", server_round_robin=1)
+    )
+    with contextlib.ExitStack() as stack:
+        others = [
+            stack.enter_context(psycopg.connect(pooler.dsn)) for _ in range(3)
+        ]
+        for other in others:
+            other.execute("SELECT 1")  # each has a session of the server
+        for other in others:
+            other.commit()
+    with pytest.raises(ServerRefused, match="each transaction another"):
+        await lock_of(pooler.dsn, ha_uuid, session_pooler=True).open()
+
+
+@pytest.mark.asyncio
+async def test_options_that_a_pooler_refuses_are_no_outage(
+    dsn, ha_uuid, pgbouncer
+):
+    pooler = await in_thread(
+        lambda: pgbouncer(
+            dsn, "session", ignore_startup_parameters="extra_float_digits"
+        )
+    )
+    given = make_conninfo(pooler.dsn, options="-c search_path=eda")
+    election = make(given, ha_uuid, session_pooler=True)
+    with pytest.raises(ServerRefused, match="ignore_startup_parameters") as e:
+        await election.start()
+    assert "\n" not in str(e.value)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("pooled", [False, True])
+async def test_what_options_ask_for_is_set_though_a_pooler_drops_it(
+    dsn, ha_uuid, pgbouncer, pooled, caplog
+):
+    options = (
+        '-c search_path="eda\\ state",public -c statement_timeout=7s'
+        " -c TimeZone=Europe/Paris"
+    )
+    if pooled:
+        dsn = (await in_thread(pgbouncer, dsn, "session")).dsn
+    given = make_conninfo(dsn, options=options)
+    found = await settings_of(given, ha_uuid, session_pooler=True)
+    assert found["search_path"] == '"eda state",public'
+    assert found["TimeZone"] == "Europe/Paris"
+    assert found["statement_timeout"] == "0"  # which the lock needs
+    session = StateSession(Conninfo(given), "eda-state:x", Timings())
+    with session.transaction() as connection:
+        row = connection.execute(
+            "SELECT current_setting('search_path'),"
+            " current_setting('statement_timeout')"
+        ).fetchone()
+    session.close()
+    assert row[0] == '"eda state",public'
+    assert row[1] == "7s"
+    assert not warnings_in(caplog)
+
+
+@pytest.mark.asyncio
+async def test_a_pooler_that_drops_settings_is_warned_of_once(
+    dsn, ha_uuid, pgbouncer, caplog
+):
+    pooler = await in_thread(
+        lambda: pgbouncer(
+            dsn,
+            "transaction",
+            pool_size=1,
+            server_reset_query="DISCARD ALL",
+            server_reset_query_always=1,
+        )
+    )
+    lock = lock_of(pooler.dsn, ha_uuid, session_pooler=True)
+    for _ in range(2):
+        session = await lock.open()
+        await session.close()
+    (warning,) = warnings_in(caplog)
+    assert "did not take effect" in warning
+    assert "idle_session_timeout is 0: a leader that is paused" in warning
+    for name in ("lock_timeout", "client_connection_check_interval"):
+        assert f"{name} is " in warning
+    # What it passes on by itself is not among them.
+    assert "client_encoding" not in warning
+    caplog.clear()
+    server_default = make_conninfo(
+        pooler.dsn, options="-c default_transaction_isolation=serializable"
+    )
+    state = StateSession(Conninfo(server_default), "eda-state:x", Timings())
+    for _ in range(2):
+        state.keep_open()
+        state.close()
+    state.another().keep_open()
+    # It asks for the server's own default: that is there all the same.
+    assert not warnings_in(caplog)
+
+
+@pytest.mark.asyncio
+async def test_the_state_warns_of_a_setting_that_a_pooler_drops(
+    ha_uuid, pgbouncer, role, caplog
+):
+    strict = role("default_transaction_isolation = 'serializable'")
+    pooler = await in_thread(
+        lambda: pgbouncer(
+            strict, "transaction", pool_size=1, server_reset_query_always=1
+        )
+    )
+    state = StateSession(Conninfo(pooler.dsn), "eda-state:x", Timings())
+    for session in (state, state, state.another()):
+        session.keep_open()
+        session.close()
+    (warning,) = warnings_in(caplog)
+    assert "default_transaction_isolation is serializable: " in warning
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    "commands",
+    ["KILL {0}; RESUME {0}", "KILL {0}; wait; RESUME {0}", "RELOAD"],
+)
+async def test_after_what_is_said_to_a_pooler_somebody_leads(
+    dsn, ha_uuid, pgbouncer, commands
+):
+    # It waits for that long after a session that it has cut off itself.
+    pooler = await in_thread(
+        lambda: pgbouncer(dsn, "session", server_login_retry=1)
+    )
+    first, second = (
+        make(pooler.dsn, ha_uuid, name, session_pooler=True)
+        for name in ("w1", "w2")
+    )
+    with Referee(first, second):
+        async with pair(first, second):
+            for command in commands.format(pooler.database).split("; "):
+                if command == "wait":
+                    await until(lambda: "pause mode" in pooler.log)
+                    await until(lambda: not first.is_leader())
+                else:
+                    await in_thread(pooler.tell, command)
+            # A third of PgBouncer's own default of server_login_retry.
+            await until(
+                lambda: first.is_leader() or second.is_leader(), limit=10.0
+            )
+
+
+# -- two with the same id ------------------------------------------------
+
+SAME_ID = "has the same id"
+
+
+@pytest.mark.asyncio
+async def test_two_workers_with_the_same_id_are_told_apart(
+    dsn, ha_uuid, server, caplog
+):
+    first, second = (make(dsn, ha_uuid, "twin") for _ in range(2))
+    async with pair(first, second):
+        await until(lambda: SAME_ID in caplog.text)
+        (warning,) = warnings_in(caplog)
+        assert first._lock.name in warning
+        names = {
+            each.application_name
+            for each in server.sessions(session_of(first), dsn=dsn)
+        }
+        assert names == {first._lock.name, second._lock.name}
+        # Not at a reconnect.
+        server.terminate(f"{second._lock.name}", dsn=dsn)
+        await until(lambda: second._in_outage)
+        await follows(second)
+        await asyncio.sleep(LEASE + 0.5)
+        assert sum(SAME_ID in each for each in warnings_in(caplog)) == 1
+
+
+@pytest.mark.asyncio
+async def test_what_an_earlier_process_has_left_is_nobody_with_the_same_id(
+    dsn, ha_uuid, contender, caplog
+):
+    # Its kernel still answers, so its session lives until the lease ends.
+    earlier = contender(dsn, "twin", poll=0.4, lease=LEASE)
+    earlier.wait_role("leader")
+    earlier.pause()
+    election = make(dsn, ha_uuid, "twin")
+    async with running(election):
+        await until(lambda: election._comparing is not None)
+        assert not election._comparing.done()
+        await leads(election)
+        await until(lambda: election._comparing.done())
+        assert SAME_ID not in caplog.text
+
+
 # -- settings of a role or of the server ---------------------------------
 
 
-async def settings_of(dsn: str, ha_uuid: str) -> dict[str, str]:
-    session = await lock_of(dsn, ha_uuid).open()
+async def settings_of(dsn: str, ha_uuid: str, **options) -> dict[str, str]:
+    session = await lock_of(dsn, ha_uuid, **options).open()
     try:
         rows = await session._rows(
             "SELECT name, setting FROM pg_catalog.pg_settings"
@@ -297,8 +500,9 @@ async def settings_of(dsn: str, ha_uuid: str) -> dict[str, str]:
 
 
 @pytest.mark.asyncio
-async def test_the_session_is_a_lease(dsn, ha_uuid):
+async def test_the_session_is_a_lease(dsn, ha_uuid, caplog):
     found = await settings_of(dsn, ha_uuid)
+    assert not warnings_in(caplog)
     assert found["idle_session_timeout"] == str(int(LEASE * 1000))
     assert found["tcp_user_timeout"] == str(int(LEASE * 1000))
     assert found["lock_timeout"] == "400"
@@ -309,14 +513,36 @@ async def test_the_session_is_a_lease(dsn, ha_uuid):
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
+async def test_the_session_is_a_lease_in_any_encoding(
+    dsn, ha_uuid, server, monkeypatch, caplog, encoding
+):
+    name = f"rig_{uuid.uuid4().hex[:8]}"
+    server.query(
+        f"CREATE DATABASE {name} ENCODING '{encoding}' TEMPLATE template0"
+        " LC_COLLATE 'C' LC_CTYPE 'C'"
+    )
+    monkeypatch.setenv("PGCLIENTENCODING", encoding)
+    made = make_conninfo(dsn, dbname=name)
+    try:
+        found = await settings_of(made, ha_uuid)
+        assert found["idle_session_timeout"] == str(int(LEASE * 1000))
+        assert found["client_encoding"] == "UTF8"
+        assert not warnings_in(caplog)
+    finally:
+        server.query(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.mark.asyncio
 async def test_a_lease_that_the_role_makes_shorter_is_trusted_for_less(
-    ha_uuid, role
+    ha_uuid, role, caplog
 ):
     strict = role("idle_session_timeout = '1200ms'", "tcp_user_timeout = 1500")
     election = make(strict, ha_uuid, lease_duration=30, poll_interval=5)
     async with running(election):
         await leads(election)
         assert election.timings.lease_duration == pytest.approx(1.2)
+        assert not warnings_in(caplog)
         left = election.term.trusted_until - election._clock()
         assert left <= 0.8
         # It renews in time for that: the term goes on.
@@ -387,10 +613,10 @@ async def test_a_server_that_refuses_a_setting_is_put_up_with(
     from ansible_rulebook.ha.election import lock
 
     # No server lets a session change this one.
-    wanted = lock._server_settings
+    wanted = lock.lock_limits
     monkeypatch.setattr(
         lock,
-        "_server_settings",
+        "lock_limits",
         lambda timings: {**wanted(timings), "max_connections": 5},
     )
     election = make(dsn, ha_uuid)
@@ -398,7 +624,8 @@ async def test_a_server_that_refuses_a_setting_is_put_up_with(
         await leads(election)
         assert election.timings.lease_duration == LEASE
     assert any(
-        "does not let us set max_connections" in record.getMessage()
+        "max_connections is" in record.getMessage()
+        and "cannot be changed" in record.getMessage()
         for record in caplog.records
     )
     found = await settings_of(dsn, ha_uuid)
@@ -480,7 +707,7 @@ def end_session(dsn: str, worker_id: str) -> int:
         return session.execute(
             "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
             " WHERE application_name LIKE %s",
-            (f"eda-ha:%:{worker_id}",),
+            (f"eda-ha:%:{worker_id}:%",),
         ).fetchone()[0]
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from psycopg.conninfo import make_conninfo
 
-from ansible_rulebook.ha.conninfo import Conninfo
+from ansible_rulebook.ha.conninfo import Conninfo, parse_options
 from ansible_rulebook.ha.errors import OptionError
 from ansible_rulebook.ha.redaction import mask_password, one_line
 
@@ -281,3 +281,21 @@ def test_the_repr_shows_what_is_no_secret():
     for piece in ("db", "5433", "eda", "***"):
         assert piece in shown
     assert json.dumps(shown)
+
+
+@pytest.mark.parametrize(
+    ("options", "found"),
+    [
+        ("", {}),
+        ("-c search_path=eda", {"search_path": "eda"}),
+        ("-csearch_path=eda", {"search_path": "eda"}),
+        ("--search-path=eda,public", {"search_path": "eda,public"}),
+        ("  -c  DateStyle=ISO  -c a.b=", {"datestyle": "ISO", "a.b": ""}),
+        ("-c search_path=a\\ b\\\\", {"search_path": "a b\\"}),
+        ("-c application_name=x=y -d 5", {"application_name": "x=y"}),
+        ("endpoint=ep-blue-1", {}),
+        ("-c", {}),
+    ],
+)
+def test_what_options_ask_for(options, found):
+    assert parse_options(options) == found

@@ -75,22 +75,38 @@ def test_the_two_halves_are_those_that_pg_locks_shows():
 
 
 def test_the_session_is_named_after_cluster_and_worker():
-    assert application_name(-1, "host.example-42") == (
-        "eda-ha:ffffffffffffffff:host.example-42"
+    assert application_name(-1, "host.example-42", "0a1b2c3d4e5f") == (
+        "eda-ha:ffffffffffffffff:host.example-42:0a1b2c3d"
     )
     assert application_name(1, "w").startswith("eda-ha:0000000000000001:")
 
 
 def test_a_long_worker_id_is_cut_to_what_postgresql_keeps():
-    name = application_name(CLUSTER.int % 2**63, "w" * 200)
-    assert len(name.encode()) == NAME_BYTES == 63
+    for length in range(25, 60):
+        name = application_name(1, "w" * length, 8 * "a")
+        assert len(name.encode()) <= NAME_BYTES == 63
+        assert name.endswith("w:aaaaaaaa")
+    assert len(name.encode()) >= NAME_BYTES - 1
+
+
+@pytest.mark.parametrize("kind", ["eda-ha", "eda-state"])
+def test_long_worker_ids_that_differ_at_one_end_are_told_apart(kind):
+    host = "eda-rulebook-worker-of-a-long-deployment"
+    ids = [f"{host}-7d4b9c6f5d-x2x9z-1", f"{host}-7d4b9c6f5d-q8w2k-1"]
+    ids += [f"one-{host}", f"two-{host}"]
+    assert len({application_name(1, each, "", kind) for each in ids}) == 4
+    # And the same id in two processes.
+    twins = {application_name(1, host, each, kind) for each in ("a1", "b2")}
+    assert len(twins) == 2
+    (start,) = {name.rpartition(":")[0] + ":" for name in twins}
+    assert start == application_name(1, host, kind=kind)
 
 
 @pytest.mark.parametrize(
     "worker_id", ["a b", "wörker", "w'; DROP", "a&b=c", "a\nb", "%41", "$$"]
 )
 def test_a_worker_id_cannot_say_anything_but_its_name(worker_id):
-    name = application_name(1, worker_id).split(":", 2)[2]
+    name = application_name(1, worker_id, "0a").split(":")[2]
     assert name.isascii()
     assert all(c.isalnum() or c in "._-" for c in name)
 
@@ -147,6 +163,11 @@ def test_a_dead_network_is_noticed_before_the_trust_ends():
         'FATAL:  Ident authentication failed for user "eda"',
         'FATAL:  permission denied for database "eda"',
         'FATAL:  role "eda" is not permitted to log in',
+        "FATAL:  unsupported startup parameter: options",
+        'FATAL:  invalid value for parameter "work_mem": "lots"',
+        'FATAL:  unrecognized configuration parameter "serach_path"',
+        'FATAL:  permission denied to set parameter "log_duration"',
+        'FATAL:  parameter "fsync" cannot be changed now',
     ],
 )
 def test_what_no_retry_mends_is_refused(words):

@@ -108,11 +108,11 @@ class Servers:
 
     def terminate(self, worker: str) -> int:
         """End the session in which this worker holds or awaits the lock."""
-        return self.primary.terminate(f"eda-ha:%:{worker}")
+        return self.primary.terminate(f"eda-ha:%:{worker}:%")
 
     def terminate_writer(self, worker: str) -> int:
         """End the session with which this worker keeps the state."""
-        return self.primary.terminate(f"eda-state:%:{worker}")
+        return self.primary.terminate(f"eda-state:%:{worker}:%")
 
     @contextlib.contextmanager
     def locked(self, table: str) -> Iterator[None]:

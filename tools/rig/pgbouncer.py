@@ -16,6 +16,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 HOST = "127.0.0.1"
+ADMIN = "rig"
 ACCOUNT = "nobody"  # pgbouncer refuses to run as root
 START_TIMEOUT = 10.0  # seconds
 STOP_TIMEOUT = 5.0  # seconds
@@ -42,17 +43,34 @@ class PgBouncer:
 
     `pool_mode` is "transaction" (each transaction may meet another server
     session), "session" or "statement". Clients need no password; the
-    pooler logs on as the role of `dsn`.
+    pooler logs on as the role of `dsn`. `settings` go into its file, and
+    take the place of what stands there otherwise.
     """
 
     def __init__(
-        self, dsn: str, pool_mode: str = "transaction", *, pool_size: int = 20
+        self,
+        dsn: str,
+        pool_mode: str = "transaction",
+        *,
+        pool_size: int = 20,
+        **settings: object,
     ) -> None:
         self.pool_mode = pool_mode
         self.port = free_port()
         self._binary = find_binary()
         self._server = dict(conninfo_to_dict(dsn))
-        self._pool_size = pool_size
+        self._settings: dict[str, object] = {
+            "listen_addr": HOST,
+            "listen_port": self.port,
+            "unix_socket_dir": "",
+            "auth_type": "any",
+            "admin_users": ADMIN,
+            "pool_mode": pool_mode,
+            "default_pool_size": pool_size,
+            # Clients start as they would with the server itself.
+            "ignore_startup_parameters": "extra_float_digits,options",
+            **settings,
+        }
         self._popen: subprocess.Popen[bytes] | None = None
         self._folder: Path | None = None
 
@@ -145,15 +163,28 @@ class PgBouncer:
             "[databases]\n"
             f"* = host={host} port={port} {target}\n"
             "[pgbouncer]\n"
-            f"listen_addr = {HOST}\n"
-            f"listen_port = {self.port}\n"
-            "unix_socket_dir =\n"
-            "auth_type = any\n"
-            f"pool_mode = {self.pool_mode}\n"
-            f"default_pool_size = {self._pool_size}\n"
-            # Clients start as they would with the server itself.
-            "ignore_startup_parameters = extra_float_digits,options\n"
+            + "".join(
+                f"{name} = {value}\n" for name, value in self._settings.items()
+            )
         )
+
+    def tell(self, *commands: str) -> None:
+        """Say something at its console: KILL, PAUSE, RESUME and so on."""
+        console = make_conninfo(
+            host=HOST, port=self.port, user=ADMIN, dbname="pgbouncer"
+        )
+        # It speaks the simple protocol only, and knows no transactions.
+        session = psycopg.connect(
+            console, autocommit=True, cursor_factory=psycopg.ClientCursor
+        )
+        with session:
+            for command in commands:
+                session.execute(command.encode())
+
+    @property
+    def database(self) -> str:
+        """What its console calls the server's database."""
+        return str(self._server["dbname"])
 
     def _wait_ready(self) -> None:
         assert self._popen is not None

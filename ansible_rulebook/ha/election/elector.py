@@ -134,6 +134,7 @@ class LeaderElection:
         self._leaving = asyncio.Event()
         self._in_outage = False
         self._led_at: float | None = None  # when anybody did, as far as known
+        self._comparing: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
         phase = self._candidate.phase.value
@@ -343,6 +344,10 @@ class LeaderElection:
             return
         finally:
             opening.cancel()
+        if self._comparing is None:  # the first session
+            self._comparing = asyncio.ensure_future(
+                self._compare_ids(self._session.namesakes)
+            )
         seconds = self._candidate.connected(
             self._session.timings,
             self._clock(),
@@ -355,6 +360,24 @@ class LeaderElection:
                 "its last leader may not know yet",
                 seconds=round(seconds, 1),
             )
+
+    async def _compare_ids(self, found: set[str]) -> None:
+        """Warn if another process goes on to use this worker's id.
+
+        What an earlier process with this id has left on the server is gone
+        by the end of its lease.
+        """
+        if not found:
+            return
+        await asyncio.sleep(self._candidate.timings.lease_duration)
+        with suppress(ServerRefused, ServerUnavailable):
+            found &= await self._lock.namesakes()
+            if found:
+                self._log.warning(
+                    "Another worker of the cluster has the same id: logs and "
+                    "tables cannot tell the two apart",
+                    ", ".join(sorted(found)),
+                )
 
     async def _look(self) -> None:
         try:
@@ -579,6 +602,8 @@ class LeaderElection:
 
     async def _clean_up(self) -> None:
         """End what a crash or a cancellation of the loop left over."""
+        if self._comparing is not None:
+            self._comparing.cancel()
         if self._term is not None and self._demotion is None:
             self._demote("the election has failed")
         if self._demotion is not None:

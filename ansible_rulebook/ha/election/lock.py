@@ -8,12 +8,21 @@ import logging
 import math
 import os
 import re
+import secrets
 import select
 import socket
 import threading
 import uuid
 from contextlib import suppress
-from typing import Any, Awaitable, Callable, Iterable, TypeVar
+from typing import (
+    Any,
+    Awaitable,
+    Callable,
+    Mapping,
+    Sequence,
+    TypeVar,
+    Union,
+)
 
 import psycopg
 from psycopg import AsyncConnection
@@ -25,15 +34,37 @@ from ..conninfo import Conninfo
 from ..errors import ServerRefused, ServerUnavailable, SessionLost
 from ..redaction import one_line
 from . import sql
-from .lease import SHORTEST_LEASE, Timings
+from .lease import Timings
 from .server_life import ServerLife
+from .settings import (
+    IN_ALL,
+    IN_LOCK,
+    LEASE_LIMITS,
+    ON_TCP,
+    SHORTEST_MS,
+    UNLIMITED,
+    Found,
+    dropped,
+    lock_limits,
+    names_to_read,
+    not_in_effect,
+    stricter,
+    warning,
+)
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+Params = Union[Sequence[Any], Mapping[str, Any]]
 
 APPLICATION = "eda-ha"
 NAME_BYTES = 63  # of application_name, PostgreSQL's NAMEDATALEN - 1
+PROCESS_DIGITS = 8  # hexadecimal, at the end of the name
+LEFT_OUT = ".."
+IGNORE_OPTIONS = (
+    "PgBouncer needs ignore_startup_parameters = options; what the connection "
+    "string's options ask for is set all the same"
+)
 CHUNK_WHEN_LOGGED = 60.0  # seconds, longest wait with log_lock_waits = on
 CANCEL_TIMEOUT = 1.0  # seconds
 RELEASE_TIMEOUT = 2.0  # seconds; closing the session frees the lock, too
@@ -58,7 +89,9 @@ _REFUSED = re.compile(
     r"password authentication failed|no password supplied"
     r"|(?:role|database) \".*\" does not exist|no pg_hba\.conf entry"
     r"|authentication failed for user|permission denied for database"
-    r"|is not permitted to log in"
+    r"|is not permitted to log in|unsupported startup parameter"
+    r"|invalid value for parameter|unrecognized configuration parameter"
+    r"|permission denied to set parameter|parameter \".*\" cannot be "
 )
 
 
@@ -74,11 +107,24 @@ def lock_key(ha_uuid: uuid.UUID) -> int:
     return int.from_bytes(digest[:8], "big", signed=True)
 
 
-def application_name(key: int, worker_id: str, kind: str = APPLICATION) -> str:
-    """How a session shows in ``pg_stat_activity``."""
+def application_name(
+    key: int, worker_id: str, process: str = "", kind: str = APPLICATION
+) -> str:
+    """How a session shows in ``pg_stat_activity``.
+
+    ``<kind>:<key>:<worker id>:<process>``. Of an id that is too long the
+    middle is left out: many differ at one end only.
+
+    :param process: tells workers with the same id apart. Without it this is
+        what all names for the worker id begin with.
+    """
     worker = re.sub(r"[^A-Za-z0-9._-]", "_", worker_id)
-    name = f"{kind}:{key % 2**64:016x}:{worker}"
-    return name[:NAME_BYTES]
+    head = f"{kind}:{key % 2**64:016x}:"
+    room = NAME_BYTES - len(head) - len(":") - PROCESS_DIGITS
+    if len(worker) > room:
+        half = (room - len(LEFT_OUT)) // 2
+        worker = worker[:half] + LEFT_OUT + worker[-half:]
+    return f"{head}{worker}:{process[:PROCESS_DIGITS]}"
 
 
 class AdvisoryLock:
@@ -106,7 +152,9 @@ class AdvisoryLock:
         self.ha_uuid = ha_uuid
         self.claimant = claimant
         self.key = lock_key(ha_uuid)
-        self.name = application_name(self.key, worker_id)
+        process = claimant or secrets.token_hex(PROCESS_DIGITS // 2)
+        self.name = application_name(self.key, worker_id, process)
+        self.name_prefix = application_name(self.key, worker_id)
         self.timings = timings
         self.session_pooler = session_pooler
         self._warned: set[str] = set()
@@ -127,6 +175,16 @@ class AdvisoryLock:
         """
         session = await self._open(LockSession.check)
         await session.close()
+
+    async def namesakes(self) -> set[str]:
+        """The sessions of other processes with the same worker id.
+
+        :raises ServerRefused: if an operator has to act.
+        :raises ServerUnavailable: if trying again may help.
+        """
+        session = await self._open(LockSession.check)
+        await session.close()
+        return session.namesakes
 
     def warn_once(self, what: str, *details: object) -> None:
         """Log something about the server the first time it is seen."""
@@ -165,7 +223,7 @@ class AdvisoryLock:
 
     def _connect_timeout(self) -> int:
         ours = min(max(math.ceil(self.timings.lease_duration / 3), 2), 10)
-        return _stricter(ours, self.conninfo.get("connect_timeout"))
+        return stricter(ours, self.conninfo.get("connect_timeout"))
 
     def _client_options(self, connect_timeout: int) -> dict[str, Any]:
         lease = self.timings.lease_duration
@@ -176,7 +234,7 @@ class AdvisoryLock:
             "tcp_user_timeout": int(self.timings.trust_for * 1000),
         }
         options: dict[str, Any] = {
-            name: _stricter(value, self.conninfo.get(name))
+            name: stricter(value, self.conninfo.get(name))
             for name, value in limits.items()
         }
         options["keepalives"] = 1
@@ -190,6 +248,8 @@ class AdvisoryLock:
 
     def _classified(self, error: Exception) -> Exception:
         text = self.conninfo.redact(str(error))
+        if "unsupported startup parameter: options" in text:
+            text += f" ({IGNORE_OPTIONS})"
         sqlstate = getattr(error, "sqlstate", None)
         # Several hosts: one may refuse while another is only down for now.
         if sqlstate in REFUSALS or (
@@ -197,14 +257,6 @@ class AdvisoryLock:
         ):
             return ServerRefused(text)
         return ServerUnavailable(text)
-
-
-def _stricter(ours: int, theirs: str | None) -> int:
-    """The smaller of two limits, where 0 and nothing stand for no limit."""
-    try:
-        return min(ours, int(theirs or 0) or ours)
-    except ValueError:
-        return ours
 
 
 class LockSession:
@@ -243,6 +295,9 @@ class LockSession:
         self.led_last = False
         """Whether the last claim of a term is this process's own."""
         self.wait_chunk = lock.timings.poll_interval
+        self.namesakes: set[str] = set()
+        """Names of sessions of other processes with this worker's id."""
+        self._found: Found = {}
 
     # -- set-up ----------------------------------------------------------
 
@@ -264,9 +319,8 @@ class LockSession:
         :raises ServerUnavailable: if it is a standby (it may be promoted).
         :raises SessionLost: if the session ends meanwhile.
         """
-        backend, in_recovery = (await self._statement(sql.HELLO))[0]
-        self._backend = backend
-        pooled = backend != self._connection.info.backend_pid
+        self._backend, in_recovery = await self._greet()
+        pooled = self._backend != self._connection.info.backend_pid
         if pooled and not self._lock.session_pooler:
             raise ServerRefused(
                 "the connection goes through a connection pooler, which may "
@@ -277,39 +331,76 @@ class LockSession:
         if in_recovery:
             raise ServerUnavailable("the server is a standby, not a primary")
 
-    async def _limit_times(self) -> None:
-        wanted = _server_settings(self.timings)
-        present = dict(
-            await self._statement(
-                sql.READ_SETTINGS,
-                ([*wanted, *UNLIMITED, "lock_timeout", "log_lock_waits"],),
-            )
+    async def _greet(self) -> tuple[int, bool]:
+        """See the session as it is: its process, and whether it is a standby.
+
+        Its settings and others with this worker's name are noted.
+        """
+        prefix = self._lock.name_prefix
+        names = names_to_read(
+            lock_limits(self.timings),
+            UNLIMITED,
+            IN_LOCK,
+            IN_ALL,
+            self._lock.conninfo.settings,
         )
-        # With log_lock_waits each wait of over a second writes a line, and
-        # so does from then on each time that the waiter looks at its client.
-        if present.get("log_lock_waits") == "on":
-            self.wait_chunk = max(self.wait_chunk, CHUNK_WHEN_LOGGED)
-            wanted["client_connection_check_interval"] = 0
-        changes = {name: "0" for name in UNLIMITED if name in present}
-        for name, value in wanted.items():
-            if name in present:
-                changes[name] = str(_stricter(value, present[name]))
-        for name in LEASE_LIMITS:
-            if name in changes:
-                changes[name] = str(max(int(changes[name]), SHORTEST_MS))
-        changes["lock_timeout"] = str(max(int(self.wait_chunk * 1000), 1))
-        changes["client_min_messages"] = "notice"
-        if "idle_session_timeout" not in present:
+        values = {"names": names, "length": len(prefix), "prefix": prefix}
+        (row,) = await self._statement(sql.HELLO, values)
+        backend, in_recovery, local, self._found, others = row
+        if local:
+            self._found = {
+                name: value
+                for name, value in self._found.items()
+                if not name.startswith(ON_TCP)
+            }
+        self.namesakes = set(others) - {self._lock.name}
+        return backend, in_recovery
+
+    async def _limit_times(self) -> None:
+        asked = dropped(self._lock.conninfo.settings, self._found)
+        wanted = self._wanted_settings()
+        refusals = await self._write_settings({**asked, **wanted})
+        backend, _ = await self._greet()
+        if backend != self._backend:
+            raise ServerRefused(
+                "the connection pooler gives each transaction another "
+                "session: the lock needs one that pools whole sessions"
+            )
+        if "idle_session_timeout" not in self._found:
             self._lock.warn_once(
                 "PostgreSQL before 14 has no idle_session_timeout: a leader "
                 "that is paused but not dead will not be replaced"
             )
-        await self._write_settings(changes)
+        missed = not_in_effect(wanted, asked, self._found)
+        if missed:
+            self._lock.warn_once(warning(missed, self._found, refusals))
         # A limit below ours frees the lock earlier: trust it for less.
         for name in LEASE_LIMITS:
-            if name in changes:
-                limit = int(changes[name]) / 1000
+            limit = int(self._found.get(name, ("0",))[0]) / 1000
+            if limit:
                 self.timings = self.timings.shortened(limit)
+
+    def _wanted_settings(self) -> dict[str, str]:
+        present = {name: value for name, (value, _) in self._found.items()}
+        limits = lock_limits(self.timings)
+        # With log_lock_waits each wait of over a second writes a line, and
+        # so does from then on each time that the waiter looks at its client.
+        if present.get("log_lock_waits") == "on":
+            self.wait_chunk = max(self.wait_chunk, CHUNK_WHEN_LOGGED)
+            limits["client_connection_check_interval"] = 0
+        wanted = {name: "0" for name in UNLIMITED if name in present}
+        for name, value in limits.items():
+            if name in present:
+                wanted[name] = str(stricter(value, present[name]))
+        for name in LEASE_LIMITS:
+            if name in wanted:
+                wanted[name] = str(max(int(wanted[name]), SHORTEST_MS))
+        wanted["lock_timeout"] = str(max(int(self.wait_chunk * 1000), 1))
+        wanted["client_min_messages"] = "notice"
+        # A pooler may not have passed these on.
+        wanted["client_encoding"] = "UTF8"
+        wanted["application_name"] = self._lock.name
+        return wanted
 
     async def _look_at_life(self) -> None:
         began = await self._told(sql.LIFE, "when it was started")
@@ -348,26 +439,31 @@ class LockSession:
             )
         return None
 
-    async def _write_settings(self, changes: dict[str, str]) -> None:
+    async def _write_settings(self, changes: dict[str, str]) -> dict[str, str]:
+        """Set what can be set.
+
+        :returns: for each that cannot be, the server's words.
+        """
+        refusals: dict[str, str] = {}
+        if await self._refusal(
+            sql.WRITE_SETTINGS, [list(changes), list(changes.values())]
+        ):
+            # Managed servers refuse some: find out which, keep the rest.
+            for name, value in changes.items():
+                refusal = await self._refusal(sql.WRITE_SETTING, [name, value])
+                if refusal:
+                    refusals[name] = refusal
+        return refusals
+
+    async def _refusal(self, statement: str, params: list[Any]) -> str:
+        """The server's words if it does not do that, or nothing."""
         try:
-            await self._rows(
-                sql.WRITE_SETTINGS, (list(changes), list(changes.values()))
-            )
-            return
+            await self._rows(statement, params)
         except psycopg.Error as error:
             if self._connection.closed:
                 raise SessionLost(self._words(error)) from None
-        # Managed servers refuse some: find out which, and keep the rest.
-        for name, value in changes.items():
-            try:
-                await self._rows(sql.WRITE_SETTING, (name, value))
-            except psycopg.Error as error:
-                if self._connection.closed:
-                    raise SessionLost(self._words(error)) from None
-                self._lock.warn_once(
-                    f"The server does not let us set {name}: %s",
-                    one_line(str(error)),
-                )
+            return one_line(str(error))
+        return ""
 
     @property
     def backend_pid(self) -> int:
@@ -424,8 +520,8 @@ class LockSession:
         if not rows:
             return None
         name = str(rows[0][0] or "")
-        prefix = f"{APPLICATION}:{self._key % 2**64:016x}:"
-        return name[len(prefix) :] if name.startswith(prefix) else name
+        parts = name.split(":")
+        return parts[2] if parts[0] == APPLICATION and parts[2:] else name
 
     async def release(self) -> None:
         """Unlock. The session can contend again.
@@ -538,7 +634,7 @@ class LockSession:
     async def _statement(
         self,
         statement: str,
-        params: Iterable[Any] | None = None,
+        params: Params | None = None,
         timeout: float | None = None,
     ) -> list[tuple[Any, ...]]:
         try:
@@ -549,7 +645,7 @@ class LockSession:
     async def _rows(
         self,
         statement: str,
-        params: Iterable[Any] | None = None,
+        params: Params | None = None,
         timeout: float | None = None,
     ) -> list[tuple[Any, ...]]:
         self._busy = True
@@ -609,10 +705,9 @@ class LockSession:
             remove(number)
 
     async def _execute(
-        self, statement: str, params: Iterable[Any] | None
+        self, statement: str, params: Params | None
     ) -> list[tuple[Any, ...]]:
-        values = None if params is None else tuple(params)
-        cursor = await self._connection.execute(statement, values)
+        cursor = await self._connection.execute(statement, params)
         return await cursor.fetchall() if cursor.description else []
 
     async def _bounded(self, work: Awaitable[T], timeout: float) -> T:
@@ -647,31 +742,3 @@ def _take_row(pgconn: PGconn, row: list[bytes | None]) -> bool:
             raise psycopg.OperationalError(pgconn.get_error_message())
         row += [result.get_value(0, n) for n in range(result.nfields)]
     return False
-
-
-# Limits of a role that would end a wait or a busy leader without need.
-UNLIMITED = ("statement_timeout", "transaction_timeout")
-# Each of these frees the lock of a silent leader.
-LEASE_LIMITS = ("idle_session_timeout", "tcp_user_timeout")
-SHORTEST_MS = int(SHORTEST_LEASE * 1000)
-
-
-def _server_settings(timings: Timings) -> dict[str, int]:
-    """What makes the server notice, within the lease, that we are gone.
-
-    Milliseconds, but seconds for the two keepalive times. Each closes
-    another gap (measured on PostgreSQL 15): ``idle_session_timeout`` a paused
-    process, keepalives an idle and ``tcp_user_timeout`` a talking session
-    behind a dead network, ``client_connection_check_interval`` a waiter
-    that was killed. None may free the lock while the leader trusts it.
-    """
-    lease = timings.lease_duration
-    check = min(max(timings.poll_interval / 5, 0.1), 1.0)
-    return {
-        "idle_session_timeout": int(lease * 1000),
-        "tcp_user_timeout": int(lease * 1000),
-        "tcp_keepalives_idle": max(1, int(lease / 3)),
-        "tcp_keepalives_interval": max(1, int(lease / 9)),
-        "tcp_keepalives_count": 9,
-        "client_connection_check_interval": int(check * 1000),
-    }

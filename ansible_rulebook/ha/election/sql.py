@@ -4,8 +4,29 @@ from __future__ import annotations
 
 from typing import Final
 
-HELLO: Final = """
-SELECT pg_catalog.pg_backend_pid(), pg_catalog.pg_is_in_recovery()
+# What a session begins with, and is asked again once it is set up. JSON comes
+# whole whatever the client's encoding is.
+_SETTINGS = """
+SELECT pg_catalog.json_object_agg(
+           pg_catalog.lower(name),
+           pg_catalog.json_build_array(setting, source))
+  FROM pg_catalog.pg_settings
+ WHERE pg_catalog.lower(name) = ANY(%(names)s)
+"""
+
+READ_SETTINGS: Final = f"""
+SELECT coalesce(({_SETTINGS}), '{{}}'::json)
+"""
+
+HELLO: Final = f"""
+SELECT pg_catalog.pg_backend_pid(), pg_catalog.pg_is_in_recovery(),
+       pg_catalog.inet_server_addr() IS NULL,
+       coalesce(({_SETTINGS}), '{{}}'::json),
+       (SELECT coalesce(pg_catalog.json_agg(application_name), '[]'::json)
+          FROM pg_catalog.pg_stat_activity
+         WHERE datname = pg_catalog.current_database()
+           AND pid <> pg_catalog.pg_backend_pid()
+           AND pg_catalog.left(application_name, %(length)s) = %(prefix)s)
 """
 
 # The table of locks is emptied by a start, and by a crash of any process of
@@ -33,10 +54,6 @@ CLAIMED_LAST: Final = """
 SELECT EXISTS (
     SELECT FROM eda_ha_cluster
      WHERE ha_uuid = %s AND claimant = %s AND lineage = %s)
-"""
-
-READ_SETTINGS: Final = """
-SELECT name, setting FROM pg_catalog.pg_settings WHERE name = ANY(%s)
 """
 
 WRITE_SETTINGS: Final = """

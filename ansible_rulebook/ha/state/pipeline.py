@@ -22,7 +22,13 @@ from .changes import Statement
 
 # Errors that no retry mends (SQLSTATE, PostgreSQL's appendix A): classes
 # first, then single ones.
-REFUSED_CLASSES = ("22", "42")  # data_exception, access rule violation
+REFUSED_CLASSES = (
+    "22",  # data_exception
+    "23",  # integrity_constraint_violation
+    "42",  # syntax_error_or_access_rule_violation
+    "54",  # program_limit_exceeded
+    "P0",  # plpgsql_error: somebody's trigger
+)
 REFUSED = ("25006", "0A000")  # read_only_sql_transaction, not supported
 
 

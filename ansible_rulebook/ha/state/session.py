@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import select
 import socket
@@ -15,9 +16,20 @@ from psycopg.conninfo import make_conninfo
 
 from ..conninfo import Conninfo
 from ..election.lease import Timings
+from ..election.settings import (
+    Found,
+    dropped,
+    names_to_read,
+    not_in_effect,
+    warning,
+)
+from ..election.sql import READ_SETTINGS, WRITE_SETTING, WRITE_SETTINGS
 from ..errors import HaError, ServerUnavailable, StateRefused
+from ..redaction import one_line
 from . import sql
 from .pipeline import classified
+
+logger = logging.getLogger(__name__)
 
 LONGEST_CONNECT = 5  # seconds
 
@@ -44,11 +56,14 @@ class StateSession:
         self._name = name
         self._timings = timings
         self._connection: Connection[Any] | None = None
+        self._warned: list[str] = []
         self._turn = threading.RLock()
 
     def another(self) -> StateSession:
         """One more of the same kind, opened when it is needed."""
-        return StateSession(self._conninfo, self._name, self._timings)
+        other = StateSession(self._conninfo, self._name, self._timings)
+        other._warned = self._warned
+        return other
 
     @contextmanager
     def transaction(self) -> Iterator[Connection[Any]]:
@@ -120,9 +135,31 @@ class StateSession:
                 autocommit=True,
                 prepare_threshold=None,
             )
-            connection.execute(sql.SET_UP)
+            try:
+                self._set_up(connection)
+            except BaseException:
+                connection.close()
+                raise
             self._connection = connection
         return self._connection
+
+    def _set_up(self, connection: Connection[Any]) -> None:
+        """Set what the state needs, and see whether that took effect."""
+        asked = self._conninfo.settings
+        wanted = {
+            **sql.SETTINGS,
+            "client_encoding": "UTF8",
+            "application_name": self._name,
+        }
+        names = {"names": names_to_read(wanted, asked)}
+        if asked:
+            asked = dropped(asked, _found(connection, names))
+        refusals = _write_settings(connection, {**asked, **wanted})
+        found = _found(connection, names)
+        missed = not_in_effect(wanted, asked, found)
+        if missed and not self._warned:
+            self._warned.append(warning(missed, found, refusals))
+            logger.warning(*self._warned)
 
     def _options(self) -> dict[str, Any]:
         limit = self._timings.demote_within
@@ -152,6 +189,33 @@ class StateSession:
         if connection is not None:
             with suppress(psycopg.Error, OSError):
                 connection.close()
+
+
+def _found(connection: Connection[Any], names: dict[str, Any]) -> Found:
+    row = connection.execute(READ_SETTINGS, names).fetchone()
+    return row[0] if row else {}
+
+
+def _write_settings(
+    connection: Connection[Any], changes: dict[str, str]
+) -> dict[str, str]:
+    """Set what can be set; for each that cannot be, the server's words."""
+    refusals: dict[str, str] = {}
+    try:
+        values = [list(changes), list(changes.values())]
+        connection.execute(WRITE_SETTINGS, values)
+        return refusals
+    except psycopg.Error:
+        if connection.closed:
+            raise
+    for name, value in changes.items():
+        try:
+            connection.execute(WRITE_SETTING, (name, value))
+        except psycopg.Error as error:
+            if connection.closed:
+                raise
+            refusals[name] = one_line(str(error))
+    return refusals
 
 
 def _has_news(connection: Connection[Any]) -> bool:

@@ -36,7 +36,7 @@ CONTENT: Final = (RECORD, MATCH, ACTION, COMMIT, HISTORY, RULESET)
 
 # A default of the role or the database may be stricter; but who waited for a
 # row has to see what was written meanwhile.
-SET_UP: Final = "SET default_transaction_isolation TO 'read committed'"
+SETTINGS: Final = {"default_transaction_isolation": "read committed"}
 
 # -- the schema ------------------------------------------------------------
 

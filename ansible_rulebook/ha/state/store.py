@@ -91,7 +91,7 @@ class StateStore:
         key = lock_key(options.ha_uuid)
         self._session = StateSession(
             Conninfo(options.dsn),
-            application_name(key, worker_id, APPLICATION),
+            application_name(key, worker_id, claimant, APPLICATION),
             self._timings,
         )
         self._terms = Terms(
