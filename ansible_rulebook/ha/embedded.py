@@ -20,6 +20,7 @@ import logging
 import os
 import re
 import secrets
+import shlex
 import shutil
 import signal
 import socket
@@ -52,8 +53,14 @@ SUPERUSER = "postgres"
 SERVICE_ACCOUNT = "pgserver"
 START_TIMEOUT = 60  # seconds, for pg_ctl; covers crash recovery
 TOOL_TIMEOUT = 120.0  # seconds
+# The variables that PostgreSQL's programs get from us.
+PASSED_ON = ("LD_LIBRARY_PATH", "PATH", "TZ")
 STATE_DIR_VARIABLE = "EDA_HA_EMBEDDED_DIR"
 DSN_VARIABLE = "EDA_HA_POSTGRES_DSN"
+OTHER_FOLDER = (
+    "choose another folder for the embedded server "
+    f"({STATE_DIR_VARIABLE} or TMPDIR names it)"
+)
 MISSING_EXTRA = (
     "there is no embedded PostgreSQL here: install it with "
     "pip install 'ansible-rulebook-ha[embedded]'"
@@ -119,17 +126,21 @@ class EmbeddedServer:
     """A PostgreSQL server on 127.0.0.1, TCP only.
 
     As root the server runs under the account ``pgserver``, which is created
-    when it is missing. Usable as a context manager, which starts and closes
-    it; a server in a folder of its own is stopped at interpreter exit too.
+    when it is missing. Root then writes into the folder alone and nothing
+    into the data in it, where the account could put a link to any file.
+    Usable as a context manager, which starts and closes it; a server in a
+    folder of its own is stopped at interpreter exit too.
 
     Args:
         folder: where the data, the log and the password live. None: a
             temporary folder, deleted by :meth:`close`. As root every parent
-            must be open to others (``x``), or the account cannot reach it.
+            must be open to others (``x``), or the account cannot reach it,
+            and no other account may write the folder or a parent.
         port: TCP port; 0 picks a free one, kept over restarts.
         settings: more lines for postgresql.conf; they win over all others.
         auth: ``"scram"`` or ``"trust"``. With ``trust``, everybody on this
-            machine is superuser of the server.
+            machine is superuser of the server, and as such may run programs
+            under its account.
         password: of the superuser ``postgres``; None makes a random one.
             Without a meaning for ``trust``.
         bin_dir: binaries of another PostgreSQL than the wheel's.
@@ -138,7 +149,8 @@ class EmbeddedServer:
         keep_running: leave the server alone at interpreter exit.
 
     Raises:
-        EmbeddedError: the extra is missing, or the folder is out of reach.
+        EmbeddedError: the extra is missing, or the folder is out of reach
+            or not safe.
     """
 
     def __init__(
@@ -163,6 +175,7 @@ class EmbeddedServer:
         self.folder = _own_folder(folder, self._account)
         self.data_dir = self.folder / "data"
         self.logfile = self.folder / "server.log"
+        self._conf = self.folder / "postgresql.conf"
         self.bin_dir = _reachable_binaries(
             binaries, self.folder, self._account
         )
@@ -243,6 +256,8 @@ class EmbeddedServer:
             return
         self._initialise()
         _forget_zombie(self.data_dir)
+        if not self.logfile.exists():
+            _write_private(self.logfile, "", self._account)
         for attempt in (1, 2, 3):
             if not self._port:
                 self._port = _free_port()
@@ -251,6 +266,7 @@ class EmbeddedServer:
                 self._run(
                     "pg_ctl", "start", "-w", "-t", START_TIMEOUT,
                     "-l", self.logfile, "-D", self.data_dir,
+                    "-o", f"-c config_file={shlex.quote(str(self._conf))}",
                 )  # fmt: skip
                 return
             except EmbeddedError as error:
@@ -312,19 +328,15 @@ class EmbeddedServer:
             return
         # What an interrupted attempt left is no data of anybody's.
         shutil.rmtree(self.data_dir, ignore_errors=True)
-        self.data_dir.mkdir(mode=0o700)
-        self._hand_over(self.data_dir)
+        _make_private_folder(self.data_dir, self._account)
         try:
             if self._standby_of is not None:
                 self._copy(self._standby_of)
             else:
                 self._initdb()
-            self._include_settings()
         except BaseException:
             shutil.rmtree(self.data_dir, ignore_errors=True)
             raise
-        self.logfile.touch(mode=0o600)
-        self._hand_over(self.logfile)
 
     def _initdb(self) -> None:
         command: List[object] = [
@@ -368,20 +380,11 @@ class EmbeddedServer:
     @contextlib.contextmanager
     def _password_file(self) -> Iterator[Path]:
         path = self.folder / "initdb-password"
-        _write_private(path, f"{self._password}\n")
-        self._hand_over(path)
+        _write_private(path, f"{self._password}\n", self._account)
         try:
             yield path
         finally:
             path.unlink()
-
-    def _include_settings(self) -> None:
-        line = "include 'embedded.conf'\n"
-        with open(
-            self.data_dir / "postgresql.conf", "r+", encoding="utf-8"
-        ) as conf:
-            if line not in conf.read():  # a copied one has it
-                conf.write(f"\n{line}")
 
     def _write_settings(self) -> None:
         lines: Dict[str, Setting] = {
@@ -394,16 +397,13 @@ class EmbeddedServer:
         if self._temporary:
             lines["fsync"] = False  # deleted anyway; a crash of it is fine
         lines.update(self.settings)
-        conf = self.data_dir / "embedded.conf"
-        conf.write_text(
-            "".join(f"{k} = {_quoted(v)}\n" for k, v in lines.items()),
-            encoding="utf-8",
+        text = "".join(f"{k} = {_quoted(v)}\n" for k, v in lines.items())
+        # Beside the data, where the account cannot replace it by a link.
+        _write_private(
+            self._conf,
+            f"include 'data/postgresql.conf'\n{text}",
+            self._account,
         )
-        self._hand_over(conf)
-
-    def _hand_over(self, path: Path) -> None:
-        if self._account is not None:
-            os.chown(path, self._account.uid, self._account.gid)
 
     def _log_tail(self) -> str:
         try:
@@ -466,14 +466,17 @@ def _own_folder(
     """Return the server's folder, made if needed and open to the account.
 
     Raises:
-        EmbeddedError: a parent shuts the account out. Its mode is the
-            owner's business, so it is not changed.
+        EmbeddedError: it is not ours alone, or a parent shuts the account
+            out. Its mode is the owner's business, so it is not changed.
     """
     if folder is None:
-        path = Path(tempfile.mkdtemp(prefix="eda-ha-pg-")).resolve()
+        if account is not None:
+            _refuse_foreign(Path(tempfile.gettempdir()).absolute())
+        path = Path(tempfile.mkdtemp(prefix="eda-ha-pg-"))
     else:
-        path = Path(folder).expanduser().resolve()
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = Path(folder).expanduser().absolute()
+        _make_own(path, 0o700)
+    path = path.resolve()
     if account is None:
         return path
     path.chmod(0o711)
@@ -481,9 +484,65 @@ def _own_folder(
     if closed is not None:
         raise EmbeddedError(
             f"the account {SERVICE_ACCOUNT} cannot enter {closed}: "
-            f"choose another folder for the embedded server than {path}"
+            f"{OTHER_FOLDER}"
         )
     return path
+
+
+def _make_own(path: Path, mode: int) -> None:
+    """Make this folder if needed, and be sure that we alone can write it.
+
+    Raises:
+        EmbeddedError: somebody else can, or could put a link in its place.
+    """
+    _refuse_foreign(path)
+    path.mkdir(mode=mode, parents=True, exist_ok=True)
+    _refuse_foreign(path)  # now that all of it exists
+    info = path.stat()
+    if info.st_uid != os.geteuid() or info.st_mode & 0o022:
+        raise EmbeddedError(
+            f"{path} is not a folder of the user {getpass.getuser()} alone: "
+            f"{OTHER_FOLDER}"
+        )
+
+
+def _refuse_foreign(path: Path) -> None:
+    """Refuse a path on which another account can put a link.
+
+    Raises:
+        EmbeddedError: there is such a part of it.
+    """
+    found = _foreign(path)
+    if found is not None:
+        raise EmbeddedError(
+            f"another account can replace what is in {found}: {OTHER_FOLDER}"
+        )
+
+
+def _foreign(path: Path) -> Optional[Path]:
+    """Return the first part of a path that another account can change.
+
+    A link or a folder can be changed by its owner; a folder also by everybody
+    who may write it, but the sticky bit keeps the entries of others safe.
+    Only root distrusts the owners of the folders above.
+    """
+    parts: List[Path] = [path]
+    if os.geteuid() == 0:
+        parts[:0] = reversed(path.parents)
+    for part in parts:
+        try:
+            info = os.lstat(part)
+        except FileNotFoundError:
+            return None  # nor does anything below it exist
+        if info.st_uid not in (0, os.geteuid()):
+            return part
+        if stat.S_ISLNK(info.st_mode):
+            found = _foreign(part.parent / os.readlink(part))
+            if found is not None:
+                return found
+        elif info.st_mode & 0o022 and not info.st_mode & stat.S_ISVTX:
+            return part
+    return None
 
 
 def _closed_to_others(path: Path) -> Optional[Path]:
@@ -529,12 +588,29 @@ def _reachable_binaries(
     return copy / bin_dir.name
 
 
-def _write_private(path: Path, text: str) -> None:
+def _write_private(
+    path: Path, text: str, owner: Optional[_Account] = None
+) -> None:
+    """Put a new file in this place, readable by its owner only."""
     with contextlib.suppress(FileNotFoundError):
         path.unlink()
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with open(descriptor, "w", encoding="utf-8") as file:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+    with open(os.open(path, flags, 0o600), "w", encoding="utf-8") as file:
         file.write(text)
+        if owner is not None:
+            os.fchown(file.fileno(), owner.uid, owner.gid)
+
+
+def _make_private_folder(path: Path, owner: Optional[_Account]) -> None:
+    """Make a folder that only its owner can enter."""
+    path.mkdir(mode=0o700)
+    if owner is not None:
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+        descriptor = os.open(path, flags)
+        try:
+            os.fchown(descriptor, owner.uid, owner.gid)
+        finally:
+            os.close(descriptor)
 
 
 def _quoted(value: Setting) -> str:
@@ -555,8 +631,9 @@ def _run_tool(
     Raises:
         EmbeddedError: it failed; the message has what it wrote.
     """
-    # The caller's PGHOST, PGPORT or PGDATA must not lead it elsewhere.
-    clean = {k: v for k, v in os.environ.items() if not k.startswith("PG")}
+    # Not all of our environment: a PGHOST would lead the tool elsewhere, and
+    # a superuser of the server can read what it was started with.
+    clean = {k: v for k, v in os.environ.items() if k in PASSED_ON}
     clean.update(LC_ALL="C", **(env or {}))
     name = os.path.basename(command[0])
     # A pipe would stay open in the server that pg_ctl leaves behind.
@@ -603,19 +680,24 @@ def _clean_up(
         shutil.rmtree(remove, ignore_errors=True)
 
 
-def _postmaster_lines(data_dir: Path) -> List[str]:
+def _postmaster_number(data_dir: Path, line: int) -> Optional[int]:
+    """Return the number in a line of the server's PID file, if it is one."""
+    # The account may have put anything in its place: no link is followed,
+    # a pipe is not waited for.
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
-        text = (data_dir / "postmaster.pid").read_text(encoding="utf-8")
+        with open(os.open(data_dir / "postmaster.pid", flags), "rb") as file:
+            lines = (file.read(4096) or b"").splitlines()
     except OSError:
-        return []
-    return text.splitlines()
+        return None
+    text = lines[line].strip() if len(lines) > line else b""
+    return int(text) if re.fullmatch(rb"[0-9]{1,9}", text) else None
 
 
 def _running_pid(data_dir: Path) -> Optional[int]:
-    lines = _postmaster_lines(data_dir)
-    if not lines or not lines[0].strip().isdigit():
+    pid = _postmaster_number(data_dir, 0)
+    if pid is None:
         return None
-    pid = int(lines[0])
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -641,18 +723,17 @@ def _forget_zombie(data_dir: Path) -> None:
     a container may never reap. Children of the dead server that still run
     are not overlooked: PostgreSQL finds them by their shared memory.
     """
-    lines = _postmaster_lines(data_dir)
+    pid = _postmaster_number(data_dir, 0)
     try:
-        status = Path(f"/proc/{int(lines[0])}/stat").read_text("ascii")
-    except (IndexError, ValueError, OSError):
+        status = Path(f"/proc/{pid}/stat").read_text("ascii")
+    except OSError:
         return
     if status.rpartition(")")[2].split()[:1] == ["Z"]:
         (data_dir / "postmaster.pid").unlink()
 
 
 def _port_of(data_dir: Path) -> Optional[int]:
-    lines = _postmaster_lines(data_dir)
-    return int(lines[3]) if len(lines) > 3 and lines[3].isdigit() else None
+    return _postmaster_number(data_dir, 3)
 
 
 def server_version(bin_dir: PathLike) -> int:
@@ -670,41 +751,20 @@ def server_version(bin_dir: PathLike) -> int:
 
 
 def state_dir() -> Path:
-    """Return the user's own folder for the shared server, made if needed.
+    """Return where the user's own folder for the shared server is to be.
 
     ``EDA_HA_EMBEDDED_DIR``, else a folder in ``XDG_RUNTIME_DIR``, else one
     in the temporary folder. (Not the former for root: the server's account
     cannot enter it.)
-
-    Raises:
-        EmbeddedError: it belongs to somebody else, or others may write it.
     """
     chosen = os.environ.get(STATE_DIR_VARIABLE)
     runtime = os.environ.get("XDG_RUNTIME_DIR")
-    # Root's server runs under another account, which has to get through.
-    mode = 0o711 if os.geteuid() == 0 else 0o700
     if chosen:
-        path = Path(chosen).expanduser().absolute()
-        path.mkdir(mode=mode, parents=True, exist_ok=True)
-        return path
+        return Path(chosen).expanduser().absolute()
     if runtime and os.geteuid() != 0 and os.path.isdir(runtime):
-        path = Path(runtime) / "ansible-rulebook-ha"
-    else:
-        name = f"ansible-rulebook-ha-{os.geteuid()}"
-        path = Path(tempfile.gettempdir()) / name
-    path.mkdir(mode=mode, exist_ok=True)
-    # The name can be guessed, so make sure that nobody was here first.
-    info = os.lstat(path)
-    if (
-        not stat.S_ISDIR(info.st_mode)
-        or info.st_uid != os.geteuid()
-        or info.st_mode & 0o022
-    ):
-        raise EmbeddedError(
-            f"{path} is not a folder of the user {getpass.getuser()} alone: "
-            f"set {STATE_DIR_VARIABLE} to another one"
-        )
-    return path
+        return Path(runtime) / "ansible-rulebook-ha"
+    name = f"ansible-rulebook-ha-{os.geteuid()}"
+    return Path(tempfile.gettempdir()).absolute() / name
 
 
 class SharedServer:
@@ -713,11 +773,19 @@ class SharedServer:
     Each user of the server holds a lock on a file of its own; the kernel
     frees it however the process dies, so a crashed user does not count. The
     last to leave stops the server.
+
+    Args:
+        folder: where all of it lives; None: :func:`state_dir`.
+
+    Raises:
+        EmbeddedError: the folder is not ours alone.
     """
 
     def __init__(self, folder: Optional[PathLike] = None) -> None:
         binaries = wheel_bin_dir()
-        base = Path(folder) if folder is not None else state_dir()
+        base = Path(folder).absolute() if folder else state_dir()
+        # Root's server runs under another account, which has to get through.
+        _make_own(base, 0o711 if os.geteuid() == 0 else 0o700)
         self._lock = base / "lock"
         self._ticket: Optional[int] = None
         with self._alone():
@@ -740,7 +808,8 @@ class SharedServer:
         with self._alone():
             self.server.start()
             path = self._users / f"{os.getpid()}-{secrets.token_hex(4)}"
-            self._ticket = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+            self._ticket = os.open(path, flags, 0o600)
             fcntl.flock(self._ticket, fcntl.LOCK_EX)
 
     def leave(self) -> bool:
@@ -771,7 +840,8 @@ class SharedServer:
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
-        with open(self._lock, "w", encoding="utf-8") as file:
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
+        with open(os.open(self._lock, flags, 0o600), "rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
