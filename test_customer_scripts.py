@@ -416,7 +416,10 @@ def main(argv: list[str] | None = None) -> int:
 
     if args.dsn:
         return perform(args.dsn)
-    from ansible_rulebook.ha.embedded import EmbeddedError, EmbeddedServer
+    from ansible_rulebook.ha.embedded.server import (
+        EmbeddedError,
+        EmbeddedServer,
+    )
 
     try:
         with EmbeddedServer() as server:

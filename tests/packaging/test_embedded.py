@@ -21,8 +21,8 @@ from typing import Iterator
 import psycopg
 import pytest
 
-from ansible_rulebook.ha import embedded
-from ansible_rulebook.ha.embedded import (
+from ansible_rulebook.ha.embedded import server as embedded
+from ansible_rulebook.ha.embedded.server import (
     EmbeddedError,
     EmbeddedServer,
     SharedServer,
@@ -199,7 +199,7 @@ def test_server_ends_with_the_interpreter() -> None:
         [
             sys.executable,
             "-c",
-            "from ansible_rulebook.ha.embedded import EmbeddedServer\n"
+            "from ansible_rulebook.ha.embedded.server import EmbeddedServer\n"
             "server = EmbeddedServer(); server.start()\n"
             "print(server.pid, server.folder)\n",
         ],

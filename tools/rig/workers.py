@@ -45,7 +45,7 @@ def worker_env(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 
 def java_home() -> str | None:
     """The Java runtime to use, unless the machine has one of its own."""
-    from ansible_rulebook.ha import embedded
+    from ansible_rulebook.ha.embedded import server as embedded
 
     found = embedded.java_home()
     return None if found is None else str(found)

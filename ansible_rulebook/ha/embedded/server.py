@@ -1019,7 +1019,3 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     except (EmbeddedError, OSError) as error:
         print(f"embedded: {error}", file=sys.stderr)
         return 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,0 +1,7 @@
+"""``python -m ansible_rulebook.ha.embedded``."""
+
+import sys
+
+from .server import main
+
+sys.exit(main())
