@@ -34,7 +34,7 @@ from rig.process import ProcessError
 from rig.server import EmbeddedRig
 from rig.workers import WorkerProcess, wait_leader
 
-from ansible_rulebook.ha.embedded.server import EmbeddedError
+from ansible_rulebook.ha.embedded.errors import EmbeddedError
 
 PROJECT = Path(__file__).resolve().parent.parent
 RULEBOOK = PROJECT / "example_ha_rulebook.yml"

@@ -21,7 +21,7 @@ from typing import Callable
 
 import pytest
 
-from ansible_rulebook.ha.embedded.server import java_home
+from ansible_rulebook.ha.embedded.java import java_home
 
 pytest.importorskip("pip", reason="pip installs what is tested here")
 pytest.importorskip("hatchling", reason="builds the wheel")

