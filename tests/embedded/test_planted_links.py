@@ -8,6 +8,7 @@ import pwd
 import shutil
 import stat
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Iterator
@@ -190,6 +191,17 @@ def test_pid_file_may_be_anything(tmp_path: Path) -> None:
     os.mkfifo(pid_file)
     assert running_pid(tmp_path) is None
     pid_file.unlink()
-    (tmp_path / "other").write_text(f"{os.getpid()}\n")
-    pid_file.symlink_to(tmp_path / "other")
-    assert running_pid(tmp_path) is None
+    # A process that passes for the server, by a file and by a link to it.
+    with subprocess.Popen(
+        [sys.executable, "-c", "print('up', flush=1), input()", str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"up\n"
+        pid_file.write_text(f"{process.pid}\n")
+        assert running_pid(tmp_path) == process.pid
+        pid_file.rename(tmp_path / "other")
+        pid_file.symlink_to(tmp_path / "other")
+        assert running_pid(tmp_path) is None
