@@ -13,8 +13,8 @@ BRIDGE := ansible_rulebook/ha/engine/java/build.py
 help: ## show this
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /	/'
 
-demo: $(VENV)/.demo ## two workers, a killed leader, the takeover
-	$(BIN)/python tools/demo.py $(DEMO_ARGS)
+demo: $(VENV)/.embedded ## two workers, a killed leader, the takeover
+	$(BIN)/ansible-rulebook-ha demo $(DEMO_ARGS)
 
 test: $(VENV)/.test ## all tests (PYTEST_ARGS="-k name" for some)
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
@@ -33,13 +33,13 @@ chaos: $(VENV)/.test ## random faults, then a checker (CHAOS_ARGS="--seed 1")
 oracle: $(VENV)/.test ## recovery compared with no failover (ORACLE_ARGS)
 	$(BIN)/python tools/oracle.py $(ORACLE_ARGS)
 
-bridge: $(VENV)/.demo ## compile the engine bridge (Debian's JDK 17)
+bridge: $(VENV)/.embedded ## compile the engine bridge (Debian's JDK 17)
 	$(BIN)/python $(BRIDGE)
 
-bridge-check: $(VENV)/.demo ## whether the jar is what its sources give
+bridge-check: $(VENV)/.embedded ## whether the jar is what its sources give
 	$(BIN)/python $(BRIDGE) --check
 
-venv: $(VENV)/.demo ## only install what the demo and the workers need
+venv: $(VENV)/.embedded ## only install what the demo and the workers need
 
 clean: ## remove the environment and what tools left
 	rm -rf $(VENV) $(VENV).lock .tox build dist .hypothesis

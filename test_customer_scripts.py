@@ -416,7 +416,8 @@ def main(argv: list[str] | None = None) -> int:
 
     if args.dsn:
         return perform(args.dsn)
-    from ansible_rulebook.ha.embedded import EmbeddedError, EmbeddedServer
+    from ansible_rulebook.ha.embedded.errors import EmbeddedError
+    from ansible_rulebook.ha.embedded.server import EmbeddedServer
 
     try:
         with EmbeddedServer() as server:

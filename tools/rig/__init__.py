@@ -1,8 +1,8 @@
 """The test rig: servers, proxies, workers and records of who led when.
 
-Integration tests, e2e tests, the demo and the benchmark share it. It is no
-part of the distribution: pytest finds it through ``pythonpath = tools``,
-scripts through ``PYTHONPATH=tools``.
+Integration tests, e2e tests and the benchmark share it. It is no part of the
+distribution: pytest finds it through ``pythonpath = tools``, scripts through
+``PYTHONPATH=tools``.
 
 ========== ==========================================================
 module     what it gives

@@ -101,14 +101,16 @@ class PgBouncer:
         # Not pytest's tmp_path: that one is closed to the other account.
         self._folder = Path(tempfile.mkdtemp(prefix="rig-pgbouncer-"))
         conf = self._folder / "pgbouncer.ini"
-        conf.write_text(self._conf(), "utf-8")
-        conf.chmod(0o600)
         uid = gid = None
         if os.geteuid() == 0:
             account = pwd.getpwnam(ACCOUNT)
             uid, gid = account.pw_uid, account.pw_gid
-            for path in (self._folder, conf):
-                os.chown(path, uid, gid)
+            # The folder stays root's: no link of the account's in it.
+            self._folder.chmod(0o711)
+        conf.touch(0o600)
+        conf.write_text(self._conf(), "utf-8")
+        if uid is not None and gid is not None:
+            os.chown(conf, uid, gid)
         with (self._folder / "pgbouncer.log").open("wb") as log:
             self._popen = subprocess.Popen(
                 [self._binary, str(conf)],

@@ -26,7 +26,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.sql import SQL, Identifier
 
-from ansible_rulebook.ha.embedded import EmbeddedServer, Setting
+from ansible_rulebook.ha.embedded.server import EmbeddedServer, Setting
 
 logger = logging.getLogger(__name__)
 

@@ -45,10 +45,9 @@ def worker_env(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 
 def java_home() -> str | None:
     """The Java runtime to use, unless the machine has one of its own."""
-    from ansible_rulebook.ha import embedded
+    from ansible_rulebook.ha.embedded import java
 
-    found = embedded.java_home()
-    return None if found is None else str(found)
+    return java.java_home()
 
 
 class WorkerProcess(ManagedProcess):

@@ -20,7 +20,7 @@ from ...options import DSN
 from ...own_process import hide
 from ...redaction import mask_password, one_line
 from ...state.session import StateSession
-from . import forget, init_db
+from . import demo, forget, init_db
 
 PROGRAM = "ansible-rulebook-ha"
 APPLICATION = "eda-ha-command"
@@ -35,15 +35,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     args = _parser().parse_args(argv)
     try:
-        session = StateSession(_conninfo(args), APPLICATION, Timings())
-        try:
-            code: int = args.run(args, session)
-        finally:
-            session.close()
+        code: int = args.begin(args)
     except OptionError as error:
         return _fail(EXIT_USAGE, str(error))
     except HaError as error:
         return _fail(EXIT_SERVER, str(error))
+    return code
+
+
+def _on_server(args: argparse.Namespace) -> int:
+    session = StateSession(_conninfo(args), APPLICATION, Timings())
+    try:
+        code: int = args.run(args, session)
+    finally:
+        session.close()
     return code
 
 
@@ -58,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog=PROGRAM,
         description="Prepares what ansible-rulebook's high availability "
-        "needs, and cleans up after it.",
+        "needs, cleans up after it, and shows it at work.",
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for module in (init_db, forget):
@@ -69,6 +74,8 @@ def _parser() -> argparse.ArgumentParser:
             help="PostgreSQL connection string. Can also be passed via "
             f"{DSN.variable}.",
         )
+        command.set_defaults(begin=_on_server)
+    demo.add(commands).set_defaults(begin=demo.run)
     return parser
 
 

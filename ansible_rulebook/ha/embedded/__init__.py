@@ -1,0 +1,1 @@
+"""A PostgreSQL and a Java that come with the ``embedded`` extra."""

@@ -1,0 +1,1 @@
+"""Two workers on this machine: a killed leader, and the takeover."""
