@@ -509,7 +509,7 @@ class _Upstream:
                 self.hosts_facts: list[Any] = []  # not before promotion
                 self._over = False
                 plan: Any = self.ruleset_queue_plan
-                gate = worker.gate_of(plan.source_queue)
+                gate = worker.gates.of(plan.source_queue)
                 gate.will_be_sent_again = self._is_with_feedback
                 self._gate = gate
                 self.ruleset_queue_plan: Any = plan._replace(source_queue=gate)
