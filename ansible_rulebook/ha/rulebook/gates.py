@@ -50,6 +50,11 @@ class Gates:
         for gate in self._gates.values():
             gate.settle(last_marks)
 
+    @property
+    def are_idle(self) -> bool:
+        """See :attr:`EventGate.is_idle`."""
+        return all(gate.is_idle for gate in self._gates.values())
+
     def wake_all(self) -> None:
         """See :meth:`EventGate.wake_all`."""
         for gate in self._gates.values():
