@@ -53,5 +53,7 @@ class Handover:
     async def _settle(self) -> None:
         await self._sources.end_term()
         # Both change with every event: to be told of each would cost more.
-        while not (self._gates.are_idle and self._rulesets.are_idle):
-            await asyncio.sleep(LOOK_EVERY)  # noqa: ASYNC110
+        while not (  # noqa: ASYNC110
+            self._gates.are_idle and self._rulesets.are_idle
+        ):
+            await asyncio.sleep(LOOK_EVERY)
