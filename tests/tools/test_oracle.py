@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-HERE = Path(__file__).resolve().parent
-ORACLE = HERE.parent.parent / "tools" / "oracle.py"
+HERE = Path(__file__).resolve().parents[1] / "integration"
+ORACLE = HERE.parents[1] / "tools" / "oracle.py"
 SCENES = (
     "what_matches_nothing_leaves_nothing",
     "values_come_back_as_they_were",
