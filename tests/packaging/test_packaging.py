@@ -142,7 +142,7 @@ class Site:
         return self.run(self.script, "--help").stdout
 
     def code(self, text: str, **variables: str) -> str:
-        return self.run("-c", text, **variables).stdout.strip()
+        return self.run("-c", text, check=True, **variables).stdout.strip()
 
 
 @pytest.fixture(scope="session")

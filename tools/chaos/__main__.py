@@ -25,9 +25,11 @@ import shlex
 import shutil
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
+from rich.status import Status
 from rig import program
 
 from chaos.checker import Limits
@@ -168,6 +170,10 @@ def command_of(
     return f"make chaos CHAOS_ARGS={shlex.quote(shlex.join(words))}"
 
 
+def show_step(status: Status, seed: int, text: str) -> None:
+    status.update(f"seed {seed}: {text}")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     parser = get_parser()
     options = parser.parse_args(argv)
@@ -188,9 +194,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             result = run(
                 task,
                 folder,
-                lambda text, seed=task.seed: status.update(
-                    f"seed {seed}: {text}"
-                ),
+                partial(show_step, status, task.seed),
             )
         report.results.append(result)
         verdict = result.verdict
