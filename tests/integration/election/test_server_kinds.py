@@ -610,10 +610,10 @@ async def test_notices_that_something_eats_do_not_elect_nobody(
 async def test_a_server_that_refuses_a_setting_is_put_up_with(
     dsn, ha_uuid, monkeypatch, caplog
 ):
-    from ansible_rulebook.ha.election import lock
+    from ansible_rulebook.ha.election import lock, settings
 
     # No server lets a session change this one.
-    wanted = lock.lock_limits
+    wanted = settings.lock_limits
     monkeypatch.setattr(
         lock,
         "lock_limits",
