@@ -25,13 +25,13 @@ lint: $(VENV)/.test $(VENV)/.lint ## ruff and mypy --strict
 	$(BIN)/mypy
 
 bench: $(VENV)/.bench ## takeover times, statements, events per second
-	$(BIN)/python tools/bench.py $(BENCH_ARGS)
+	PYTHONPATH=tools $(BIN)/python -m bench $(BENCH_ARGS)
 
 chaos: $(VENV)/.test ## random faults, then a checker (CHAOS_ARGS="--seed 1")
-	$(BIN)/python tools/chaos.py $(CHAOS_ARGS)
+	PYTHONPATH=tools $(BIN)/python -m chaos $(CHAOS_ARGS)
 
 oracle: $(VENV)/.test ## recovery compared with no failover (ORACLE_ARGS)
-	$(BIN)/python tools/oracle.py $(ORACLE_ARGS)
+	PYTHONPATH=tools $(BIN)/python -m oracle $(ORACLE_ARGS)
 
 bridge: $(VENV)/.embedded ## compile the engine bridge (Debian's JDK 17)
 	$(BIN)/python $(BRIDGE)

@@ -17,6 +17,7 @@ from typing import Callable
 from e2e_support import (
     LEASE,
     PATIENCE,
+    QUICK,
     RULEBOOKS,
     STATE_SESSION,
     STILL,
@@ -25,9 +26,9 @@ from e2e_support import (
     settled,
     until,
 )
+from outage import OUTAGE, has_run, numbers
 from rig.server import EmbeddedRig, Server
 from rig.workers import LOST, WorkerProcess
-from test_state_outage import OUTAGE, QUICK, has_run, numbers
 
 pytestmark = needs_state
 

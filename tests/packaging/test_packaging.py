@@ -21,7 +21,7 @@ import zipapp
 import zipfile
 from importlib import metadata
 from pathlib import Path
-from typing import Callable, Iterator, NamedTuple
+from typing import Any, Callable, Iterator, NamedTuple
 
 import pytest
 
@@ -123,7 +123,7 @@ class Site:
         (self.packages / "dependencies.pth").write_text(f"{dependencies}\n")
 
     def run(
-        self, *args: object, check: bool = True, **variables: str
+        self, *args: object, check: bool = True, **variables: Any
     ) -> subprocess.CompletedProcess[str]:
         variables.setdefault("PYTHONUSERBASE", str(self.user_base))
         return run(self.python, *args, check=check, **variables)
@@ -142,7 +142,7 @@ class Site:
         return self.run(self.script, "--help").stdout
 
     def code(self, text: str, **variables: str) -> str:
-        return self.run("-c", text, **variables).stdout.strip()
+        return self.run("-c", text, check=True, **variables).stdout.strip()
 
 
 @pytest.fixture(scope="session")

@@ -130,7 +130,7 @@ given_values = st.fixed_dictionaries(
 @functools.lru_cache
 def parser() -> argparse.ArgumentParser:
     """The command's own, with the HA options that we graft onto it."""
-    from ansible_rulebook import cli
+    from ansible_rulebook import cli  # type: ignore[attr-defined]
 
     made: argparse.ArgumentParser = cli.get_parser()
     return made

@@ -1,6 +1,6 @@
 """Arrays in PostgreSQL's binary format.
 
-That the server reads them is for tests/integration/test_journal.py.
+That the server reads them is for tests/integration/state/test_journal.py.
 """
 
 from __future__ import annotations

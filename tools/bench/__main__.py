@@ -1,11 +1,11 @@
-#!/usr/bin/env python3
 """Measure what the HA extension costs and what it gives: ``make bench``.
 
 ::
 
-    python tools/bench.py [--quick] [--strict] [--json FILE] [--rst FILE]
-                          [--charts FOLDER] [part ...]
-    python tools/bench.py --from FILE [--rst FILE] [--charts FOLDER]
+    export PYTHONPATH=tools
+    python -m bench [--quick] [--strict] [--json FILE] [--rst FILE]
+                    [--charts FOLDER] [part ...]
+    python -m bench --from FILE [--rst FILE] [--charts FOLDER]
 
 Needs nothing but the environment it runs in: PostgreSQL and Java come from
 the ``[embedded]`` extra. What ``[bench]`` adds are the peers that part
@@ -13,7 +13,7 @@ the ``[embedded]`` extra. What ``[bench]`` adds are the peers that part
 etcd come from the system's packages. Without them the rest is measured.
 
 Exits with 1 if a part could not be run, and with ``--strict`` also if a goal
-was missed. The parts are in the package of the same name beside this file.
+was missed.
 """
 
 from __future__ import annotations
@@ -21,8 +21,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import signal
-import sys
 import tempfile
 import traceback
 from collections.abc import Mapping, Sequence
@@ -30,6 +28,10 @@ from contextlib import ExitStack
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Callable
+
+from rich.console import Console
+from rig.program import run
+from rig.server import EmbeddedRig
 
 from bench import (
     chart,
@@ -52,8 +54,6 @@ from bench import (
 )
 from bench.report import Result, machine, show
 from bench.setting import Setting
-from rich.console import Console
-from rig.server import EmbeddedRig
 
 PARTS: dict[str, Callable[[Setting], Result]] = {
     "lock": lock.measure,
@@ -73,12 +73,11 @@ PARTS: dict[str, Callable[[Setting], Result]] = {
     "startup": startup.measure,
 }
 EXIT_FAILED = 1
-EXIT_INTERRUPTED = 130
 
 
 def get_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="bench.py",
+        prog="python -m bench",
         description="Measure takeover times, statements, events per second.",
     )
     parser.add_argument(
@@ -236,14 +235,5 @@ def main(argv: Sequence[str] | None = None) -> int:
     return EXIT_FAILED if missed and options.strict else 0
 
 
-def _terminated(signum: int, frame: object) -> None:
-    raise KeyboardInterrupt  # cleans up as Ctrl-C does
-
-
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, _terminated)
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(EXIT_INTERRUPTED)
+    run(main)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -68,7 +70,15 @@ def test_an_event_is_known_again_by_ruleset_and_id(
 
 
 def test_an_event_without_an_id_has_no_key() -> None:
-    for event in ({}, {"meta": {}}, {"meta": None}, "text", None, 3):
+    nothing: tuple[Any, ...] = (
+        {},
+        {"meta": {}},
+        {"meta": None},
+        "text",
+        None,
+        3,
+    )
+    for event in nothing:
         assert key_of("r", event) is None
 
 

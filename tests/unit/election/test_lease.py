@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 
 import pytest
 
@@ -59,6 +60,6 @@ def test_a_lease_that_cannot_be_is_named(value):
 def test_the_lease_clock_goes_on_while_the_machine_sleeps():
     first = clock.now()
     assert clock.now() >= first
-    if hasattr(clock.time, "CLOCK_BOOTTIME"):
-        boot = clock.time.clock_gettime(clock.time.CLOCK_BOOTTIME)
+    if hasattr(time, "CLOCK_BOOTTIME"):
+        boot = time.clock_gettime(time.CLOCK_BOOTTIME)
         assert boot - 60 < first <= boot

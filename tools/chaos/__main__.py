@@ -1,9 +1,9 @@
-#!/usr/bin/env python3
 """Hurt a cluster at random and check what it did: ``make chaos``.
 
 ::
 
-    python tools/chaos.py [--seed N] [--duration S] [--schedules K]
+    export PYTHONPATH=tools
+    python -m chaos [--seed N] [--duration S] [--schedules K]
         [--state off|required] [--json FILE] [--rst FILE] [fault ...]
 
 Each schedule has a cluster of its own, of real workers and a real
@@ -14,8 +14,7 @@ the server through proxies, which can lose what is sent; in the other two
 they reach it directly, and nothing but that can delay an answer.
 
 Exits with 1 if something was found that must not be, or if a schedule was
-cut short; the records are kept then. The parts are in the package of the
-same name beside this file.
+cut short; the records are kept then.
 """
 
 from __future__ import annotations
@@ -24,28 +23,29 @@ import argparse
 import json
 import shlex
 import shutil
-import signal
-import sys
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+
+from rich.console import Console
+from rich.status import Status
+from rig import program
 
 from chaos.checker import Limits
 from chaos.cluster import Settings
 from chaos.report import Report
 from chaos.run import Task, can_keep_state, run, with_state
 from chaos.schedule import KINDS, Plan
-from rich.console import Console
 
 OUTPUT = ("json", "rst", "keep")
 EXIT_FOUND = 1
-EXIT_INTERRUPTED = 130
 WIDTH = 110  # columns, where there is no terminal
 
 
 def get_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="chaos.py",
+        prog="python -m chaos",
         description="Hurt a cluster at random, and check what it did.",
     )
     parser.add_argument(
@@ -170,6 +170,10 @@ def command_of(
     return f"make chaos CHAOS_ARGS={shlex.quote(shlex.join(words))}"
 
 
+def show_step(status: Status, seed: int, text: str) -> None:
+    status.update(f"seed {seed}: {text}")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     parser = get_parser()
     options = parser.parse_args(argv)
@@ -190,9 +194,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             result = run(
                 task,
                 folder,
-                lambda text, seed=task.seed: status.update(
-                    f"seed {seed}: {text}"
-                ),
+                partial(show_step, status, task.seed),
             )
         report.results.append(result)
         verdict = result.verdict
@@ -214,14 +216,5 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _terminated(signum: int, frame: object) -> None:
-    raise KeyboardInterrupt  # cleans up as Ctrl-C does
-
-
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, _terminated)
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(EXIT_INTERRUPTED)
+    program.run(main)

@@ -9,6 +9,7 @@ import threading
 import time
 import uuid
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -21,7 +22,7 @@ from rig.workers import WorkerProcess, leader_of, wait_leader
 SILENCE = 0.3  # seconds for which nothing has to come
 
 
-def connect(dsn: str, **options: object) -> psycopg.Connection:
+def connect(dsn: str, **options: Any) -> psycopg.Connection:
     return psycopg.connect(dsn, autocommit=True, connect_timeout=2, **options)
 
 

@@ -37,7 +37,7 @@ if not os.environ.get("JAVA_HOME"):
 
 rules_parser: Any = import_module("ansible_rulebook.rules_parser")
 
-RULES = [
+RULES: list[Any] = [
     {"name": "hit", "condition": "event.hit is defined"},
     {
         "name": "pair",

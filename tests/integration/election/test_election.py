@@ -29,7 +29,7 @@ from ansible_rulebook.ha import (
     PromotionFailed,
     Term,
 )
-from ansible_rulebook.ha.election import candidate, lock
+from ansible_rulebook.ha.election import candidate, lock, settings
 from ansible_rulebook.ha.election.lock import LockSession
 
 pytestmark = pytest.mark.asyncio
@@ -290,7 +290,7 @@ async def test_stop_takes_a_waiter_out_of_the_queue(
     dsn, ha_uuid, server, monkeypatch
 ):
     # The server itself would not look for its client until the poll is over.
-    wanted = lock.lock_limits
+    wanted = settings.lock_limits
     monkeypatch.setattr(
         lock,
         "lock_limits",

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 from collections import Counter
-from pathlib import Path
-from typing import Any
 
 import pytest
+from chaos.__main__ import command_of, get_parser, main, tasks
 from chaos.broker import WINDOW_SIZE, Producer, Queue, mark_of
 from chaos.rulebook import rulebook
 from chaos.schedule import (
@@ -253,16 +251,6 @@ def test_upstream_accepts_the_rulebook(state: bool) -> None:
 # -- the command -----------------------------------------------------------
 
 
-def chaos_program() -> Any:
-    """tools/chaos.py, whose name the package beside it has, too."""
-    path = Path(__file__).parents[2] / "tools" / "chaos.py"
-    spec = importlib.util.spec_from_file_location("chaos_program", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.mark.parametrize(
     ("words", "command"),
     [
@@ -274,17 +262,15 @@ def chaos_program() -> Any:
 def test_the_command_is_told_without_where_the_output_went(
     words: list[str], command: str
 ) -> None:
-    program = chaos_program()
-    parser = program.get_parser()
+    parser = get_parser()
 
-    assert program.command_of(parser, parser.parse_args(words)) == command
+    assert command_of(parser, parser.parse_args(words)) == command
 
 
 def test_each_schedule_has_a_seed_and_they_take_turns() -> None:
-    program = chaos_program()
     words = ["--seed", "5", "--schedules", "4", "--state", "off"]
 
-    found = program.tasks(program.get_parser().parse_args(words))
+    found = tasks(get_parser().parse_args(words))
 
     assert [(t.seed, t.standby, t.proxied) for t in found] == [
         (5, False, True),
@@ -308,7 +294,7 @@ def test_options_that_do_not_fit_are_refused_in_one_line(
     words: list[str], error: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as exit_info:
-        chaos_program().main(words)
+        main(words)
 
     assert exit_info.value.code == 2
     assert error in capsys.readouterr().err.splitlines()[-1]

@@ -1,50 +1,56 @@
-#!/usr/bin/env python3
 """Try whether a failover can be told from what the rules do.
 
 ::
 
-    python tools/oracle.py [--examples N] [--seed N] [--replay FILE]
+    export PYTHONPATH=tools
+    python -m oracle [--examples N] [--seed N] [--replay FILE]
 
-Each example is a rulebook and a script; see tests/integration/engine_oracle.py
-for what is done with it. Prints each that differs, made as small as possible:
-as a line of JSON that --replay reads. Exits with 1 if there was one.
+Each example is a rulebook and a script; the package says what is done with
+it. Prints each that differs, made as small as possible: as a line of JSON
+that --replay reads. Exits with 1 if there was one.
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from pathlib import Path
-from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests" / "integration"))
+from rig import program
 
-import engine_oracle as oracle  # noqa: E402
+from ansible_rulebook.ha.engine.bridge import Bridge
+
+from .case import Case
+from .comparison import refused, run
+from .engine import start_engine
+from .errors import Difference
+from .examples import explore
+from .sessions import done
 
 EVERY = 30.0  # seconds from one word about the progress to the next
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m oracle", description=__doc__.partition("\n")[0]
+    )
     parser.add_argument("--examples", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--replay", type=Path, metavar="FILE")
     options = parser.parse_args()
-    bridge = oracle.start_engine()
+    bridge = start_engine()
     if options.replay is not None:
         return replay(bridge, options.replay)
     begun = told = time.monotonic()
     differences = 0
-    for found in oracle.explore(bridge, options.examples, options.seed):
+    for found in explore(bridge, options.examples, options.seed):
         if found:
             differences += 1
             print(found, flush=True)
         if time.monotonic() - told > EVERY:
             told = time.monotonic()
             print(f"{told - begun:.0f} s, {counts()}", flush=True)
-    for why, count in oracle.refused.items():
+    for why, count in refused.items():
         print(f"refused by Drools: {count} times {why}")
     print(
         f"seed {options.seed}, {time.monotonic() - begun:.0f} s, {counts()}, "
@@ -54,17 +60,17 @@ def main() -> int:
 
 
 def counts() -> str:
-    return ", ".join(f"{count} {what}" for what, count in oracle.done.items())
+    return ", ".join(f"{count} {what}" for what, count in done.items())
 
 
-def replay(bridge: Any, file: Path) -> int:
+def replay(bridge: Bridge, file: Path) -> int:
     differences = 0
     for line in file.read_text(encoding="utf-8").splitlines():
         if not line.startswith("[["):
             continue
         try:
-            oracle.run(bridge, oracle.Case.from_json(line))
-        except oracle.Difference as error:
+            run(bridge, Case.from_json(line))
+        except Difference as error:
             differences += 1
             print(error)
     print(f"{differences} differences")
@@ -72,4 +78,4 @@ def replay(bridge: Any, file: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    program.run(main)

@@ -24,7 +24,7 @@ from ansible_rulebook.ha.rulebook.guardian import VARIABLE
 
 T = TypeVar("T")
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1] / "e2e"
 SOURCES = HERE / "sources"
 RULEBOOKS = HERE / "rulebooks"
 STAGE = RULEBOOKS / "stage.yml"

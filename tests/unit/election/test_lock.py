@@ -9,6 +9,7 @@ import socket
 import time
 import uuid
 from types import SimpleNamespace
+from typing import Any
 
 import psycopg
 import pytest
@@ -114,7 +115,7 @@ def test_a_worker_id_cannot_say_anything_but_its_name(worker_id):
 # -- options of the connection -------------------------------------------
 
 
-def options(dsn: str = "host=db", lease: float = 9.0) -> dict[str, object]:
+def options(dsn: str = "host=db", lease: float = 9.0) -> dict[str, Any]:
     lock = make_lock(dsn, lease)
     return lock._client_options(lock._connect_timeout())
 
@@ -218,7 +219,7 @@ def make_session(tls: bool = False) -> tuple[LockSession, socket.socket]:
     """A session on one end of a pair of sockets; the server's is the other."""
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
-    connection = SimpleNamespace(
+    connection: Any = SimpleNamespace(
         fileno=ours.fileno,
         pgconn=SimpleNamespace(ssl_in_use=tls),
         add_notice_handler=lambda handler: None,

@@ -1,8 +1,8 @@
 """A failover cannot be told from what the rules do.
 
 The engine runs in a process of its own since a JVM takes over signals, see
-engine_oracle.py. EDA_ORACLE_EXAMPLES says how many random rulebooks are
-tried (300), and EDA_ORACLE_SEED which ones (1). tools/oracle.py tries more.
+tools/oracle. EDA_ORACLE_EXAMPLES says how many random rulebooks are tried
+(300), and EDA_ORACLE_SEED which ones (1). ``make oracle`` tries more.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from pathlib import Path
 
 import pytest
 
-HERE = Path(__file__).resolve().parent
-ORACLE = HERE.parent.parent / "tools" / "oracle.py"
+TOOLS = Path(__file__).resolve().parents[2] / "tools"
 SCENES = (
     "what_matches_nothing_leaves_nothing",
     "values_come_back_as_they_were",
@@ -40,9 +39,10 @@ SCENES = (
 )
 
 
-def run(*command: object) -> subprocess.CompletedProcess[str]:
+def run(*command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, *map(str, command)],
+        [sys.executable, "-m", *command],
+        env={**os.environ, "PYTHONPATH": str(TOOLS)},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         encoding="utf-8",
@@ -51,7 +51,7 @@ def run(*command: object) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def scenes() -> dict[str, str | None]:
-    done = run(HERE / "engine_oracle.py")
+    done = run("oracle.scenes")
     assert done.returncode == 0, done.stderr
     found: dict[str, str | None] = json.loads(done.stdout)
     assert set(found) == set(SCENES)
@@ -66,6 +66,6 @@ def test_recovery(scenes: dict[str, str | None], scene: str) -> None:
 def test_a_failover_makes_no_difference() -> None:
     examples = os.environ.get("EDA_ORACLE_EXAMPLES", "300")
     seed = os.environ.get("EDA_ORACLE_SEED", "1")
-    done = run(ORACLE, "--examples", examples, "--seed", seed)
+    done = run("oracle", "--examples", examples, "--seed", seed)
     print(done.stdout, done.stderr)  # shown if it fails, with the seed
     assert done.returncode == 0

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import threading
 import time
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Iterable
 from typing import Any, Callable, Union
 
@@ -38,7 +39,10 @@ async def until(
 
 
 def make(
-    dsn: str, ha_uuid: str, worker_id: str = "w1", **options: Any
+    dsn: str,
+    ha_uuid: str | uuid.UUID,
+    worker_id: str = "w1",
+    **options: Any,
 ) -> LeaderElection:
     options.setdefault("poll_interval", POLL)
     options.setdefault("lease_duration", LEASE)

@@ -356,11 +356,11 @@ def test_a_promoted_standby_does_not_either(
     both = make_conninfo(
         embedded_server.dsn,
         host=",".join(
-            conninfo_to_dict(each.dsn)["host"]
+            str(conninfo_to_dict(each.dsn)["host"])
             for each in (embedded_server, standby)
         ),
         port=",".join(
-            conninfo_to_dict(each.dsn)["port"]
+            str(conninfo_to_dict(each.dsn)["port"])
             for each in (embedded_server, standby)
         ),
     )
@@ -473,7 +473,7 @@ async def test_twenty_contenders_whose_sessions_are_ended_at_random(
                 terminated.append(count)
 
     thread = threading.Thread(target=vandal, daemon=True)
-    terms = set()
+    terms: set[object] = set()
     with Referee(*crowd):
         async with running(*crowd):
             thread.start()

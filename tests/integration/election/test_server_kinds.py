@@ -9,6 +9,7 @@ import os
 import re
 import time
 import uuid
+from typing import Any
 
 import psycopg
 import pytest
@@ -104,7 +105,7 @@ async def test_what_only_an_operator_can_mend_is_refused_at_the_start(
 
 @pytest.mark.asyncio
 async def test_no_password_at_all_is_refused(dsn, ha_uuid, monkeypatch):
-    params = conninfo_to_dict(dsn)
+    params: Any = conninfo_to_dict(dsn)
     if not params.pop("password", None):
         pytest.skip("that server asks for no password")
     monkeypatch.delenv("PGPASSWORD", raising=False)
@@ -117,7 +118,7 @@ async def test_no_password_at_all_is_refused(dsn, ha_uuid, monkeypatch):
 async def test_a_password_file_is_as_good_as_a_password(
     dsn, ha_uuid, monkeypatch, tmp_path
 ):
-    params = conninfo_to_dict(dsn)
+    params: Any = conninfo_to_dict(dsn)
     password = params.pop("password", None)
     if not password:
         pytest.skip("that server asks for no password")
@@ -243,7 +244,7 @@ async def test_of_two_hosts_from_elsewhere_one_may_refuse(
     ha_uuid, dsn, embedded_server, monkeypatch, tmp_path, place
 ):
     refusing = conninfo_to_dict(embedded_server.dsn)
-    params = conninfo_to_dict(dsn)
+    params: Any = conninfo_to_dict(dsn)
     params["host"] = f"127.0.0.1,{refusing['host']}"
     params["port"] = f"{free_port()},{refusing['port']}"
     if place == "service":
@@ -609,10 +610,10 @@ async def test_notices_that_something_eats_do_not_elect_nobody(
 async def test_a_server_that_refuses_a_setting_is_put_up_with(
     dsn, ha_uuid, monkeypatch, caplog
 ):
-    from ansible_rulebook.ha.election import lock
+    from ansible_rulebook.ha.election import lock, settings
 
     # No server lets a session change this one.
-    wanted = lock.lock_limits
+    wanted = settings.lock_limits
     monkeypatch.setattr(
         lock,
         "lock_limits",
@@ -704,7 +705,7 @@ def tls_dsn(embedded_server, embedded_factory):
     return make_conninfo(server.dsn, sslmode="require")
 
 
-def end_session(dsn: str, worker_id: str) -> int:
+def end_session(dsn: str, worker_id: str) -> Any:
     with psycopg.connect(dsn) as session:
         return session.execute(
             "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
