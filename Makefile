@@ -19,10 +19,11 @@ demo: $(VENV)/.embedded ## two workers, a killed leader, the takeover
 test: $(VENV)/.test ## all tests (PYTEST_ARGS="-k name" for some)
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
 
-lint: $(VENV)/.test $(VENV)/.lint ## ruff and mypy --strict
+lint: $(VENV)/.test $(VENV)/.lint ## ruff, mypy --strict, texts and pages
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python tools/check_text.py
 
 bench: $(VENV)/.bench ## takeover times, statements, events per second
 	$(BIN)/python tools/bench.py $(BENCH_ARGS)
