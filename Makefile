@@ -7,6 +7,7 @@ BRIDGE := ansible_rulebook/ha/engine/java/build.py
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint bench chaos oracle bridge bridge-check venv clean
+.PHONY: dist release installs
 # Two extras are not to be installed into one environment at a time.
 .NOTPARALLEL:
 
@@ -39,6 +40,15 @@ bridge: $(VENV)/.embedded ## compile the engine bridge (Debian's JDK 17)
 
 bridge-check: $(VENV)/.embedded ## whether the jar is what its sources give
 	$(BIN)/python $(BRIDGE) --check
+
+dist: $(VENV)/.release ## build wheel and sdist, and check them
+	$(BIN)/python tools/release.py --draft
+
+release: $(VENV)/.release ## the same for a tagged commit; publishes nothing
+	$(BIN)/python tools/release.py
+
+installs: $(VENV)/.release ## install dist/*.whl with pip, uv, pipx (PYTHONS)
+	$(BIN)/python tools/installs.py $(PYTHONS)
 
 venv: $(VENV)/.embedded ## only install what the demo and the workers need
 
