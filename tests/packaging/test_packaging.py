@@ -575,7 +575,7 @@ def test_run_without_ha_loads_no_database_client(
     assert [name for name in more if name.startswith("psycopg")] == []
     assert not more & {
         f"ansible_rulebook.ha.{name}"
-        for name in ("election", "embedded", "lock", "worker")
+        for name in ("election.elector", "election.lock", "embedded", "worker")
     }
 
 
