@@ -498,6 +498,16 @@ def test_a_plugin_of_ours_refuses_a_plain_run(
     assert ("has not read ansible_rulebook_ha.pth" in done.stderr) is is_wanted
 
 
+def test_uv_installs_both(site: Site, upstream: Path, wheel: Path) -> None:
+    uv = pytest.importorskip("uv", reason="installs what is tested here")
+    run(
+        uv.find_uv_bin(), "pip", "install", "--quiet", "--no-config",
+        "--offline", "--no-index", "--no-deps", "--python", site.python,
+        upstream, wheel,
+    )  # fmt: skip
+    assert "high availability:" in site.help()
+
+
 def test_uninstalling_ours_leaves_upstream_as_it_was(
     site: Site, upstream: Path, wheel: Path
 ) -> None:
@@ -565,7 +575,7 @@ def test_run_without_ha_loads_no_database_client(
     assert [name for name in more if name.startswith("psycopg")] == []
     assert not more & {
         f"ansible_rulebook.ha.{name}"
-        for name in ("election", "embedded", "lock", "worker")
+        for name in ("election.elector", "election.lock", "embedded", "worker")
     }
 
 

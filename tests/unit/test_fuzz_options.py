@@ -45,6 +45,12 @@ FIXED = settings(
 Grown = Callable[[str], str]
 
 
+def traceback_of(error: BaseException) -> str:
+    # Python 3.9 wants all three.
+    lines = traceback.format_exception(type(error), error, error.__traceback__)
+    return "".join(lines)
+
+
 def leaked(text: str) -> list[str]:
     return [piece for piece in PIECES if piece in text.lower()]
 
@@ -164,7 +170,7 @@ def read(
             for option in OPTIONS
         ), found
         assert not leaked(found), found
-        told = "".join(traceback.format_exception(error))
+        told = traceback_of(error)
         assert not leaked(told), told
         # Somebody prints it, whatever the terminal's encoding.
         found.encode("utf-8")
@@ -241,7 +247,7 @@ def conninfo_of(dsn: str) -> Conninfo | None:
         told = str(error)
         assert told.startswith("--ha-postgres-dsn: ")
         assert len(told.splitlines()) == 1
-        assert not leaked("".join(traceback.format_exception(error)))
+        assert not leaked(traceback_of(error))
         return None
 
 
