@@ -20,10 +20,10 @@ import tokenize
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Callable, NoReturn
 
-from .errors import OptionError, RulesetDied, UpstreamChanged
-from .options import DSN, HaOptions, add_arguments, read_options
-from .own_process import hide
-from .redaction import mask_password
+from ..errors import OptionError, RulesetDied, UpstreamChanged
+from ..options import DSN, HaOptions, add_arguments, read_options
+from ..own_process import hide
+from ..redaction import mask_password
 
 logger = logging.getLogger(__name__)
 
@@ -293,7 +293,7 @@ class _Upstream:
                 self._worker.reload()
                 await run(parsed_args)
                 return
-            from .worker import Worker
+            from ..worker import Worker
 
             _speak_up()
             self._worker = Worker(
@@ -430,7 +430,7 @@ class _Upstream:
         from drools.dispatch import Dispatch
         from drools.ruleset import RulesetCollection
 
-        from .engine.messages import results_of
+        from ..engine.messages import results_of
 
         loop = asyncio.get_running_loop()
         try:
@@ -480,7 +480,7 @@ class _Upstream:
 
     def run_path(self, path: str, *args: Any, **kwargs: Any) -> Any:
         """``runpy.run_path``; a source's main comes under our rules."""
-        from .rulebook.sources import is_ha_aware
+        from ..rulebook.sources import is_ha_aware
 
         module = runpy.run_path(path, *args, **kwargs)
         main = module.get("main")
@@ -520,8 +520,8 @@ class _Upstream:
                 self, state: Any, plan: Any, gate: Any
             ) -> None:
                 """Let nothing follow from an event that may be lost."""
-                from .rulebook.gate import DurableFeedback
-                from .rulebook.match_queue import MatchQueue
+                from ..rulebook.gate import DurableFeedback
+                from ..rulebook.match_queue import MatchQueue
 
                 plan.plan.queue = MatchQueue(
                     state.last_write, self._complete_nothing
@@ -662,7 +662,7 @@ class _Upstream:
                 return count
 
             def reset(self) -> None:
-                from .engine.recorded import reset
+                from ..engine.recorded import reset
 
                 reset(self.ruleset_queue_plan.ruleset)
 
@@ -755,7 +755,7 @@ class _Upstream:
 
         Its guardian can find its processes, and it ends quickly.
         """
-        from .rulebook.guardian import VARIABLE
+        from ..rulebook.guardian import VARIABLE
 
         upstream = self
 
@@ -830,7 +830,7 @@ def _speak_up() -> None:
 
 
 def _make_gate(queue: Any, leadership: Any) -> Any:
-    from .rulebook.gate import EventGate
+    from ..rulebook.gate import EventGate
 
     shutdown = _upstream("messages").Shutdown
 
