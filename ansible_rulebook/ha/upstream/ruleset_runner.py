@@ -11,7 +11,6 @@ import argparse
 import asyncio
 import importlib
 import inspect
-import json
 import logging
 import os
 import runpy
@@ -20,6 +19,7 @@ import tokenize
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Callable, NoReturn
 
+from ..engine import names
 from ..errors import OptionError, RulesetDied, UpstreamChanged
 from ..options import DSN, HaOptions, add_arguments, read_options
 from ..own_process import hide
@@ -29,7 +29,6 @@ logger = logging.getLogger(__name__)
 
 DISTRIBUTION = "ansible-rulebook-ha"
 UPSTREAM = "ansible-rulebook"
-LONGEST_TURN = 0.02  # seconds that matches may take the event loop for
 EXIT_USAGE = 2
 EXIT_ERROR = 1
 TERM_VARIABLE = "EDA_HA_TERM"  # of a playbook: its fencing token
@@ -85,10 +84,7 @@ SEAMS: dict[str, tuple[str, ...]] = {
     ),
     "ansible_rulebook.action.run_playbook.Runner.__call__": ("self",),
     "ansible_rulebook.conf.settings": (),
-    "drools.ruleset.Ruleset.start_session": ("self",),
-    "drools.ruleset.Ruleset.end_session": ("self",),
-    "drools.ruleset.RulesetCollection.shutdown": (),
-    "drools.dispatch.Dispatch": ("session_id", "serialized_result"),
+    **names.SEAMS,
 }
 
 # What the state needs on top of that. Upstream has it from 1.3 on.
@@ -108,7 +104,7 @@ STATE_SEAMS: dict[str, tuple[str, ...]] = {
         "create",
     ),
     "ansible_rulebook.action.helper.update_action_info": (),
-    "drools.ruleset.Ruleset._dispatch": ("self", "rule_match"),
+    **names.STATE_SEAMS,
 }
 
 
@@ -187,6 +183,8 @@ def install(options: HaOptions) -> None:
 
     :raises UpstreamChanged: naming the seam and upstream's version.
     """
+    from ..engine.channel import read_messages
+
     for path, parameters in SEAMS.items():
         _check(path, parameters)
     app, engine = _upstream("app"), _upstream("engine")
@@ -200,7 +198,7 @@ def install(options: HaOptions) -> None:
     engine.establish_async_channel = upstream.wrap_channel(
         engine.establish_async_channel
     )
-    engine.handle_async_messages = upstream.handle_async_messages
+    engine.handle_async_messages = read_messages
     engine.broadcast = broadcast
     if _lacks_state() is None:
         engine.enable_persistence = upstream.attach_state
@@ -293,6 +291,7 @@ class _Upstream:
                 self._worker.reload()
                 await run(parsed_args)
                 return
+            from ..engine.rulesets import deliver
             from ..worker import Worker
 
             _speak_up()
@@ -301,7 +300,7 @@ class _Upstream:
                 parsed_args.shutdown_delay,
                 _make_gate,
                 _shut_down,
-                self.deliver,
+                deliver,
                 _lacks_state(),
             )
             await self._worker.run(lambda: self._start(run, parsed_args))
@@ -398,60 +397,10 @@ class _Upstream:
         worker = self._worker
         if worker.state is None:
             return
-        from drools.ruleset import RulesetCollection
+        from ..engine.rulesets import replace_engine
 
-        read_config = _upstream("persistence")._get_config_params
-        RulesetCollection.engine = worker.attach_state(
-            RulesetCollection.engine, read_config(variables)
-        )
-
-    @staticmethod
-    def deliver(ruleset: str, match: str) -> None:
-        """Run the rule of a match that came by itself, not from a call.
-
-        :param match: JSON.
-        """
-        from drools.ruleset import RulesetCollection
-
-        try:
-            RulesetCollection.get(ruleset)._dispatch(json.loads(match))
-        except Exception as error:
-            logger.warning("A match was skipped: %s", error)
-
-    async def handle_async_messages(self, reader: Any, writer: Any) -> None:
-        """Read the engine's timed matches until the end.
-
-        With state they do not come this way. Upstream's reader takes a short
-        read for a message and ends with the first match that it cannot
-        deliver. Here a match of a session that was reset meanwhile, at the
-        end of a term, is skipped, and a message of thousands of matches lets
-        others have a turn.
-        """
-        from drools.dispatch import Dispatch
-        from drools.ruleset import RulesetCollection
-
-        from ..engine.messages import results_of
-
-        loop = asyncio.get_running_loop()
-        try:
-            while True:
-                size = int.from_bytes(await reader.readexactly(4), "big")
-                since = loop.time()
-                message = await reader.readexactly(size)
-                for session, result in results_of(message):
-                    try:
-                        Dispatch(session, result).run()
-                    except Exception as error:
-                        logger.warning("A timed match was skipped: %s", error)
-                    if loop.time() - since > LONGEST_TURN:
-                        await asyncio.sleep(0)
-                        since = loop.time()
-        except asyncio.IncompleteReadError:
-            logger.debug("The engine has closed its channel")
-        except asyncio.CancelledError:
-            RulesetCollection.shutdown()
-        finally:
-            writer.close()
+        config = _upstream("persistence")._get_config_params(variables)
+        replace_engine(lambda engine: worker.attach_state(engine, config))
 
     def look_up_action(
         self, rule_set: str, matching_uuid: str, index: int
@@ -636,13 +585,14 @@ class _Upstream:
 
             @property
             def text(self) -> str:
-                definition: str = self.ruleset_queue_plan.ruleset.define()
-                return definition
+                text: str = self.ruleset_queue_plan.ruleset.define()
+                return text
 
             @property
             def session(self) -> int:
-                number: int = self.ruleset_queue_plan.ruleset._session_id
-                return number
+                from ..engine.rulesets import session_of
+
+                return session_of(self.ruleset_queue_plan.ruleset)
 
             @property
             def has_facts(self) -> bool:
@@ -662,7 +612,7 @@ class _Upstream:
                 return count
 
             def reset(self) -> None:
-                from ..engine.recorded import reset
+                from ..engine.rulesets import reset
 
                 reset(self.ruleset_queue_plan.ruleset)
 
