@@ -236,7 +236,7 @@ def test_wheel_has_our_half_only(wheel: Path) -> None:
         "ansible_rulebook/ha/py.typed",
         f"{EXAMPLE}example_ha_rulebook.yml",
         f"{EXAMPLE}sources/example_ha_source.py",
-        "ansible_rulebook/ha/upstream/ruleset_runner.py",
+        "ansible_rulebook/ha/upstream/names.py",
     } <= names
     rest = {
         name
@@ -565,7 +565,7 @@ def test_run_without_ha_loads_no_database_client(
     assert [name for name in more if name.startswith("psycopg")] == []
     assert not more & {
         f"ansible_rulebook.ha.{name}"
-        for name in ("election", "embedded", "lock", "worker")
+        for name in ("election", "embedded", "upstream.app", "worker")
     }
 
 
