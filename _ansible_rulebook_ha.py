@@ -116,9 +116,9 @@ def graft(cli: ModuleType) -> None:
         SystemExit: the HA extension cannot be loaded, and HA is asked for.
     """
     try:
-        from ansible_rulebook.ha import seams
+        from ansible_rulebook.ha.upstream.cli import graft_cli
 
-        seams.graft_cli(cli)
+        graft_cli(cli)
     except Exception as error:
         if not ha_is_wanted():
             return

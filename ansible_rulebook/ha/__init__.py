@@ -6,8 +6,9 @@ that a run without HA options pays nothing for them.
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
+
+from .upstream.plain_run import refuse_a_plain_run
 
 if TYPE_CHECKING:
     from .election.elector import LeaderElection as LeaderElection
@@ -37,29 +38,7 @@ _HOMES = {
 __all__ = list(_HOMES)
 
 
-def _refuse_a_plain_run() -> None:
-    """End a rulebook that runs without us though HA is asked for.
-
-    That is so where Python reads no .pth file and upstream was called by its
-    own script. All that can notice it is this import, by a source plugin.
-
-    :raises ImportError: if it is such a run.
-    """
-    if "ansible_rulebook.app" not in sys.modules:
-        return
-    if "_ansible_rulebook_ha" in sys.modules:
-        return
-    from _ansible_rulebook_ha import ha_is_wanted
-
-    if ha_is_wanted():
-        raise ImportError(
-            "high availability is asked for, but this ansible-rulebook runs "
-            "without it: Python has not read ansible_rulebook_ha.pth, see "
-            "'Is the extension there?' in the guide"
-        )
-
-
-_refuse_a_plain_run()
+refuse_a_plain_run()
 
 
 def __getattr__(name: str) -> Any:

@@ -236,7 +236,7 @@ def test_wheel_has_our_half_only(wheel: Path) -> None:
         "ansible_rulebook/ha/py.typed",
         f"{EXAMPLE}example_ha_rulebook.yml",
         f"{EXAMPLE}sources/example_ha_source.py",
-        "ansible_rulebook/ha/seams.py",
+        "ansible_rulebook/ha/upstream/names.py",
     } <= names
     rest = {
         name
@@ -569,13 +569,19 @@ def test_run_without_ha_loads_no_database_client(
         " if getattr(finder, '__name__', '') != 'AnsibleRulebookHA']"
     )
     assert "ansible_rulebook.engine" in alone
-    assert not [name for name in alone if "ha.seams" in name]
+    assert not [name for name in alone if "ha.upstream" in name]
     more = with_us - alone
-    assert "ansible_rulebook.ha.seams" in more
+    assert "ansible_rulebook.ha.upstream" in more
     assert [name for name in more if name.startswith("psycopg")] == []
     assert not more & {
         f"ansible_rulebook.ha.{name}"
-        for name in ("election.elector", "election.lock", "embedded", "worker")
+        for name in (
+            "election.elector",
+            "election.lock",
+            "embedded",
+            "upstream.app",
+            "worker",
+        )
     }
 
 
@@ -602,8 +608,10 @@ def test_start_line_that_is_read_twice_counts_once(both: Site) -> None:
 
 @pytest.fixture
 def broken(both: Site) -> Site:
-    seams = both.packages / "ansible_rulebook" / "ha" / "seams.py"
-    seams.write_text("raise RuntimeError('no such seam')\n")
+    package = both.packages / "ansible_rulebook" / "ha" / "upstream"
+    (package / "__init__.py").write_text(
+        "raise RuntimeError('no such seam')\n"
+    )
     return both
 
 

@@ -266,17 +266,6 @@ def collect_less(environ: Mapping[str, str]) -> None:
         ruleset.DROOLS_JPY_GC_AFTER = COLLECT_AFTER
 
 
-def reset(ruleset: Any) -> None:
-    """Begin an empty session in place of the present one."""
-    try:
-        ruleset.end_session()
-    except RuntimeError as error:
-        # Its clock was amid a tick. The engine has forgotten it by then.
-        logger.debug("A session did not end well: %s", error)
-    ruleset._session_id = None
-    ruleset.start_session()
-
-
 def reason(error: BaseException) -> str:
     """The first sentence of an exception of Java's, on one line."""
     return one_line((str(error).splitlines() or [""])[0])

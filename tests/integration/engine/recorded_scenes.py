@@ -28,8 +28,8 @@ from ansible_rulebook.ha.engine.bridge import Answer, Bridge
 from ansible_rulebook.ha.engine.recorded import (
     MOST_FAILURES,
     RecordedEngine,
-    reset,
 )
+from ansible_rulebook.ha.engine.rulesets import reset
 from ansible_rulebook.ha.state.recovery import in_json
 
 if not os.environ.get("JAVA_HOME"):

@@ -1,0 +1,51 @@
+"""drools_jpy's rulesets, and the engine that all of them call."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any, Callable
+
+logger = logging.getLogger(__name__)
+
+
+def replace_engine(wrap: Callable[[Any], Any]) -> None:
+    """Have the rulesets that are still to be built call another engine.
+
+    :param wrap: is given drools_jpy's Java object, returns what takes its
+        place.
+    """
+    from drools.ruleset import RulesetCollection
+
+    RulesetCollection.engine = wrap(RulesetCollection.engine)
+
+
+def deliver(ruleset: str, match: str) -> None:
+    """Run the rule of a match that came by itself, not from a call.
+
+    :param ruleset: its name.
+    :param match: JSON.
+    """
+    from drools.ruleset import RulesetCollection
+
+    try:
+        RulesetCollection.get(ruleset)._dispatch(json.loads(match))
+    except Exception as error:
+        logger.warning("A match was skipped: %s", error)
+
+
+def reset(ruleset: Any) -> None:
+    """Begin an empty session in place of the present one."""
+    try:
+        ruleset.end_session()
+    except RuntimeError as error:
+        # Its clock was amid a tick. The engine has forgotten it by then.
+        logger.debug("A session did not end well: %s", error)
+    ruleset._session_id = None
+    ruleset.start_session()
+
+
+def session_of(ruleset: Any) -> int:
+    """The number of its session."""
+    number: int = ruleset._session_id
+    return number

@@ -1,0 +1,1 @@
+"""Upstream, ``ansible_rulebook``: its names, and what takes their place."""

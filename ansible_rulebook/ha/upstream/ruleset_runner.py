@@ -1,0 +1,232 @@
+"""Upstream's runner of a ruleset: its queue and its actions are fenced."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any
+
+from ..engine.rulesets import reset, session_of
+from ..errors import RulesetDied
+from ..rulebook.gate import DurableFeedback, EventGate
+from ..rulebook.match_queue import MatchQueue
+from .actions import TEMPLATES
+from .mixin import Mixin, combine
+from .names import upstream
+
+if TYPE_CHECKING:
+    from ..state.store import StateStore
+    from ..worker import Worker
+
+logger = logging.getLogger(__name__)
+
+# The coroutine of an action's task: the first of these that there is. 1.3
+# put a semaphore around it.
+ACTION_ENTRIES = ("_call_action_with_semaphore", "_call_action")
+
+
+def install(worker: Worker) -> None:
+    """Have the worker's rules hold for every ruleset."""
+    engine = upstream("engine")
+    engine.RuleSetRunner = fence(engine.RuleSetRunner, worker)
+
+
+def fence(base: type, worker: Worker) -> Any:
+    """Upstream's class with ours before it."""
+    entry = next(name for name in ACTION_ENTRIES if hasattr(base, name))
+    methods = {
+        entry: FencedRuleSetRunner.act,
+        "act_unfenced": getattr(base, entry),
+    }
+    return combine(FencedRuleSetRunner, base, ha_worker=worker, **methods)
+
+
+class FencedRuleSetRunner(Mixin):  # type: ignore[misc]
+    """A ruleset of a worker; see :class:`..rulebook.rulesets.Ruleset`."""
+
+    ha_worker: Worker
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        worker = self.ha_worker
+        worker.install_signal_handlers()  # ansible-runner took them
+        worker.rulesets.expect_one_more()
+        self._facts: list[Any] = self.hosts_facts
+        self.hosts_facts: list[Any] = []  # not before promotion
+        self._over = False
+        plan: Any = self.ruleset_queue_plan
+        gate = worker.gates.of(plan.source_queue)
+        gate.will_be_sent_again = self._is_with_feedback
+        self._gate = gate
+        self.ruleset_queue_plan: Any = plan._replace(source_queue=gate)
+        if worker.state is not None:
+            self._wait_for_the_journal(worker.state, plan, gate)
+
+    def _wait_for_the_journal(
+        self, state: StateStore, plan: Any, gate: EventGate
+    ) -> None:
+        """Let nothing follow from an event that may be lost."""
+        plan.plan.queue = MatchQueue(state.last_write, self._complete_nothing)
+        queues = plan.source_feedback_queues
+        self.ruleset_queue_plan = self.ruleset_queue_plan._replace(
+            source_feedback_queues={
+                name: DurableFeedback(queues[name], gate) for name in queues
+            }
+        )
+
+    def _is_with_feedback(self, event: Any) -> bool:
+        queues = getattr(self.ruleset_queue_plan, "source_feedback_queues", {})
+        try:
+            return event["meta"]["source"]["name"] in queues
+        except (KeyError, TypeError):
+            return False
+
+    async def run_ruleset(self) -> None:
+        self.ha_worker.ruleset_started(self)
+        try:
+            await super().run_ruleset()
+        finally:
+            self._over = True
+            self.ha_worker.rulesets.ended(self)
+        if self.ended_unasked() and not self.ha_worker.is_leaving:
+            raise RulesetDied(f"the engine of {self.name} ended")
+
+    async def _drain_source_queue(self) -> None:
+        while True:
+            try:
+                await super()._drain_source_queue()
+                return
+            except Exception as error:
+                event = self._gate.refuse()
+                if event is None:
+                    # It would lead on without reading an event.
+                    logger.exception("%s cannot go on", self.name)
+                    self.action_loop_task.cancel()
+                    raise
+                # Upstream's reader ends with one bad event, and so would
+                # each leader's in turn.
+                await self._refuse(event, error)
+
+    async def _refuse(self, event: Any, error: Exception) -> None:
+        meta = event.get("meta") if isinstance(event, dict) else None
+        meta = meta if isinstance(meta, dict) else {}
+        source = (meta.get("source") or {}).get("name")
+        logger.error(
+            "Ruleset %s: an event of source %s with uuid %s cannot be "
+            "processed and is refused: %s %s",
+            self.name,
+            source,
+            meta.get("uuid"),
+            type(error).__name__,
+            error,
+        )
+        queues = getattr(self.ruleset_queue_plan, "source_feedback_queues", {})
+        if source in queues:
+            await queues[source].put(event)
+
+    def _run_action(
+        self, action: Any, action_item: Any, *args: Any, **kwargs: Any
+    ) -> asyncio.Task[None]:
+        if self.ha_worker.leadership.may_act() and self._is_stored(
+            action_item
+        ):
+            self._tell_kind(action)
+            task: asyncio.Task[None] = super()._run_action(
+                action, action_item, *args, **kwargs
+            )
+            return task
+        self.ha_worker.actions.drop(f"{action.action} of {action_item.rule}")
+        return self._complete_nothing()
+
+    async def act(self, *args: Any, **kwargs: Any) -> None:
+        """What the task of an action runs, in place of upstream's."""
+        worker = self.ha_worker
+        if not worker.actions.started():
+            return
+        try:
+            if worker.state is not None and (
+                not await worker.state.record_is_durable()
+            ):
+                return
+            await self.act_unfenced(*args, **kwargs)
+        except (asyncio.CancelledError, RuntimeError) as error:
+            # Java's: what it has done cannot be stored any more.
+            if worker.leadership.may_act():
+                raise
+            logger.debug("An action ended with its term: %s", error)
+        finally:
+            worker.actions.finished()
+
+    def _complete_nothing(self) -> asyncio.Task[None]:
+        """In place of an action; a drain ends after the last one."""
+        dropped = asyncio.ensure_future(_nothing())
+        self.active_actions.add(dropped)
+        dropped.add_done_callback(self._handle_action_completion)
+        return dropped
+
+    def _is_stored(self, action_item: Any) -> bool:
+        """One that is not is no leader's: nobody would recover it."""
+        if self.ha_worker.state is None:
+            return True
+        return bool(action_item.rule_engine_results.matching_uuid)
+
+    def _tell_kind(self, action: Any) -> None:
+        state = self.ha_worker.state
+        if state is not None:
+            state.progress.store_start = action.action in TEMPLATES
+
+    async def _run_multiple_actions(self, *args: Any) -> None:
+        self.ha_worker.leadership.bind()
+        await super()._run_multiple_actions(*args)
+
+    # -- see rulesets.Ruleset ------------------------------------------
+
+    def is_running(self) -> bool:
+        return not self._over
+
+    def is_idle(self) -> bool:
+        waiting = self.ruleset_queue_plan.plan.queue
+        return waiting.empty() and not self.active_actions
+
+    def ended_unasked(self) -> bool:
+        return self._over and self.shutdown is None
+
+    @property
+    def text(self) -> str:
+        text: str = self.ruleset_queue_plan.ruleset.define()
+        return text
+
+    @property
+    def session(self) -> int:
+        return session_of(self.ruleset_queue_plan.ruleset)
+
+    @property
+    def has_facts(self) -> bool:
+        return bool(self._facts)
+
+    def prime(self) -> None:
+        upstream("rule_set_runner").prime_facts(self.name, self._facts)
+
+    def drop_matches(self) -> int:
+        queue = self.ruleset_queue_plan.plan.queue
+        count = 0
+        while not queue.empty():
+            queue.get_nowait()
+            count += 1
+        if count:
+            self._complete_nothing()
+        return count
+
+    def reset(self) -> None:
+        reset(self.ruleset_queue_plan.ruleset)
+
+    def hurry(self) -> None:
+        for action in list(self.active_actions):
+            action.cancel()
+        loop = self.action_loop_task
+        if loop is not None and not loop.done():
+            loop.cancel()
+
+
+async def _nothing() -> None:
+    pass
