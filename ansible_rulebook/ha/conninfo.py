@@ -1,4 +1,8 @@
-"""The connection string: parsed once, never printed with its secrets."""
+"""The connection string: parsed once, never printed with its secrets.
+
+What reads a string from the outside makes a :class:`Conninfo` of it, and
+everything else is given that.
+"""
 
 from __future__ import annotations
 
@@ -49,6 +53,8 @@ class Conninfo:
         if not dsn.strip():
             raise OptionError(f"{origin}: the connection string is empty")
         self._reject_torn_password(dsn, origin)
+        self.dsn = dsn
+        """The string as it was given, with its secrets."""
         self._resolved = {**_resolved(self._params), **self._params}
 
     def _reject_torn_password(self, dsn: str, origin: str) -> None:

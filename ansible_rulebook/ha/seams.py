@@ -141,7 +141,7 @@ def graft_cli(cli: Any) -> None:
             _exit(EXIT_USAGE, str(error))
         if options is not None:
             setattr(args, DSN.dest, None)  # logs may show it
-            hide(options.dsn)
+            hide(options.conninfo)
             try:
                 install(options)
             except UpstreamChanged as error:

@@ -22,10 +22,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, Awaitable, Callable, Mapping
 
-from .conninfo import Conninfo
-from .election.elector import LeaderElection, default_worker_id
+from .election.election_log import ElectionLog
+from .election.elector import Elector, check_server
+from .election.leader_election import default_worker_id
 from .election.leadership import Leadership
-from .election.lease import Timings
+from .election.lock import AdvisoryLock
 from .election.term import Term
 from .election.thread import ElectionThread
 from .engine.bridge import Bridge
@@ -89,6 +90,15 @@ class Worker:
         self._gates: dict[int, EventGate] = {}
         self._held_in_old_gates = 0  # of rulebooks that were loaded before
         self._log = WorkerLog(logger, self.worker_id, options.ha_uuid)
+        self._election_log = ElectionLog(self.worker_id, options.ha_uuid)
+        self._lock = AdvisoryLock(
+            options.conninfo,
+            options.ha_uuid,
+            self.worker_id,
+            options.timings,
+            options.session_pooler,
+            self._claimant,
+        )
         self._loop = asyncio.get_running_loop()
         self._self_fence = SelfFence(
             self.guardian.kill, self._running, self._log
@@ -133,20 +143,17 @@ class Worker:
 
         :raises ServerRefused: before anything is started.
         :raises StateRefused: before anything is started.
-        :raises PromotionFailed: see :class:`LeaderElection`.
+        :raises PromotionFailed: see :class:`Elector`.
         :raises Exception: what upstream's run ends with.
         """
         self.install_signal_handlers()
-        timings = Timings.of(
-            self.options.poll_interval, self.options.lease_duration
-        )
         self._log.info(
             "Starting: the server is looked at, then Java is loaded",
-            server=Conninfo(self.options.dsn).places,
-            lease=f"{timings.lease_duration:g} s",
+            server=self.options.conninfo.places,
+            lease=f"{self.options.timings.lease_duration:g} s",
             state=self.options.state.value,
         )
-        reached = await self._make_election().check_server()
+        await check_server(self._lock, self._election_log)
         await self._find_state()
         self._election = ElectionThread(
             self._make_election,
@@ -157,9 +164,7 @@ class Worker:
             self._self_fence,
         )
         self.guardian.start()
-        contend = asyncio.ensure_future(
-            self._contend_when_up(in_outage=not reached)
-        )
+        contend = asyncio.ensure_future(self._contend_when_up())
         contend.add_done_callback(self._contending_ended)
         self._main = asyncio.ensure_future(upstream())
         self._drain.rulebook = self._main
@@ -239,17 +244,17 @@ class Worker:
         if state is not None:
             state.close()
 
-    async def _contend_when_up(self, in_outage: bool) -> None:
+    async def _contend_when_up(self) -> None:
         # A worker that is still building rulesets must not keep the lock
         # from one that is ready.
         await self.rulesets.up.wait()
         if self.state is not None and self._lacks_state is not None:
             await self._refuse_state(StateRefused(self._lacks_state))
         while self._obstacle is not None:
-            await asyncio.sleep(self.options.poll_interval)
+            await asyncio.sleep(self.options.timings.poll_interval)
             await self._look_for_obstacle()
         if self._election is not None:
-            self._election.start(in_outage)
+            self._election.start()
         await self._stand_by()
 
     async def _stand_by(self) -> None:
@@ -354,15 +359,11 @@ class Worker:
         if self._election is not None:
             self._election.withdraw()
 
-    def _make_election(self, **callbacks: Any) -> LeaderElection:
-        return LeaderElection(
-            self.options.dsn,
-            self.options.ha_uuid,
-            worker_id=self.worker_id,
-            poll_interval=self.options.poll_interval,
-            lease_duration=self.options.lease_duration,
-            session_pooler=self.options.session_pooler,
-            claimant=None if self.state is None else self._claimant,
+    def _make_election(self, **callbacks: Any) -> Elector:
+        return Elector(
+            self._lock,
+            self._election_log,
+            claims_terms=self.state is not None,
             **callbacks,
         )
 

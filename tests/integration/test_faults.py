@@ -178,7 +178,9 @@ async def test_a_waiter_whose_session_is_ended_queues_again(
     async with pair(first, second):
         await until(lambda: "w2" in lock_rows(server, first))
         assert server.terminate(session_of(second), dsn=dsn) == 1
-        await until(lambda: second._in_outage or not lock_rows(server, first))
+        await until(
+            lambda: second._log.in_outage or not lock_rows(server, first)
+        )
         await until(lambda: "w2" in lock_rows(server, first))
         assert first.is_leader()
         await first.stop()
@@ -275,9 +277,9 @@ async def test_a_follower_behind_a_dead_network_comes_back(
     second = make(between.dsn, ha_uuid, "w2")
     async with pair(first, second):
         between.deaf()
-        await until(lambda: second._in_outage)
+        await until(lambda: second._log.in_outage)
         between.hear()
-        await until(lambda: not second._in_outage)
+        await until(lambda: not second._log.in_outage)
         assert first.is_leader()
         await first.stop()
         await leads(second)

@@ -461,7 +461,7 @@ async def test_two_workers_with_the_same_id_are_told_apart(
         assert names == {first._lock.name, second._lock.name}
         # Not at a reconnect.
         server.terminate(f"{second._lock.name}", dsn=dsn)
-        await until(lambda: second._in_outage)
+        await until(lambda: second._log.in_outage)
         await follows(second)
         await asyncio.sleep(LEASE + 0.5)
         assert sum(SAME_ID in each for each in warnings_in(caplog)) == 1
@@ -567,7 +567,7 @@ async def test_limits_of_a_role_do_not_break_the_wait(ha_uuid, role):
         found = await settings_of(hasty, ha_uuid)
         assert found["statement_timeout"] == "0"
         await asyncio.sleep(1.5)
-        assert not second._in_outage
+        assert not second._log.in_outage
         await first.stop()
         await leads(second)
 

@@ -1,18 +1,12 @@
-"""Leader election on a PostgreSQL advisory lock, in plain asyncio."""
+"""One worker's part in the election: the loop that does the I/O."""
 
 from __future__ import annotations
 
 import asyncio
 import inspect
-import logging
-import os
-import socket
-import uuid
 from contextlib import suppress
-from types import TracebackType
 from typing import Any, Awaitable, Callable, TypeVar, Union
 
-from ..conninfo import Conninfo
 from ..errors import (
     HaError,
     LeadershipLost,
@@ -21,10 +15,10 @@ from ..errors import (
     ServerUnavailable,
     SessionLost,
 )
-from ..log import WorkerLog
 from . import clock as lease_clock
 from .candidate import Candidate, Do, Phase, Step
-from .lease import POLL_INTERVAL, Timings
+from .election_log import ElectionLog
+from .lease import Timings
 from .lock import AdvisoryLock, LockSession
 from .term import Term
 
@@ -33,93 +27,50 @@ LOOK_EVERY = 1.0  # seconds, at most, between two looks at the lease's clock
 OnPromotion = Callable[[Term], Union[Awaitable[None], None]]
 OnDemotion = Callable[[str], Union[Awaitable[None], None]]
 
-logger = logging.getLogger(__name__)
 
-
-class LeaderElection:
-    """Elects one leader among all who use the same server and UUID.
-
-    An asynchronous context manager::
-
-        async with LeaderElection(dsn, ha_uuid, worker_id="one") as election:
-            while not election.shutdown_event.is_set():
-                await election.leader_event.wait()
-                if election.is_leader():
-                    await one_piece_of_work()
+class Elector:
+    """Has one worker take part in the election on one lock.
 
     Everything belongs to the event loop that it is made in (a running one:
     Python 3.9 binds events to it), but
     :meth:`is_leader` may be asked from any thread. A callback that blocks
     the loop blocks the renewal of the lease, too.
 
-    :param dsn: connection string, as libpq takes it.
-    :param ha_uuid: names the cluster.
-    :param worker_id: names this worker in logs and in ``pg_stat_activity``;
-        default ``<hostname>-<pid>``.
-    :param poll_interval: seconds.
-    :param lease_duration: seconds until a silent leader is replaced; default
-        three poll intervals.
-    :param on_promotion: called, and awaited, with the :class:`Term` once the
-        lock is held and before ``leader_event`` is set. If it raises, the
-        lock is given up; after three failures in a row the election ends,
-        unless they are :class:`ServerUnavailable`.
-    :param on_demotion: called, and awaited, with the reason after
-        ``leader_event`` was cleared and before the lock is given up, if the
-        server has not taken it already. Whatever the term started has to
-        have ended when it returns. If it raises, that is logged and the lock
-        given up all the same. It must not wait for :meth:`step_down` or
-        :meth:`stop`, which wait for it.
-    :param on_renewal: called each time that the server confirmed the lock,
-        at the begin of a term, too.
-    :param on_overdue: called if the demotion takes so long that somebody
-        else may lead by now. Default: log it.
-    :param session_pooler: a connection pooler stands in between, and it
-        keeps one server session for each client connection.
-    :param claimant: what this process is known by in the table of claims,
-        if it claims its terms there (as workers with state do).
-    :param clock: seconds that never step back, for tests.
-    :raises OptionError: if the connection string does not parse.
-    :raises ValueError: if UUID or timings cannot be used.
+    :param lock: what to contend for.
+    :param log: says what happens; the one that :func:`check_server` had.
+    :param claims_terms: see :meth:`.AdvisoryLock.open`.
+    :param clock: seconds that never step back.
+
+    The callbacks are those of :class:`.LeaderElection`.
     """
 
     def __init__(
         self,
-        dsn: str,
-        ha_uuid: str | uuid.UUID,
+        lock: AdvisoryLock,
+        log: ElectionLog,
         *,
-        worker_id: str | None = None,
-        poll_interval: float = POLL_INTERVAL,
-        lease_duration: float | None = None,
         on_promotion: OnPromotion | None = None,
         on_demotion: OnDemotion | None = None,
         on_renewal: Callable[[Term], None] | None = None,
         on_overdue: Callable[[], None] | None = None,
-        session_pooler: bool = False,
-        claimant: str | None = None,
+        claims_terms: bool = False,
         clock: Callable[[], float] = lease_clock.now,
     ) -> None:
-        self.ha_uuid = uuid.UUID(str(ha_uuid))
-        self.worker_id = worker_id or default_worker_id()
+        self.ha_uuid = lock.ha_uuid
+        self.worker_id = lock.worker_id
         self.leader_event = asyncio.Event()
         self.follower_event = asyncio.Event()
         self.follower_event.set()
         self.shutdown_event = asyncio.Event()
-        timings = Timings.of(poll_interval, lease_duration)
-        self._lock = AdvisoryLock(
-            Conninfo(dsn),
-            self.ha_uuid,
-            self.worker_id,
-            timings,
-            session_pooler,
-            claimant,
-        )
-        self._candidate = Candidate(timings)
+        self._lock = lock
+        self._log = log
+        self._candidate = Candidate(lock.timings)
         self._on_promotion = on_promotion
         self._on_demotion = on_demotion
         self._on_renewal = on_renewal
         self._on_overdue = on_overdue
+        self._claims_terms = claims_terms
         self._clock = clock
-        self._log = WorkerLog(logger, self.worker_id, self.ha_uuid)
         self._term: Term | None = None
         self._terms = 0
         self._announced = False
@@ -132,13 +83,11 @@ class LeaderElection:
         self._settled.set()
         self._confirming: list[asyncio.Future[bool]] = []
         self._leaving = asyncio.Event()
-        self._in_outage = False
-        self._led_at: float | None = None  # when anybody did, as far as known
         self._comparing: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
         phase = self._candidate.phase.value
-        return f"<LeaderElection {self.worker_id!r} {phase}>"
+        return f"<{type(self).__name__} {self.worker_id!r} {phase}>"
 
     # -- for users -------------------------------------------------------
 
@@ -179,36 +128,8 @@ class LeaderElection:
         self._candidate.step_down(why)
         self._wake.set()
 
-    async def check_server(self) -> bool:
-        """Connect once, to find out early what no retry can mend.
-
-        A server that cannot be reached is not an error.
-
-        :returns: whether it was reached; if not, that has been logged.
-        :raises ServerRefused: wrong password, unknown database or role,
-            transaction pooler.
-        """
-        try:
-            await self._lock.check()
-        except ServerUnavailable as error:
-            self._say_outage(error)
-            return False
-        return True
-
-    async def start(self) -> None:
-        """Check the server and begin to contend.
-
-        :raises ServerRefused: see :meth:`check_server`.
-        """
-        await self.check_server()
-        self.begin()
-
-    def begin(self, in_outage: bool = False) -> None:
-        """Begin to contend, without a first check of the server.
-
-        :param in_outage: it cannot be reached, and that has been logged.
-        """
-        self._in_outage = self._in_outage or in_outage
+    def begin(self) -> None:
+        """Begin to contend."""
         self._task = asyncio.ensure_future(self._run())
         self._task.add_done_callback(lambda _: self.shutdown_event.set())
 
@@ -262,22 +183,6 @@ class LeaderElection:
         self._wake.set()
         if self._task is not None:
             await asyncio.shield(self._task)
-
-    async def __aenter__(self) -> LeaderElection:
-        await self.start()
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if exc is None:
-            await self.stop()
-            return
-        with suppress(HaError):
-            await self.stop()
 
     # -- the loop --------------------------------------------------------
 
@@ -333,7 +238,7 @@ class LeaderElection:
             await self._rest(step.seconds)
 
     async def _connect(self) -> None:
-        opening = asyncio.ensure_future(self._lock.open())
+        opening = asyncio.ensure_future(self._lock.open(self._claims_terms))
         try:
             if await self._stopped_before(opening):
                 return
@@ -355,11 +260,7 @@ class LeaderElection:
             self._session.led_last,
         )
         if seconds:
-            self._log.info(
-                "Standing back, since the server was started or promoted and "
-                "its last leader may not know yet",
-                seconds=round(seconds, 1),
-            )
+            self._log.lock_delay(seconds)
 
     async def _compare_ids(self, found: set[str]) -> None:
         """Warn if another process goes on to use this worker's id.
@@ -373,11 +274,7 @@ class LeaderElection:
         with suppress(ServerRefused, ServerUnavailable):
             found &= await self._lock.namesakes()
             if found:
-                self._log.warning(
-                    "Another worker of the cluster has the same id: logs and "
-                    "tables cannot tell the two apart",
-                    ", ".join(sorted(found)),
-                )
+                self._log.same_id(found)
 
     async def _look(self) -> None:
         try:
@@ -387,7 +284,7 @@ class LeaderElection:
             return
         self._candidate.looked(self._clock(), leader is not None)
         if leader is not None:
-            self._say_following(leader)
+            self._log.following(leader)
 
     async def _try_lock(self) -> None:
         session = self._open_session()
@@ -400,7 +297,7 @@ class LeaderElection:
             await self._lose_session(error)
             return
         self._candidate.not_locked()
-        self._say_following(leader)
+        self._log.following(leader)
 
     async def _wait_lock(self) -> None:
         session = self._open_session()
@@ -416,8 +313,7 @@ class LeaderElection:
             return
         finally:
             waiting.cancel()
-        # Until now: it was queued behind somebody.
-        self._led_at = self._clock()
+        self._log.was_led()  # it was queued behind somebody until now
         if acquired:
             await self._prove(None)
         else:
@@ -442,7 +338,7 @@ class LeaderElection:
                 self._tell_renewal(self._term)
 
     def _promote(self) -> None:
-        self._say_reachable()
+        self._log.reachable()
         self._terms += 1
         life = self._open_session().life
         self._term = Term(
@@ -489,12 +385,7 @@ class LeaderElection:
         self._announced = True
         self.follower_event.clear()
         self.leader_event.set()
-        fields: dict[str, object] = {"term": term.number}
-        if self._led_at is not None:
-            nobody_led = self._clock() - self._led_at
-            fields["nobody_led"] = f"{nobody_led:.2f} s"
-        acquired = "Successfully acquired leadership"
-        self._log.write(logging.INFO, acquired, fields=fields)
+        self._log.acquired(term)
 
     def _demote(self, reason: str) -> None:
         led = self._announced
@@ -506,9 +397,9 @@ class LeaderElection:
         self.leader_event.clear()
         self.follower_event.set()
         if led and self._term is not None:
-            # Not "now" for a process that was paused.
-            self._led_at = min(self._clock(), self._term.trusted_until)
-            self._say_lost(reason, self._term.number)
+            unasked = self._candidate.lost_unasked
+            confirmed_at = self._candidate.confirmed_at if unasked else None
+            self._log.lost(self._term, reason, confirmed_at)
         else:
             self._log.info("Not promoted", reason)
         self._demotion = asyncio.ensure_future(self._demotion_for(reason))
@@ -618,43 +509,25 @@ class LeaderElection:
         self._settled.set()
 
     def _say_outage(self, error: Exception) -> None:
-        """Once per outage; each further try only for who debugs."""
         stopping = self._leaving.is_set() or self.shutdown_event.is_set()
-        if self._in_outage or stopping:
-            self._log.debug("Still no session", str(error))
-            return
-        self._in_outage = True
-        self._log.warning(
-            "No session with PostgreSQL, following and retrying", str(error)
-        )
-
-    def _say_lost(self, reason: str, number: int) -> None:
-        if not self._candidate.lost_unasked:
-            self._log.info("Lost leadership", reason, term=number)
-            return
-        # How long a process was paused, for one thing.
-        silence = self._clock() - self._candidate.confirmed_at
-        self._log.warning(
-            "Lost leadership",
-            reason,
-            term=number,
-            last_confirmed=f"{silence:.1f} s ago",
-        )
-
-    def _say_following(self, leader: str | None) -> None:
-        self._led_at = self._clock()
-        self._say_reachable()
-        self._log.info("Following", leader=leader)
-
-    def _say_reachable(self) -> None:
-        if self._in_outage:
-            self._in_outage = False
-            self._log.info("Reconnected to PostgreSQL")
+        self._log.outage(error, expected=stopping)
 
 
-def default_worker_id() -> str:
-    """``<hostname>-<pid>``."""
-    return f"{socket.gethostname()}-{os.getpid()}"
+async def check_server(lock: AdvisoryLock, log: ElectionLog) -> bool:
+    """Connect once, to find out early what no retry can mend.
+
+    A server that cannot be reached is not an error.
+
+    :returns: whether it was reached; if not, that has been logged.
+    :raises ServerRefused: wrong password, unknown database or role,
+        transaction pooler.
+    """
+    try:
+        await lock.check()
+    except ServerUnavailable as error:
+        log.outage(error)
+        return False
+    return True
 
 
 def _answer(asking: list[asyncio.Future[bool]], holds: bool) -> None:

@@ -136,7 +136,8 @@ class AdvisoryLock:
     :param timings: what the session's time limits are made from.
     :param session_pooler: the operator vouches that the pooler in between
         keeps one server session for one client connection.
-    :param claimant: what this process is known by in the table of claims.
+    :param claimant: names this process in ``application_name``, and in the
+        table of claims if it claims its terms there; default random.
     """
 
     def __init__(
@@ -150,22 +151,24 @@ class AdvisoryLock:
     ) -> None:
         self.conninfo = conninfo
         self.ha_uuid = ha_uuid
-        self.claimant = claimant
+        self.worker_id = worker_id
+        self.claimant = claimant or secrets.token_hex(PROCESS_DIGITS // 2)
         self.key = lock_key(ha_uuid)
-        process = claimant or secrets.token_hex(PROCESS_DIGITS // 2)
-        self.name = application_name(self.key, worker_id, process)
+        self.name = application_name(self.key, worker_id, self.claimant)
         self.name_prefix = application_name(self.key, worker_id)
         self.timings = timings
         self.session_pooler = session_pooler
         self._warned: set[str] = set()
 
-    async def open(self) -> LockSession:
+    async def open(self, claims_terms: bool = False) -> LockSession:
         """Open a session to the primary, set up and not yet locked.
 
+        :param claims_terms: this worker claims its terms in a table, as
+            workers with state do.
         :raises ServerRefused: if an operator has to act.
         :raises ServerUnavailable: if trying again may help.
         """
-        return await self._open(LockSession.set_up)
+        return await self._open(lambda session: session.set_up(claims_terms))
 
     async def check(self) -> None:
         """Open a session, look whether it would do, and close it.
@@ -301,16 +304,17 @@ class LockSession:
 
     # -- set-up ----------------------------------------------------------
 
-    async def set_up(self) -> None:
+    async def set_up(self, claims_terms: bool = False) -> None:
         """Check the server and turn the session into a lease.
 
+        :param claims_terms: see :meth:`AdvisoryLock.open`.
         :raises ServerRefused: see :meth:`check`.
         :raises ServerUnavailable: see :meth:`check`.
         :raises SessionLost: if the session ends meanwhile.
         """
         await self.check()
         await self._limit_times()
-        await self._look_at_life()
+        await self._look_at_life(claims_terms)
 
     async def check(self) -> None:
         """Find out whether a lock in this session can be relied on.
@@ -402,13 +406,13 @@ class LockSession:
         wanted["application_name"] = self._lock.name
         return wanted
 
-    async def _look_at_life(self) -> None:
+    async def _look_at_life(self, claims_terms: bool) -> None:
         began = await self._told(sql.LIFE, "when it was started")
         if began is None:
             return
         lineage = await self._told(sql.LINEAGE, "whether it was promoted")
         self.life = ServerLife(began, lineage or "")
-        if lineage and self._lock.claimant is not None:
+        if lineage and claims_terms:
             self.led_last = await self._claimed_last(lineage)
 
     async def _claimed_last(self, lineage: str) -> bool:

@@ -11,7 +11,7 @@ import threading
 from contextlib import suppress
 from typing import Any, Callable, Coroutine
 
-from .elector import LeaderElection
+from .elector import Elector
 from .term import Term
 
 PING_EVERY = 1.0  # seconds
@@ -19,7 +19,7 @@ DEAD_LOOP_AFTER = 60.0  # seconds, or the lease if that is longer
 
 
 class ElectionThread:
-    """Runs a :class:`LeaderElection` and takes its news to the main loop.
+    """Runs a :class:`Elector` and takes its news to the main loop.
 
     :param make_election: makes the election, in the thread's loop, with the
         callbacks that it is given.
@@ -35,7 +35,7 @@ class ElectionThread:
 
     def __init__(
         self,
-        make_election: Callable[..., LeaderElection],
+        make_election: Callable[..., Elector],
         promote: Callable[[Term], Coroutine[Any, Any, None]],
         demote: Callable[[str], Coroutine[Any, Any, None]],
         allow_actions: Callable[[float], None],
@@ -50,7 +50,7 @@ class ElectionThread:
         self._self_fence = self_fence
         self._main_loop = asyncio.get_running_loop()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._election: LeaderElection | None = None
+        self._election: Elector | None = None
         self._thread = threading.Thread(
             target=self._run, name="ha-election", daemon=True
         )
@@ -58,20 +58,18 @@ class ElectionThread:
         self._stopping = threading.Event()
         self._done = asyncio.Event()
         self._unanswered = 0
-        self._in_outage = False
 
-    def start(self, in_outage: bool = False) -> None:
-        """Begin to contend; see :meth:`LeaderElection.begin`."""
-        self._in_outage = in_outage
+    def start(self) -> None:
+        """Begin to contend; see :meth:`Elector.begin`."""
         if not self._withdrawn.is_set():
             self._thread.start()
 
     def step_down(self, why: str) -> None:
-        """See :meth:`LeaderElection.begin_to_step_down`."""
+        """See :meth:`Elector.begin_to_step_down`."""
         self._ask(lambda election: election.begin_to_step_down(why))
 
     async def confirm(self) -> bool:
-        """See :meth:`LeaderElection.confirm`. For the main loop."""
+        """See :meth:`Elector.confirm`. For the main loop."""
         loop, election = self._loop, self._election
         if loop is None or election is None or loop.is_closed():
             return False
@@ -79,17 +77,17 @@ class ElectionThread:
         return await asyncio.wrap_future(asking)
 
     def suspend(self, why: str) -> None:
-        """See :meth:`LeaderElection.suspend`."""
+        """See :meth:`Elector.suspend`."""
         self._ask(lambda election: election.suspend(why))
 
     def resume(self) -> None:
-        """See :meth:`LeaderElection.resume`."""
-        self._ask(LeaderElection.resume)
+        """See :meth:`Elector.resume`."""
+        self._ask(Elector.resume)
 
     def withdraw(self) -> None:
-        """See :meth:`LeaderElection.withdraw`."""
+        """See :meth:`Elector.withdraw`."""
         self._withdrawn.set()
-        self._ask(LeaderElection.withdraw)
+        self._ask(Elector.withdraw)
 
     async def stop(self) -> None:
         """Demote if leading, give up the lock, end the thread."""
@@ -125,7 +123,7 @@ class ElectionThread:
             self._election.withdraw()
         if self._stopping.is_set():
             self._election.shutdown_event.set()
-        self._election.begin(self._in_outage)
+        self._election.begin()
         end = asyncio.ensure_future(self._election.shutdown_event.wait())
         watch = asyncio.ensure_future(self._watch_main_loop())
         try:
@@ -139,7 +137,7 @@ class ElectionThread:
             end.cancel()
             await self._election.stop()
 
-    def _ask(self, what: Callable[[LeaderElection], None]) -> None:
+    def _ask(self, what: Callable[[Elector], None]) -> None:
         loop, election = self._loop, self._election
         if loop is not None and election is not None:
             with suppress(RuntimeError):  # closed: it has ended by itself
