@@ -25,7 +25,7 @@ from elections import (
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from rig.history import assert_one_leader, leading
 
-from ansible_rulebook.ha.election import lock
+from ansible_rulebook.ha.election import session as lock_session
 
 OUTAGE = "No session with PostgreSQL"
 RECONNECTED = "Reconnected to PostgreSQL"
@@ -271,7 +271,7 @@ async def test_a_connection_that_breaks_is_opened_again(
 async def test_a_follower_behind_a_dead_network_comes_back(
     dsn, ha_uuid, proxy, monkeypatch
 ):
-    monkeypatch.setattr(lock, "ANSWER_SLACK", 1.0)
+    monkeypatch.setattr(lock_session, "ANSWER_SLACK", 1.0)
     between = proxy(dsn)
     first = make(dsn, ha_uuid, "w1")
     second = make(between.dsn, ha_uuid, "w2")

@@ -490,7 +490,7 @@ async def test_what_an_earlier_process_has_left_is_nobody_with_the_same_id(
 async def settings_of(dsn: str, ha_uuid: str, **options) -> dict[str, str]:
     session = await lock_of(dsn, ha_uuid, **options).open()
     try:
-        rows = await session._rows(
+        rows = await session.fetch(
             "SELECT name, setting FROM pg_catalog.pg_settings"
         )
         return {**dict(rows), "lease": str(session.timings.lease_duration)}
@@ -596,7 +596,7 @@ async def test_a_server_that_logs_waits_is_not_made_to_log_each_poll(
 async def test_notices_that_something_eats_do_not_elect_nobody(
     dsn, ha_uuid, monkeypatch
 ):
-    from ansible_rulebook.ha.election.lock import LockSession
+    from ansible_rulebook.ha.election.session import LockSession
 
     monkeypatch.setattr(LockSession, "_noticed", lambda *_: None)
     first, second = make(dsn, ha_uuid, "w1"), make(dsn, ha_uuid, "w2")

@@ -19,7 +19,8 @@ from . import clock as lease_clock
 from .candidate import Candidate, Do, Phase, Step
 from .election_log import ElectionLog
 from .lease import Timings
-from .lock import AdvisoryLock, LockSession
+from .lock import AdvisoryLock
+from .session import LockSession
 from .term import Term
 
 T = TypeVar("T")

@@ -29,7 +29,7 @@ from typing import (
 
 from psycopg import Connection
 
-from ..election.lock import application_name, lock_key
+from ..election.names import application_name, lock_key
 from ..election.term import Term
 from ..engine.bridge import Answer, Bridge, Match, rule_name
 from ..errors import HaError, ServerUnavailable
