@@ -19,10 +19,11 @@ import logging
 import secrets
 from typing import Any, Awaitable, Callable
 
-from .conninfo import Conninfo
-from .election.elector import LeaderElection, default_worker_id
+from .election.election_log import ElectionLog
+from .election.elector import Elector, check_server
+from .election.leader_election import default_worker_id
 from .election.leadership import Leadership
-from .election.lease import Timings
+from .election.lock import AdvisoryLock
 from .election.term import Term
 from .election.thread import ElectionThread
 from .engine.host import EngineHost
@@ -76,6 +77,15 @@ class Worker:
         self._loop = asyncio.get_running_loop()
         self._deliver = deliver
         self._claimant = secrets.token_hex(8)
+        self._election_log = ElectionLog(self.worker_id, options.ha_uuid)
+        self._lock = AdvisoryLock(
+            options.conninfo,
+            options.ha_uuid,
+            self.worker_id,
+            options.timings,
+            options.session_pooler,
+            self._claimant,
+        )
         self.guardian = Guardian()
         self._self_fence = SelfFence(
             self.guardian.kill, self._running, self._log
@@ -109,9 +119,9 @@ class Worker:
             self._engine,
             self.rulesets,
             lambda: self._is_idle and not self.is_leaving,
-            lambda: self._election.start(in_outage=not self._is_reached),
+            self._election.start,
             self._election.resume,
-            options.poll_interval,
+            options.timings.poll_interval,
         )
         self._drain = Drain(
             self.worker_id,
@@ -125,7 +135,6 @@ class Worker:
             self._log,
         )
         self._signals = SignalListener(self._drain.ask)
-        self._is_reached = False  # the server, at the start
         self._transition = asyncio.Lock()  # a promotion or a demotion
         self._is_idle = True  # no term, and none being ended
         self._rulebook: asyncio.Task[None] | None = None
@@ -143,20 +152,17 @@ class Worker:
 
         :raises ServerRefused: before anything is started.
         :raises StateRefused: before anything is started.
-        :raises PromotionFailed: see :class:`LeaderElection`.
+        :raises PromotionFailed: see :class:`Elector`.
         :raises Exception: what upstream's run ends with.
         """
         self.install_signal_handlers()
-        timings = Timings.of(
-            self.options.poll_interval, self.options.lease_duration
-        )
         self._log.info(
             "Starting: the server is looked at, then Java is loaded",
-            server=Conninfo(self.options.dsn).places,
-            lease=f"{timings.lease_duration:g} s",
+            server=self.options.conninfo.places,
+            lease=f"{self.options.timings.lease_duration:g} s",
             state=self.options.state.value,
         )
-        self._is_reached = await self._make_election().check_server()
+        await check_server(self._lock, self._election_log)
         await self._keeper.survey()
         self.guardian.start()
         standby = asyncio.ensure_future(self._standby.run())
@@ -195,7 +201,7 @@ class Worker:
         await self._engine.close()
         self.gates.tell_counts(self.actions.dropped_total)
         self.rulesets.clear()
-        await self._election.stop()
+        await self._election.shut_down()
         if self.state is not None:
             self.state.close()
         self.guardian.dismiss()
@@ -218,15 +224,11 @@ class Worker:
 
     # -- the election ----------------------------------------------------
 
-    def _make_election(self, **callbacks: Any) -> LeaderElection:
-        return LeaderElection(
-            self.options.dsn,
-            self.options.ha_uuid,
-            worker_id=self.worker_id,
-            poll_interval=self.options.poll_interval,
-            lease_duration=self.options.lease_duration,
-            session_pooler=self.options.session_pooler,
-            claimant=None if self.state is None else self._claimant,
+    def _make_election(self, **callbacks: Any) -> Elector:
+        return Elector(
+            self._lock,
+            self._election_log,
+            claims_terms=self.state is not None,
             **callbacks,
         )
 

@@ -14,7 +14,7 @@ from psycopg.conninfo import make_conninfo
 
 from ansible_rulebook.ha.conninfo import Conninfo
 from ansible_rulebook.ha.election.lease import Timings
-from ansible_rulebook.ha.election.lock import lock_key
+from ansible_rulebook.ha.election.names import lock_key
 from ansible_rulebook.ha.engine.bridge import Answer, Record
 from ansible_rulebook.ha.errors import HaError
 from ansible_rulebook.ha.state import schema, sql

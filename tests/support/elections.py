@@ -12,7 +12,7 @@ from typing import Any, Callable, Union
 
 from ansible_rulebook.ha import LeaderElection
 from ansible_rulebook.ha.election.candidate import Phase
-from ansible_rulebook.ha.election.lock import application_name, lock_key
+from ansible_rulebook.ha.election.names import application_name, lock_key
 
 POLL = 0.4  # seconds
 LEASE = 2.1  # seconds

@@ -196,12 +196,10 @@ def test_options_are_read_or_refused_in_one_line(values, by_variable):
     found = read(args, environ)
     if isinstance(found, HaOptions):
         # Whatever it accepts, it accepts rightly.
-        assert found.dsn == values[ha_options.DSN.flag]
+        assert found.conninfo.dsn == values[ha_options.DSN.flag]
         assert found.ha_uuid == uuid.UUID(values[ha_options.HA_UUID.flag])
-        assert 0.01 <= found.poll_interval <= 3600
-        lease = found.lease_duration
-        assert lease is None or 1 <= lease <= 3600
-        Conninfo(found.dsn)
+        assert 0.01 <= found.timings.poll_interval <= 3600
+        assert 1 <= found.timings.lease_duration <= 3600
     elif found is None:
         assert not values[ha_options.DSN.flag]
 

@@ -70,7 +70,7 @@ class EngineHost:
     def stop_time(self) -> None:
         """Let no time pass for the rules."""
         if self._engine is not None:
-            self._engine.clock.stop()
+            self._engine.clock.pause()
 
     def reset(self) -> None:
         """Begin to empty the engine: what it knows belongs to a past term.

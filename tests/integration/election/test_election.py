@@ -30,7 +30,7 @@ from ansible_rulebook.ha import (
     Term,
 )
 from ansible_rulebook.ha.election import candidate, lock, settings
-from ansible_rulebook.ha.election.lock import LockSession
+from ansible_rulebook.ha.election.session import LockSession
 
 pytestmark = pytest.mark.asyncio
 
@@ -218,7 +218,7 @@ async def test_a_renewal_asks_for_the_lock_and_not_only_for_an_answer(
     async with running(election):
         await leads(election)
         # Nobody can do that from outside; a pooler's reset query would.
-        await election._session._rows("SELECT pg_advisory_unlock_all()")
+        await election._session.fetch("SELECT pg_advisory_unlock_all()")
         await until(lambda: election.is_leader() and election.term.number == 2)
 
 

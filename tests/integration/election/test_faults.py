@@ -25,7 +25,7 @@ from elections import (
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from rig.history import assert_one_leader, leading
 
-from ansible_rulebook.ha.election import lock
+from ansible_rulebook.ha.election import session as lock_session
 
 OUTAGE = "No session with PostgreSQL"
 RECONNECTED = "Reconnected to PostgreSQL"
@@ -166,7 +166,7 @@ def test_a_crash_is_seen_while_the_loop_is_blocked(contender, embedded_server):
     last = leading([first.record])[-1].end / 1e9
     assert last < restarted
     for each in (first, second):
-        each.wait_for("Standing back", after=blocked)
+        each.wait_for("Lock delay", after=blocked)
     check(first, second)
 
 
@@ -178,7 +178,9 @@ async def test_a_waiter_whose_session_is_ended_queues_again(
     async with pair(first, second):
         await until(lambda: "w2" in lock_rows(server, first))
         assert server.terminate(session_of(second), dsn=dsn) == 1
-        await until(lambda: second._in_outage or not lock_rows(server, first))
+        await until(
+            lambda: second._log.in_outage or not lock_rows(server, first)
+        )
         await until(lambda: "w2" in lock_rows(server, first))
         assert first.is_leader()
         await first.stop()
@@ -269,15 +271,15 @@ async def test_a_connection_that_breaks_is_opened_again(
 async def test_a_follower_behind_a_dead_network_comes_back(
     dsn, ha_uuid, proxy, monkeypatch
 ):
-    monkeypatch.setattr(lock, "ANSWER_SLACK", 1.0)
+    monkeypatch.setattr(lock_session, "ANSWER_SLACK", 1.0)
     between = proxy(dsn)
     first = make(dsn, ha_uuid, "w1")
     second = make(between.dsn, ha_uuid, "w2")
     async with pair(first, second):
         between.deaf()
-        await until(lambda: second._in_outage)
+        await until(lambda: second._log.in_outage)
         between.hear()
-        await until(lambda: not second._in_outage)
+        await until(lambda: not second._log.in_outage)
         assert first.is_leader()
         await first.stop()
         await leads(second)
@@ -314,14 +316,14 @@ def test_a_restart_of_the_server_ends_the_term_and_begins_another(
     check(first, second)
 
 
-def test_after_a_restart_all_stand_back_who_cannot_prove_that_they_led(
+def test_the_lock_delay_holds_for_all_but_the_last_leader(
     contender, embedded_server
 ):
     first, second = two(contender, embedded_server.dsn)
     at = time.monotonic()
     embedded_server.restart("immediate")
     for each in (first, second):
-        each.wait_for("Standing back", after=at)
+        each.wait_for("Lock delay", after=at)
     deadline = time.monotonic() + 30
     while not any(
         span.start / 1e9 > at
@@ -342,7 +344,7 @@ def test_a_server_that_restarts_does_not_forget_a_leader_that_is_cut_off(
     at = time.monotonic()
     between.deaf()
     embedded_server.restart("immediate")
-    second.wait_for("Standing back", after=at)
+    second.wait_for("Lock delay", after=at)
     second.wait_role("leader", after=at)
     stopped_before_the_next(first, second)
     check(first, second)
@@ -369,7 +371,7 @@ def test_a_promoted_standby_does_not_either(
     between.deaf()
     embedded_server.stop("immediate")
     standby.promote()
-    second.wait_for("Standing back", after=at)
+    second.wait_for("Lock delay", after=at)
     second.wait_role("leader", after=at)
     stopped_before_the_next(first, second)
     check(first, second)
@@ -565,11 +567,12 @@ async def test_the_referee_sees_two_leaders(dsn, ha_uuid):
     """What all of the above relies on."""
     first, second = make(dsn, ha_uuid, "w1"), make(dsn, ha_uuid, "w2")
     async with pair(first, second):
-        second._term, second._announced = first._term, True
+        second._transitions.term = first.term
+        second._transitions._announced = True
         referee = Referee(first, second)
         referee.ask()
         assert referee.overlaps
-        second._term = None
+        second._transitions.term = None
 
 
 @pytest.mark.asyncio

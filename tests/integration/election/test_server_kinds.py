@@ -462,7 +462,7 @@ async def test_two_workers_with_the_same_id_are_told_apart(
         assert names == {first._lock.name, second._lock.name}
         # Not at a reconnect.
         server.terminate(f"{second._lock.name}", dsn=dsn)
-        await until(lambda: second._in_outage)
+        await until(lambda: second._log.in_outage)
         await follows(second)
         await asyncio.sleep(LEASE + 0.5)
         assert sum(SAME_ID in each for each in warnings_in(caplog)) == 1
@@ -478,10 +478,10 @@ async def test_what_an_earlier_process_has_left_is_nobody_with_the_same_id(
     earlier.pause()
     election = make(dsn, ha_uuid, "twin")
     async with running(election):
-        await until(lambda: election._comparing is not None)
-        assert not election._comparing.done()
+        await until(lambda: election._namesakes.task is not None)
+        assert not election._namesakes.task.done()
         await leads(election)
-        await until(lambda: election._comparing.done())
+        await until(lambda: election._namesakes.task.done())
         assert SAME_ID not in caplog.text
 
 
@@ -491,7 +491,7 @@ async def test_what_an_earlier_process_has_left_is_nobody_with_the_same_id(
 async def settings_of(dsn: str, ha_uuid: str, **options) -> dict[str, str]:
     session = await lock_of(dsn, ha_uuid, **options).open()
     try:
-        rows = await session._rows(
+        rows = await session.fetch(
             "SELECT name, setting FROM pg_catalog.pg_settings"
         )
         return {**dict(rows), "lease": str(session.timings.lease_duration)}
@@ -568,7 +568,7 @@ async def test_limits_of_a_role_do_not_break_the_wait(ha_uuid, role):
         found = await settings_of(hasty, ha_uuid)
         assert found["statement_timeout"] == "0"
         await asyncio.sleep(1.5)
-        assert not second._in_outage
+        assert not second._log.in_outage
         await first.stop()
         await leads(second)
 
@@ -597,7 +597,7 @@ async def test_a_server_that_logs_waits_is_not_made_to_log_each_poll(
 async def test_notices_that_something_eats_do_not_elect_nobody(
     dsn, ha_uuid, monkeypatch
 ):
-    from ansible_rulebook.ha.election.lock import LockSession
+    from ansible_rulebook.ha.election.session import LockSession
 
     monkeypatch.setattr(LockSession, "_noticed", lambda *_: None)
     first, second = make(dsn, ha_uuid, "w1"), make(dsn, ha_uuid, "w2")

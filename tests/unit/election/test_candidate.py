@@ -17,7 +17,7 @@ from ansible_rulebook.ha.election.candidate import (
     Step,
 )
 from ansible_rulebook.ha.election.lease import Timings
-from ansible_rulebook.ha.election.server_life import KnownLives, ServerLife
+from ansible_rulebook.ha.election.lock_delay import LockDelay, ServerLife
 
 POLL = 3.0
 LEASE = 9.0  # so: trusted for 6, renewed every 3, 3 left to demote
@@ -237,7 +237,7 @@ def test_what_ended_the_term_first_is_the_reason():
     one = leading(T0)
     one.step_down("asked to")
     one.session_lost(T0, "gone")
-    one.stop()
+    one.quit()
     assert decide(one, T0).reason == "asked to"
 
 
@@ -290,24 +290,24 @@ GOES_FIRST = float("-inf")
 def test_who_did_not_lead_leaves_the_lock_to_others_for_one_lease(
     life: ServerLife,
 ) -> None:
-    lives = KnownLives()
-    assert lives.meet(FIRST, T0, LEASE) == GOES_FIRST
-    until = lives.meet(life, T0 + 1.0, LEASE)
+    delay = LockDelay()
+    assert delay.until(FIRST, T0, LEASE) == GOES_FIRST
+    until = delay.until(life, T0 + 1.0, LEASE)
     assert until == T0 + 1.0 + LEASE
 
 
 def test_a_life_that_was_met_before_does_not_begin_again() -> None:
-    lives = KnownLives()
-    lives.meet(FIRST, T0, LEASE)
-    until = lives.meet(PROMOTED, T0 + 1, LEASE)
-    assert lives.meet(FIRST, T0 + 2, LEASE) == GOES_FIRST
-    assert lives.meet(PROMOTED, T0 + 3, LEASE) == until
+    delay = LockDelay()
+    delay.until(FIRST, T0, LEASE)
+    until = delay.until(PROMOTED, T0 + 1, LEASE)
+    assert delay.until(FIRST, T0 + 2, LEASE) == GOES_FIRST
+    assert delay.until(PROMOTED, T0 + 3, LEASE) == until
 
 
 def test_only_a_durable_claim_tells_that_there_was_no_other() -> None:
-    lives = KnownLives()
-    lives.meet(FIRST, T0, LEASE)
-    until = lives.meet(RESTARTED, T0 + 1.0, LEASE, led_last=True)
+    delay = LockDelay()
+    delay.until(FIRST, T0, LEASE)
+    until = delay.until(RESTARTED, T0 + 1.0, LEASE, led_last=True)
     assert until == GOES_FIRST
 
 
@@ -316,7 +316,7 @@ def meets(one: Candidate, life: ServerLife, now: float) -> float:
     return one.connected(one.timings.shortened(3.0), now, life)
 
 
-def test_standing_back_is_looking_on_and_ends() -> None:
+def test_the_lock_delay_is_spent_looking_and_ends() -> None:
     one = offline()
     assert meets(one, FIRST, T0) == 0
     one.session_lost(T0, "restarted")
@@ -336,7 +336,7 @@ def test_standing_back_is_looking_on_and_ends() -> None:
     assert max(pauses) == pytest.approx(LAST_LOOK)
 
 
-def test_whoever_leads_in_the_new_life_ends_the_standing_back() -> None:
+def test_a_leader_in_the_new_life_ends_the_lock_delay() -> None:
     one = offline()
     meets(one, FIRST, T0)
     one.session_lost(T0, "restarted")
@@ -425,7 +425,7 @@ def test_stop_while_offline_connects_no_more():
     one.unreachable(T0)
     one.unreachable(T0)
     assert one.decide(T0).do is Do.REST
-    one.stop()
+    one.quit()
     assert one.decide(T0) == Step(Do.STOP)
     assert one.decide(T0) == Step(Do.STOP)
     assert one.phase is Phase.STOPPED
@@ -436,7 +436,7 @@ def test_stop_while_contending_leaves_without_the_lock(tried):
     one = contending()
     if tried:
         one.not_locked()
-    one.stop()
+    one.quit()
     assert one.decide(T0) == Step(Do.RELEASE)
     one.released(T0)
     assert one.decide(T0) == Step(Do.STOP)
@@ -445,7 +445,7 @@ def test_stop_while_contending_leaves_without_the_lock(tried):
 def test_stop_while_the_lock_query_is_under_way_leads_no_more():
     one = contending()
     assert one.decide(T0).do is Do.TRY
-    one.stop()
+    one.quit()
     one.proved(T0)  # the answer to the query crossed with the stop
     step = one.decide(T0)
     assert (step.do, step.reason) == (Do.DEMOTE, "no longer contending")
@@ -488,7 +488,7 @@ def test_who_withdraws_before_the_term_is_announced_never_leads(make):
 def test_stop_while_a_session_is_being_opened_gives_it_back():
     one = offline()
     assert one.decide(T0).do is Do.CONNECT
-    one.stop()
+    one.quit()
     one.connected(one.timings)
     assert one.decide(T0) == Step(Do.RELEASE)
 
@@ -496,7 +496,7 @@ def test_stop_while_a_session_is_being_opened_gives_it_back():
 @HOLDING
 def test_stop_while_holding_demotes_before_it_releases(holding):
     one = holding(T0)
-    one.stop()
+    one.quit()
     assert decide(one, T0).do is Do.DEMOTE
     assert decide(one, T0).do is Do.REST
     one.demoted()
@@ -507,7 +507,7 @@ def test_stop_while_holding_demotes_before_it_releases(holding):
 
 def test_stop_while_demoting_waits_for_the_demotion():
     one = demoting(T0)
-    one.stop()
+    one.quit()
     assert decide(one, T0).do is Do.REST
     one.demoted()
     one.released(T0)

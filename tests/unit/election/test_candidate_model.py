@@ -24,7 +24,7 @@ from hypothesis.stateful import (
 
 from ansible_rulebook.ha.election.candidate import Candidate, Do, Phase
 from ansible_rulebook.ha.election.lease import Timings
-from ansible_rulebook.ha.election.server_life import ServerLife
+from ansible_rulebook.ha.election.lock_delay import ServerLife
 from ansible_rulebook.ha.election.term import Term
 
 LEASE = 9.0
@@ -499,7 +499,7 @@ class Elections(RuleBasedStateMachine):
         (Who waits for a time to pass has to rely on that it does.)
         """
         worker = self.worker(who)
-        if worker.clock() >= worker.candidate._stand_back_until:
+        if worker.clock() >= worker.candidate._lock_delay_until:
             worker.offset += seconds
 
     @rule(seconds=st.floats(0.0, LEASE))
@@ -589,7 +589,7 @@ class Elections(RuleBasedStateMachine):
     @rule(who=who)
     def stops(self, who: int) -> None:
         worker = self.worker(who)
-        worker.candidate.stop()
+        worker.candidate.quit()
         for _ in range(20):
             worker.serve()
             if worker.request is not None and not worker.request.served:

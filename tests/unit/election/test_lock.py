@@ -16,13 +16,13 @@ import pytest
 
 from ansible_rulebook.ha.conninfo import Conninfo
 from ansible_rulebook.ha.election.lease import Timings
-from ansible_rulebook.ha.election.lock import (
+from ansible_rulebook.ha.election.lock import AdvisoryLock
+from ansible_rulebook.ha.election.names import (
     NAME_BYTES,
-    AdvisoryLock,
-    LockSession,
     application_name,
     lock_key,
 )
+from ansible_rulebook.ha.election.session import LockSession
 from ansible_rulebook.ha.errors import ServerRefused, ServerUnavailable
 
 CLUSTER = uuid.UUID("6f6a4d4c-3a3e-4d0b-9a53-0f6d2a1c5b7e")
@@ -225,7 +225,11 @@ def make_session(tls: bool = False) -> tuple[LockSession, socket.socket]:
         add_notice_handler=lambda handler: None,
         keep=ours,
     )
-    return LockSession(connection, make_lock()), theirs
+    lock = make_lock()
+    return (
+        LockSession(connection, lock.conninfo, lock.key, lock.timings),
+        theirs,
+    )
 
 
 @pytest.mark.parametrize("tls", [False, True])
