@@ -14,7 +14,7 @@ from typing import Any
 
 import psycopg
 from rig.server import EmbeddedRig, database_of
-from rig.workers import WorkerProcess, wait_leader
+from rig.workers import WorkerProcess, wait_leader, worker_of
 
 from .bursts import WITH_STATE
 from .report import Figure, Goal, Result
@@ -54,7 +54,7 @@ def _count(
     counts: dict[str, float] = {}
     nameless = found.pop("", 0)  # amid its start: of either, so of both
     for role, worker in roles.items():
-        own = [name for name in found if name.endswith(f":{worker.worker_id}")]
+        own = [name for name in found if worker_of(name) == worker.worker_id]
         counts[role] = nameless + sum(found.pop(name) for name in own)
     if found:
         raise RuntimeError(f"whose sessions are these? {found}")

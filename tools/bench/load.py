@@ -19,6 +19,7 @@ from pathlib import Path
 from rig.history import NANO
 from rig.process import ProcessError, stat_fields
 from rig.server import EmbeddedRig
+from rig.workers import worker_of
 
 from ansible_rulebook.ha.election.lease import POLL_INTERVAL
 
@@ -140,7 +141,7 @@ class Crowd:
         of_leader = of_followers = 0
         for name, number in counts.items():
             # By the worker id; a crowd's leader is the first of its process.
-            if name.endswith(f":{leader.name}-0"):
+            if worker_of(name) == f"{leader.name}-0":
                 of_leader += number
             elif f":crowd{self.followers}-" in name:
                 of_followers += number

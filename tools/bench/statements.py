@@ -13,7 +13,7 @@ from collections import Counter
 from pathlib import Path
 
 from rig.server import EmbeddedRig
-from rig.workers import WorkerProcess, wait_leader
+from rig.workers import WorkerProcess, wait_leader, worker_of
 
 from ansible_rulebook.ha.election.lease import POLL_INTERVAL
 
@@ -98,7 +98,7 @@ def measure(setting: Setting) -> Result:
         own = [
             counts.pop(name)
             for name in list(counts)
-            if name.endswith(f":{worker.worker_id}")
+            if worker_of(name) == worker.worker_id
         ]
         if not own:
             raise RuntimeError(f"the {role} sent nothing: was it logged?")

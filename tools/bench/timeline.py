@@ -14,7 +14,7 @@ import uuid
 from dataclasses import dataclass
 
 from rig.server import EmbeddedRig
-from rig.workers import WorkerProcess, wait_leader
+from rig.workers import WorkerProcess, wait_leader, worker_of
 
 from ansible_rulebook.ha.state import sql
 
@@ -171,12 +171,12 @@ def fail(
     ended = next(
         at
         for at, name, text in lines
-        if name.endswith(f":{leader.worker_id}") and "disconnection" in text
+        if worker_of(name) == leader.worker_id and "disconnection" in text
     )
     asked = next(
         at
         for at, name, text in lines
-        if name.endswith(f":{standby.worker_id}")
+        if worker_of(name) == standby.worker_id
         and at >= ended
         # The only statement that a follower sends besides is the wait.
         and "pg_is_in_recovery" in text
@@ -184,7 +184,7 @@ def fail(
     read = next(
         at
         for at, name, text in lines
-        if name.endswith(f":{standby.worker_id}")
+        if worker_of(name) == standby.worker_id
         and at >= asked
         and sql.CLUSTER in text
         and "FOR UPDATE" in text

@@ -26,6 +26,12 @@ def script() -> list[str]:
     return [sys.executable, "-m", "ansible_rulebook"]
 
 
+def worker_of(application_name: str) -> str:
+    """The id of the worker whose session has that name, or nothing."""
+    parts = application_name.split(":")
+    return parts[2] if len(parts) == 4 else ""
+
+
 def worker_env(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """The environment of a worker: no options of ours but those given."""
     env = {
