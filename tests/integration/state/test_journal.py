@@ -284,7 +284,7 @@ async def test_what_the_server_rolled_back_is_surely_lost(
     mark = leader.write(1)
     assert not await is_durable(mark)
     (failure,) = leader.failures
-    assert isinstance(failure, ServerUnavailable)
+    assert isinstance(failure, StateRefused)
     assert "duplicate key" in str(failure)
     assert mark.is_surely_lost
     assert not leader.journal.has_lost(1)
@@ -320,7 +320,7 @@ async def test_an_error_of_the_commit_itself_is_one_of_its_transaction(
         (f"DROP TABLE {sql.RECORD}", StateRefused),
         (
             f"ALTER TABLE {sql.RECORD} ADD CHECK (false) NOT VALID",
-            ServerUnavailable,
+            StateRefused,
         ),
     ],
 )
