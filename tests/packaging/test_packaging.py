@@ -565,7 +565,7 @@ def test_run_without_ha_loads_no_database_client(
     assert [name for name in more if name.startswith("psycopg")] == []
     assert not more & {
         f"ansible_rulebook.ha.{name}"
-        for name in ("election", "embedded", "upstream.app", "worker")
+        for name in ("election.lock", "embedded", "upstream.app", "worker")
     }
 
 
