@@ -7,6 +7,7 @@ BRIDGE := ansible_rulebook/ha/engine/java/build.py
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint bench chaos oracle bridge bridge-check venv clean
+.PHONY: dist release installs
 # Two extras are not to be installed into one environment at a time.
 .NOTPARALLEL:
 
@@ -19,25 +20,35 @@ demo: $(VENV)/.embedded ## two workers, a killed leader, the takeover
 test: $(VENV)/.test ## all tests (PYTEST_ARGS="-k name" for some)
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
 
-lint: $(VENV)/.test $(VENV)/.lint ## ruff and mypy --strict
+lint: $(VENV)/.test $(VENV)/.lint ## ruff, mypy --strict, texts and pages
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python tools/check_text.py
 
 bench: $(VENV)/.bench ## takeover times, statements, events per second
-	$(BIN)/python tools/bench.py $(BENCH_ARGS)
+	PYTHONPATH=tools $(BIN)/python -m bench $(BENCH_ARGS)
 
 chaos: $(VENV)/.test ## random faults, then a checker (CHAOS_ARGS="--seed 1")
-	$(BIN)/python tools/chaos.py $(CHAOS_ARGS)
+	PYTHONPATH=tools $(BIN)/python -m chaos $(CHAOS_ARGS)
 
 oracle: $(VENV)/.test ## recovery compared with no failover (ORACLE_ARGS)
-	$(BIN)/python tools/oracle.py $(ORACLE_ARGS)
+	PYTHONPATH=tools $(BIN)/python -m oracle $(ORACLE_ARGS)
 
 bridge: $(VENV)/.embedded ## compile the engine bridge (Debian's JDK 17)
 	$(BIN)/python $(BRIDGE)
 
 bridge-check: $(VENV)/.embedded ## whether the jar is what its sources give
 	$(BIN)/python $(BRIDGE) --check
+
+dist: $(VENV)/.release ## build wheel and sdist, and check them
+	$(BIN)/python tools/release.py --draft
+
+release: $(VENV)/.release ## the same for a tagged commit; publishes nothing
+	$(BIN)/python tools/release.py
+
+installs: $(VENV)/.release ## install dist/*.whl with pip, uv, pipx (PYTHONS)
+	$(BIN)/python tools/installs.py $(PYTHONS)
 
 venv: $(VENV)/.embedded ## only install what the demo and the workers need
 

@@ -26,7 +26,7 @@ from typing import Any, Awaitable, Callable, Coroutine
 import psycopg
 
 from ansible_rulebook.ha import LeaderElection, Term
-from ansible_rulebook.ha.election.lock import application_name, lock_key
+from ansible_rulebook.ha.election.names import application_name, lock_key
 
 POLL_INTERVAL = 1.0  # seconds; it is no part of a takeover
 PATIENCE = 20.0  # seconds for anything that is waited for

@@ -12,7 +12,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 EXAMPLE = "ansible_rulebook/ha/embedded/demo/example"
 
 
-class ExampleHook(BuildHookInterface):
+class ExampleHook(BuildHookInterface[Any]):
     """Copies the files that users of the clone find elsewhere."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .upstream.plain_run import refuse_a_plain_run
 
 if TYPE_CHECKING:
-    from .election.elector import LeaderElection as LeaderElection
+    from .election.leader_election import LeaderElection as LeaderElection
     from .election.leadership import fencing_token as fencing_token
     from .election.lease import Timings as Timings
     from .election.term import Term as Term
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .errors import StateRefused as StateRefused
 
 _HOMES = {
-    "LeaderElection": "election.elector",
+    "LeaderElection": "election.leader_election",
     "HaError": "errors",
     "LeadershipLost": "errors",
     "OptionError": "errors",

@@ -8,18 +8,22 @@ from __future__ import annotations
 import argparse
 import enum
 import uuid
-from dataclasses import dataclass, field
-from typing import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Mapping
 
 from .election.lease import (
     LEASES_PER_POLL,
     POLL_INTERVAL,
     SHORTEST_LEASE,
     SHORTEST_POLL,
+    Timings,
 )
 from .election.lease import check_seconds as check
 from .errors import OptionError
 from .redaction import mask_password
+
+if TYPE_CHECKING:
+    from .conninfo import Conninfo
 
 LONGEST_WORKER_ID = 200  # characters
 TRUE = {"1", "true", "yes", "on"}
@@ -75,10 +79,9 @@ class StateMode(enum.Enum):
 class HaOptions:
     """What the operator asked for, checked."""
 
-    dsn: str = field(repr=False)
+    conninfo: Conninfo
     ha_uuid: uuid.UUID
-    poll_interval: float = POLL_INTERVAL  # seconds
-    lease_duration: float | None = None  # seconds; None: three polls
+    timings: Timings
     worker_id: str | None = None  # None: <hostname>-<pid>
     session_pooler: bool = False
     state: StateMode = StateMode.AUTO
@@ -134,8 +137,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         STATE,
         "Whether a new leader goes on with the rules' state: auto\n"
-        "(default) if the database role may keep it, required or exit\n"
-        "with 1, off.",
+        "(default): where it can be kept; required: exit with 1 where\n"
+        "it cannot; off: never.",
         "{auto,required,off}",
     )
     group.add_argument(
@@ -172,13 +175,13 @@ def read_options(
         )
     from .conninfo import Conninfo  # psycopg: only now that HA is on
 
-    Conninfo(dsn, DSN.origin)
+    conninfo = Conninfo(dsn, DSN.origin)
     poll_interval = _seconds(POLL, args, environ, SHORTEST_POLL)
+    lease_duration = _seconds(LEASE, args, environ, SHORTEST_LEASE)
     return HaOptions(
-        dsn=dsn,
+        conninfo=conninfo,
         ha_uuid=ha_uuid,
-        poll_interval=poll_interval or POLL_INTERVAL,
-        lease_duration=_seconds(LEASE, args, environ, SHORTEST_LEASE),
+        timings=Timings.of(poll_interval or POLL_INTERVAL, lease_duration),
         worker_id=_worker_id(WORKER.read(args, environ)),
         session_pooler=_flag(POOLER, args, environ),
         state=_state(STATE.read(args, environ)),

@@ -5,22 +5,24 @@ from __future__ import annotations
 import os
 import re
 import sys
+from typing import TYPE_CHECKING
 
 from .options import DSN
 
+if TYPE_CHECKING:
+    from .conninfo import Conninfo
 
-def hide(dsn: str) -> None:
+
+def hide(conninfo: Conninfo) -> None:
     """Take the DSN out of the command line and the environment.
 
     Also out of the environment as ``/proc`` shows it: that is the memory
     which the kernel filled when the program began, and a variable that is
     deleted stays there.
-
-    :param dsn: one that libpq can parse.
     """
     os.environ.pop(DSN.variable, None)
     _overwrite(DSN.variable)  # first: a longer title would cover its name
-    _change_title(dsn)
+    _change_title(conninfo)
 
 
 def _overwrite(variable: str) -> None:
@@ -44,13 +46,11 @@ def _overwrite(variable: str) -> None:
         pass  # not Linux, or not allowed here; the docs say what remains
 
 
-def _change_title(dsn: str) -> None:
+def _change_title(conninfo: Conninfo) -> None:
+    dsn, shown = conninfo.dsn, repr(conninfo)
     words = list(getattr(sys, "orig_argv", [sys.executable, *sys.argv]))
     if not any(dsn in word for word in words):
         return
     from setproctitle import setproctitle
 
-    from .conninfo import Conninfo
-
-    shown = repr(Conninfo(dsn))
     setproctitle(" ".join(word.replace(dsn, shown) for word in words))

@@ -6,9 +6,9 @@
                    |                          |
                    +-------> DRAINING <-------+ -> STOPPED
 
-The order in :meth:`Worker.demote` and at the end of :meth:`Worker.run` is
-what keeps two workers from acting at the same time: no new event, no running
-source, no running action, no write, an empty engine, and only then the lock.
+The order in :meth:`Worker._end_term` is what keeps two workers from acting
+at the same time: no new event, no running source, no running action, no
+write, an empty engine, and only then the lock.
 """
 
 from __future__ import annotations
@@ -16,39 +16,34 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import os
 import secrets
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from typing import Any, Awaitable, Callable, Mapping
+from typing import Any, Awaitable, Callable
 
-from .conninfo import Conninfo
-from .election.elector import LeaderElection, default_worker_id
+from .election.election_log import ElectionLog
+from .election.elector import Elector, check_server
+from .election.leader_election import default_worker_id
 from .election.leadership import Leadership
-from .election.lease import Timings
+from .election.lock import AdvisoryLock
 from .election.term import Term
 from .election.thread import ElectionThread
-from .engine.bridge import Bridge
-from .engine.recorded import RecordedEngine, collect_less, reason
-from .engine.warm_up import warm_up
+from .engine.host import EngineHost
 from .errors import HaError, ServerUnavailable, StateRefused
 from .log import WorkerLog
 from .options import HaOptions, StateMode
 from .rulebook.actions import Actions
 from .rulebook.drain import Broadcast, Drain
 from .rulebook.gate import EventGate, event_in_hand
+from .rulebook.gates import Gates
 from .rulebook.guardian import Guardian
 from .rulebook.rulesets import Ruleset, Rulesets
 from .rulebook.self_fence import SelfFence
 from .rulebook.signals import SignalListener
 from .rulebook.sources import Sources
-from .state.session import RowInUse
+from .rulebook.standby import Standby
+from .state.keeper import StateKeeper
 from .state.store import StateStore
 
 logger = logging.getLogger(__name__)
-
-STAND_BY_EVERY = 2.0  # seconds
-SAME_FAILURES = 10  # of a recovery in a row, until it is no outage any more
 
 MakeGate = Callable[[Any, Leadership], EventGate]
 Deliver = Callable[[str, str], None]
@@ -78,20 +73,55 @@ class Worker:
     ) -> None:
         self.options = options
         self.worker_id = options.worker_id or default_worker_id()
-        self.leadership = Leadership(self._ask_server)
-        self.rulesets = Rulesets()
-        self.actions = Actions(self.leadership)
-        self.sources = Sources(self.leadership, self.gate_of)
-        self.guardian = Guardian()
-        self._claimant = secrets.token_hex(8)
-        self._engine_thread = ThreadPoolExecutor(1, "ha-engine")
-        self._make_gate = make_gate
-        self._gates: dict[int, EventGate] = {}
-        self._held_in_old_gates = 0  # of rulebooks that were loaded before
         self._log = WorkerLog(logger, self.worker_id, options.ha_uuid)
         self._loop = asyncio.get_running_loop()
+        self._deliver = deliver
+        self._claimant = secrets.token_hex(8)
+        self._election_log = ElectionLog(self.worker_id, options.ha_uuid)
+        self._lock = AdvisoryLock(
+            options.conninfo,
+            options.ha_uuid,
+            self.worker_id,
+            options.timings,
+            options.session_pooler,
+            self._claimant,
+        )
+        self.guardian = Guardian()
         self._self_fence = SelfFence(
             self.guardian.kill, self._running, self._log
+        )
+        self._election = ElectionThread(
+            self._make_election,
+            self.promote,
+            self.demote,
+            self.guardian.watch,
+            self._fail,
+            self._self_fence,
+        )
+        self.leadership = Leadership(self._election.confirm)
+        self.rulesets = Rulesets()
+        self.actions = Actions(self.leadership)
+        self.gates = Gates(
+            lambda queue: make_gate(queue, self.leadership), self._log
+        )
+        self.sources = Sources(self.leadership, self.gates.of)
+        self._engine = EngineHost(self.rulesets)
+        self._keeper = StateKeeper(
+            options.state,
+            self._make_store(),
+            lacks_state,
+            self._election.suspend,
+            self._stop_recording,
+            self._log,
+        )
+        self._standby = Standby(
+            self._keeper,
+            self._engine,
+            self.rulesets,
+            lambda: self._is_idle and not self.is_leaving,
+            self._election.start,
+            self._election.resume,
+            options.timings.poll_interval,
         )
         self._drain = Drain(
             self.worker_id,
@@ -100,28 +130,17 @@ class Worker:
             self.rulesets,
             broadcast,
             shutdown_delay,
-            self._withdraw,
+            self._election.withdraw,
             self._self_fence,
             self._log,
         )
         self._signals = SignalListener(self._drain.ask)
-        self._transition = asyncio.Lock()
-        self._election: ElectionThread | None = None
+        self._transition = asyncio.Lock()  # a promotion or a demotion
+        self._is_idle = True  # no term, and none being ended
+        self._rulebook: asyncio.Task[None] | None = None
         self._failure: BaseException | None = None
-        self._main: asyncio.Task[None] | None = None
-        self._deliver = deliver
-        self._lacks_state = lacks_state
         self._reloaded: Term | None = None
         self._resuming: asyncio.Task[None] | None = None
-        self._bridge: Bridge | None = None
-        self._engine: RecordedEngine | None = None
-        self._resetting: asyncio.Future[None] | None = None
-        self._is_without_state = False
-        self._obstacle: str | None = None  # to keep the cluster's state
-        self._failures: list[str] = []  # of recoveries, alike, in a row
-        self._is_standby = True
-        self.state: StateStore | None = None
-        """Keeps the engine's state, or None: then it ends with a term."""
 
     # -- from start to end -----------------------------------------------
 
@@ -133,200 +152,134 @@ class Worker:
 
         :raises ServerRefused: before anything is started.
         :raises StateRefused: before anything is started.
-        :raises PromotionFailed: see :class:`LeaderElection`.
+        :raises PromotionFailed: see :class:`Elector`.
         :raises Exception: what upstream's run ends with.
         """
         self.install_signal_handlers()
-        timings = Timings.of(
-            self.options.poll_interval, self.options.lease_duration
-        )
         self._log.info(
             "Starting: the server is looked at, then Java is loaded",
-            server=Conninfo(self.options.dsn).places,
-            lease=f"{timings.lease_duration:g} s",
+            server=self.options.conninfo.places,
+            lease=f"{self.options.timings.lease_duration:g} s",
             state=self.options.state.value,
         )
-        reached = await self._make_election().check_server()
-        await self._find_state()
-        self._election = ElectionThread(
-            self._make_election,
-            self.promote,
-            self.demote,
-            self.guardian.watch,
-            self._election_ended,
-            self._self_fence,
-        )
+        await check_server(self._lock, self._election_log)
+        await self._keeper.survey()
         self.guardian.start()
-        contend = asyncio.ensure_future(
-            self._contend_when_up(in_outage=not reached)
-        )
-        contend.add_done_callback(self._contending_ended)
-        self._main = asyncio.ensure_future(upstream())
-        self._drain.rulebook = self._main
+        standby = asyncio.ensure_future(self._standby.run())
+        standby.add_done_callback(self._standby_ended)
+        self._rulebook = asyncio.ensure_future(upstream())
+        self._drain.rulebook = self._rulebook
         try:
-            await asyncio.wait({self._main})
+            await asyncio.wait({self._rulebook})
         finally:
-            contend.cancel()
+            standby.cancel()
             await self._finish()
         if self._failure is not None:
             raise self._failure
-        if not self._main.cancelled():
-            self._main.result()
+        if not self._rulebook.cancelled():
+            self._rulebook.result()
 
-    def _contending_ended(self, contend: asyncio.Future[None]) -> None:
+    def _standby_ended(self, standby: asyncio.Future[None]) -> None:
         """It goes on for as long as the worker does."""
-        if not contend.cancelled():
-            self._election_ended(contend.exception())
+        if not standby.cancelled():
+            self._fail(standby.exception())
 
-    async def _find_state(self) -> None:
-        if self.options.state is StateMode.OFF:
+    def _fail(self, error: BaseException | None) -> None:
+        """End this worker with that error, if there is one."""
+        if error is None or self._rulebook is None or self._rulebook.done():
             return
-        self.state = StateStore(
-            self.options,
-            self.worker_id,
-            self._claimant,
-            self._log,
-            self.state_failed,
-            self._engine_thread,
-        )
-        try:
-            if self._lacks_state is not None:
-                raise StateRefused(self._lacks_state)
-            await self.state.survey()
-        except StateRefused as error:
-            await self._refuse_state(error)
-
-    async def _refuse_state(self, error: StateRefused) -> None:
-        """Elect without state, if operator and cluster let us.
-
-        A worker without state would lead a cluster that has some as if it
-        had none, so it does not contend for as long as it cannot keep it.
-
-        :raises StateRefused: if the operator does not let us.
-        """
-        if self.options.state is StateMode.REQUIRED:
-            raise StateRefused(
-                f"--ha-state required: the state cannot be kept: {error}"
-            )
-        if self._is_without_state or self.state is None:
-            return  # said before
-        if await self.state.may_have_state():
-            if self._obstacle is None:
-                self._log.warning(
-                    "This worker follows and does not lead: the cluster keeps "
-                    "state, or may do so, which this worker cannot",
-                    str(error),
-                )
-            self._obstacle = str(error)
-            if self._election is not None:
-                self._election.suspend("the state cannot be kept")
-            return
-        self._obstacle = None
-        self._stop_keeping_state()
-        if self.rulesets.up.is_set() and self.leadership.term is None:
-            self.rulesets.reset()  # of sessions that were to be recorded
-        self._log.warning(
-            "The rules' state will not survive a failover", str(error)
-        )
-
-    def _stop_keeping_state(self) -> None:
-        self._is_without_state = True
-        state, self.state = self.state, None
-        if self._engine is not None:
-            self._engine.stop_recording()
-        for gate in self._gates.values():
-            gate.state = None
-        if state is not None:
-            state.close()
-
-    async def _contend_when_up(self, in_outage: bool) -> None:
-        # A worker that is still building rulesets must not keep the lock
-        # from one that is ready.
-        await self.rulesets.up.wait()
-        if self.state is not None and self._lacks_state is not None:
-            await self._refuse_state(StateRefused(self._lacks_state))
-        while self._obstacle is not None:
-            await asyncio.sleep(self.options.poll_interval)
-            await self._look_for_obstacle()
-        if self._election is not None:
-            self._election.start(in_outage)
-        await self._stand_by()
-
-    async def _stand_by(self) -> None:
-        """See to it that a promotion will be quick, for as long as needed."""
-        is_warm = False
-        while True:
-            await asyncio.sleep(STAND_BY_EVERY)
-            if self.state is None or not self._stands_by():
-                continue
-            if self._obstacle is not None:
-                await self._look_for_obstacle()
-                if self._obstacle is None and self._election is not None:
-                    self._election.resume()
-                continue
-            await self.state.stand_by()
-            if not is_warm:
-                is_warm = await self._warm_up()
-
-    async def _look_for_obstacle(self) -> None:
-        assert self.state is not None
-        try:
-            if self._lacks_state is not None:
-                raise StateRefused(self._lacks_state)
-            if await self.state.survey():
-                self._obstacle = None
-                self._log.info("The state can be kept again")
-        except StateRefused as error:
-            await self._refuse_state(error)
-
-    async def _warm_up(self) -> bool:
-        """Have Java do beforehand what a promotion will wait for.
-
-        :returns: whether it has.
-        """
-        if self._bridge is None:
-            return True
-        texts = list(self.rulesets.texts().values())
-        steps = warm_up(self._bridge, texts)
-        try:
-            while self._stands_by():
-                done = await self._loop.run_in_executor(None, next, steps, 0)
-                if done == 0:
-                    return True
-            return False
-        except RuntimeError as error:
-            logger.debug("Java could not practise: %s", reason(error))
-            return True
-        finally:
-            with suppress(ValueError):  # a step is still under way
-                steps.close()
-
-    def _stands_by(self) -> bool:
-        """Whether there is nothing to do but to wait for a promotion."""
-        return (
-            self._is_standby
-            and self.rulesets.up.is_set()
-            and not self.is_leaving
-        )
+        self._failure = error
+        self._rulebook.cancel()
 
     async def _finish(self) -> None:
         """End what upstream left over, and give up the lock last."""
         self._drain.rulebook_ended()
-        if self._main is not None and not self._main.done():
-            self._main.cancel()
-            await asyncio.wait({self._main})
+        if self._rulebook is not None and not self._rulebook.done():
+            self._rulebook.cancel()
+            await asyncio.wait({self._rulebook})
         await self._end_term(self.sources.end_all)
-        with suppress(Exception):  # of sessions that have ended meanwhile
-            await self._reset_is_done()
-        self._tell_counts()
+        await self._engine.close()
+        self.gates.tell_counts(self.actions.dropped_total)
         self.rulesets.clear()
-        if self._election is not None:
-            await self._election.stop()
+        await self._election.shut_down()
         if self.state is not None:
             self.state.close()
-        self._engine_thread.shutdown(wait=False)
         self.guardian.dismiss()
         self._drain.finished()
+
+    @property
+    def is_leaving(self) -> bool:
+        """The end was asked for."""
+        return self.leadership.shutdown_event.is_set()
+
+    def install_signal_handlers(self) -> None:
+        """See :meth:`SignalListener.install`."""
+        self._signals.install()
+
+    def _running(self) -> list[str]:
+        """What keeps this worker from ending. For any thread."""
+        running = self.sources.running()
+        actions = self.actions.running()
+        return running + ([f"{actions} actions"] if actions else [])
+
+    # -- the election ----------------------------------------------------
+
+    def _make_election(self, **callbacks: Any) -> Elector:
+        return Elector(
+            self._lock,
+            self._election_log,
+            claims_terms=self.state is not None,
+            **callbacks,
+        )
+
+    # -- transitions, told by the election -------------------------------
+
+    async def promote(self, term: Term) -> None:
+        """Begin to act."""
+        await self.rulesets.up.wait()
+        async with self._transition:
+            if self.is_leaving:
+                # The election has been told, or is about to be.
+                await self._loop.create_future()
+            self._is_idle = False
+            await self._assume(term)
+
+    async def _assume(self, term: Term) -> None:
+        """Act with the state that the last leader left."""
+        await self._engine.is_empty()
+        # Before the recovery: its matches arrive while it goes on.
+        self.leadership.begin(term)
+        if self.state is not None:
+            try:
+                await self._recover(self.state, term)
+            except StateRefused as error:
+                await self._go_without_state(error)
+            except ServerUnavailable as error:
+                if not self._keeper.fails_for_good(error):
+                    raise
+                await self._go_without_state(StateRefused(str(error)))
+        if self.leadership.term is not term:
+            return  # the rulebook is being loaded anew
+        self._prime()
+        self.leadership.announce()
+
+    def _prime(self) -> None:
+        """Give the engine the facts that it has not had yet."""
+        for ruleset in self.rulesets.with_facts():
+            if self.state is None:
+                ruleset.prime()
+            elif not self.state.is_primed(ruleset.name):
+                ruleset.prime()
+                self.state.set_primed(ruleset.name)
+
+    async def demote(self, reason: str) -> None:
+        """End everything that the term has started."""
+        self._break_off_resuming()  # or it would keep us out
+        async with self._transition:
+            await self._end_term(self.sources.end_term)
+            self._engine.reset()
+            self.guardian.unwatch()
+            self._is_idle = True
 
     async def _end_term(
         self, end_sources: Callable[[], Awaitable[None]]
@@ -335,42 +288,18 @@ class Worker:
 
         No new event, no source, no action, no write.
         """
-        if self._resuming is not None:
-            self._resuming.cancel()
+        self._break_off_resuming()
         self._end_leadership()
-        for gate in self._gates.values():
-            gate.wake_all()
+        self.gates.wake_all()
         await end_sources()
         await self._end_actions()
-        await self._retire()
+        if self.state is not None:
+            self.gates.recall(await self.state.retire())
 
-    def _running(self) -> list[str]:
-        """What keeps this worker from ending. For any thread."""
-        running = self.sources.running()
-        actions = self.actions.running()
-        return running + ([f"{actions} actions"] if actions else [])
-
-    def _withdraw(self) -> None:
-        if self._election is not None:
-            self._election.withdraw()
-
-    def _make_election(self, **callbacks: Any) -> LeaderElection:
-        return LeaderElection(
-            self.options.dsn,
-            self.options.ha_uuid,
-            worker_id=self.worker_id,
-            poll_interval=self.options.poll_interval,
-            lease_duration=self.options.lease_duration,
-            session_pooler=self.options.session_pooler,
-            claimant=None if self.state is None else self._claimant,
-            **callbacks,
-        )
-
-    def _election_ended(self, error: BaseException | None) -> None:
-        if error is None or self._main is None or self._main.done():
-            return
-        self._failure = error
-        self._main.cancel()
+    def _end_leadership(self) -> None:
+        """Act no more, and let no time pass for the rules."""
+        self.leadership.end()
+        self._engine.stop_time()
 
     async def _end_actions(self) -> None:
         dropped = self.rulesets.drop_matches()
@@ -385,109 +314,24 @@ class Worker:
         # A cancelled ansible-playbook leaves its forks at the task in hand.
         await self._loop.run_in_executor(None, self.guardian.clean_up)
 
-    def _tell_counts(self) -> None:
-        """What the gates and the fence kept from the engine, if anything."""
-        held = sum(gate.held for gate in self._gates.values())
-        dropped = sum(gate.dropped_total for gate in self._gates.values())
-        dropped += self._held_in_old_gates
-        refused = sum(gate.refused_total for gate in self._gates.values())
-        actions = self.actions.dropped_total
-        if refused:
-            self._log.warning("Events could not be processed", events=refused)
-        if held or dropped or actions:
-            self._log.info(
-                "Not processed for want of leadership",
-                events_held=held,
-                events_dropped=dropped,
-                actions_dropped=actions,
-            )
+    # -- the state -------------------------------------------------------
 
-    # -- transitions, told by the election -------------------------------
+    @property
+    def state(self) -> StateStore | None:
+        """Keeps the engine's state, or None: then it ends with a term."""
+        return self._keeper.store
 
-    async def promote(self, term: Term) -> None:
-        """Begin to act."""
-        await self.rulesets.up.wait()
-        async with self._transition:
-            if self.is_leaving:
-                # The election has been told, or is about to be.
-                await self._loop.create_future()
-            self._is_standby = False
-            await self._assume(term)
-
-    async def _assume(self, term: Term) -> None:
-        """Act with the state that the last leader left."""
-        await self._reset_is_done()
-        # Before the recovery: its matches arrive while it goes on.
-        self.leadership.begin(term)
-        if self.state is not None:
-            try:
-                await self._recover(self.state, term)
-                self._failures.clear()
-            except StateRefused as error:
-                await self._give_up_state(error)
-            except ServerUnavailable as error:
-                if not self._fails_for_good(error):
-                    raise
-                await self._give_up_state(StateRefused(str(error)))
-        if self.leadership.term is not term:
-            return  # the rulebook is being loaded anew
-        await self._prime()
-        self.leadership.announce()
-
-    async def _recover(self, state: StateStore, term: Term) -> None:
-        gates = list(self._gates.values())
-        doubtful: set[int] = set()
-        for gate in gates:
-            gate.state = state
-            doubtful |= gate.doubtful_terms()
-
-        def settle(last_marks: Mapping[int, int]) -> None:
-            for gate in gates:
-                gate.settle(last_marks)
-
-        await state.recover(
-            term, self.rulesets.sessions(), self._deliver, doubtful, settle
+    def _make_store(self) -> StateStore | None:
+        if self.options.state is StateMode.OFF:
+            return None
+        return StateStore(
+            self.options,
+            self.worker_id,
+            self._claimant,
+            self._log,
+            self._state_failed,
+            self._engine.thread,
         )
-        if self.leadership.term is term:
-            assert self._engine is not None
-            self._engine.clock.start()
-
-    def _fails_for_good(self, error: ServerUnavailable) -> bool:
-        """Whether this is no outage: the election has had none meanwhile."""
-        if isinstance(error, RowInUse):
-            return False  # somebody else's transaction will end
-        if str(error) not in self._failures:
-            self._failures.clear()
-        self._failures.append(str(error))
-        if len(self._failures) < SAME_FAILURES:
-            return False
-        self._failures.clear()
-        return True
-
-    async def _give_up_state(self, error: StateRefused) -> None:
-        """The server will not have the state, now or later.
-
-        :raises HaError: if this worker does not lead without it.
-        """
-        try:
-            await self._refuse_state(error)
-        except StateRefused as required:
-            # No try after this one can succeed.
-            self._failure = required
-            if self._main is not None:
-                self._main.cancel()
-        if self.state is not None:
-            raise ServerUnavailable(f"the state cannot be kept: {error}")
-        self.rulesets.reset()
-
-    async def _prime(self) -> None:
-        """Give the engine the facts that it has not had yet."""
-        for ruleset in self.rulesets.with_facts():
-            if self.state is None:
-                ruleset.prime()
-            elif not self.state.is_primed(ruleset.name):
-                ruleset.prime()
-                self.state.set_primed(ruleset.name)
 
     def attach_state(self, engine: Any, config: dict[str, Any]) -> Any:
         """Keep the state of this engine; its rulesets come after that.
@@ -497,38 +341,54 @@ class Worker:
         :returns: what is to take the engine's place.
         :raises StateRefused: if that cannot be, and must.
         """
-        assert self.state is not None
+        store = self.state
+        assert store is not None
         try:
-            self._bridge = Bridge(engine)
-            self.state.attach(self._bridge, config)
+            return self._engine.attach(
+                engine,
+                lambda bridge: store.attach(bridge, config),
+                store,
+                event_in_hand,
+                self._deliver,
+                self._engine_failed,
+            )
         except StateRefused as error:
-            if self.options.state is StateMode.REQUIRED:
-                raise StateRefused(
-                    f"--ha-state required: the state cannot be kept: {error}"
-                ) from None
-            self._lacks_state = str(error)
+            self._keeper.lacks(str(error))
             return engine
-        collect_less(os.environ)
-        self._engine = RecordedEngine(
-            engine,
-            self._bridge,
-            self.state,
-            event_in_hand,
+
+    async def _recover(self, store: StateStore, term: Term) -> None:
+        self.gates.keep_state(store)
+        await store.recover(
+            term,
+            self.rulesets.sessions(),
             self._deliver,
-            self.engine_failed,
+            self.gates.doubtful_terms(),
+            self.gates.settle,
         )
-        return self._engine
+        if self.leadership.term is term:
+            self._engine.let_time_pass()
+        self._keeper.recovered()
 
-    async def _ask_server(self) -> bool:
-        return self._election is not None and await self._election.confirm()
+    async def _go_without_state(self, error: StateRefused) -> None:
+        """The server will not have the state, now or later.
 
-    def engine_failed(self, why: str) -> None:
-        """The engine takes nothing any more: another worker's may."""
-        self._log.error("The rule engine fails, stepping down", why)
-        if self._election is not None:
-            self._election.step_down("the rule engine fails")
+        :raises HaError: if this worker does not lead without it.
+        """
+        try:
+            await self._keeper.refuse(error)
+        except StateRefused as required:
+            self._fail(required)  # no try after this one can succeed
+        if self.state is not None:
+            raise ServerUnavailable(f"the state cannot be kept: {error}")
+        self.rulesets.reset()
 
-    def state_failed(self, error: HaError) -> None:
+    def _stop_recording(self) -> None:
+        self._engine.stop_recording()
+        self.gates.keep_state(None)
+        if self.rulesets.up.is_set() and self.leadership.term is None:
+            self.rulesets.reset()  # of sessions that were to be recorded
+
+    def _state_failed(self, error: HaError) -> None:
         """Something could not be stored: nothing more may follow.
 
         This worker steps down, and whoever leads next goes on with what is
@@ -539,60 +399,17 @@ class Worker:
         if isinstance(error, StateRefused):
             self.state.look_again()
         self._end_leadership()
-        if self._election is not None:
-            why = f"the state could not be stored: {error}"
-            self._log.warning("Stepping down", why)
-            self._election.step_down("the state could not be stored")
+        self._log.warning(
+            "Stepping down", f"the state could not be stored: {error}"
+        )
+        self._election.step_down("the state could not be stored")
 
-    async def demote(self, reason: str) -> None:
-        """End everything that the term has started."""
-        if self._resuming is not None:
-            self._resuming.cancel()  # or it would keep us out
-        async with self._transition:
-            await self._end_term(self.sources.end_term)
-            self._reset()
-            self.guardian.unwatch()
-            self._is_standby = True
+    def _engine_failed(self, why: str) -> None:
+        """The engine takes nothing any more: another worker's may."""
+        self._log.error("The rule engine fails, stepping down", why)
+        self._election.step_down("the rule engine fails")
 
-    def _end_leadership(self) -> None:
-        """Act no more, and let no time pass for the rules."""
-        self.leadership.end()
-        if self._engine is not None:
-            self._engine.clock.stop()
-
-    def _reset(self) -> None:
-        """Empty the engine: what it knows belongs to a term that is over.
-
-        Java can take its time, or be held up by a write that fails. The
-        lease does not wait for that: nothing of it acts any more.
-        """
-        self._resetting = self._loop.run_in_executor(None, self.rulesets.reset)
-
-    async def _reset_is_done(self) -> None:
-        while self._resetting is not None:
-            resetting = self._resetting
-            await asyncio.wait({resetting})
-            if self._resetting is resetting:
-                self._resetting = None
-            resetting.result()
-
-    async def _retire(self) -> None:
-        """Write no state from here on."""
-        if self.state is not None:
-            term = await self.state.retire()
-            for gate in self._gates.values():
-                gate.recall(term)
-
-    # -- the engine's life -----------------------------------------------
-
-    def gate_of(self, queue: Any) -> EventGate:
-        """The gate of a ruleset's queue, the same for both of its ends."""
-        gate = self._gates.get(id(queue))
-        if gate is None:
-            gate = self._gates[id(queue)] = self._make_gate(
-                queue, self.leadership
-            )
-        return gate
+    # -- the rulebook's life ---------------------------------------------
 
     def reload(self) -> None:
         """The rulebook is being loaded anew; the election goes on."""
@@ -600,13 +417,9 @@ class Worker:
             # The engine is a new one: the term begins again with the state.
             self._reloaded = self.leadership.term or self._reloaded
             self._end_leadership()
-        if self._resuming is not None:
-            self._resuming.cancel()
+        self._break_off_resuming()
         self.rulesets.clear()
-        self._held_in_old_gates += sum(
-            gate.held + gate.dropped_total for gate in self._gates.values()
-        )
-        self._gates.clear()
+        self.gates.clear()
         gc.unfreeze()
 
     def ruleset_started(self, ruleset: Ruleset) -> None:
@@ -616,13 +429,13 @@ class Worker:
         self.rulesets.started(ruleset)
         if self.rulesets.up.is_set():
             if self._reloaded is not None:
-                self._resuming = asyncio.ensure_future(self._resume())
+                self._resuming = asyncio.ensure_future(self._resume_term())
             # Upstream collects garbage after each 1,000 events: what was
             # loaded at the start, ours included, need not be looked at.
             gc.collect()
             gc.freeze()
 
-    async def _resume(self) -> None:
+    async def _resume_term(self) -> None:
         """Go on with the term in which the rulebook was loaded anew."""
         async with self._transition:
             term, self._reloaded = self._reloaded, None
@@ -632,14 +445,8 @@ class Worker:
                 await self._assume(term)
             except Exception as error:
                 self._log.exception("Cannot lead on after the reload")
-                if self._election is not None:
-                    self._election.step_down(f"the reload failed: {error}")
+                self._election.step_down(f"the reload failed: {error}")
 
-    @property
-    def is_leaving(self) -> bool:
-        """The end was asked for."""
-        return self.leadership.shutdown_event.is_set()
-
-    def install_signal_handlers(self) -> None:
-        """See :meth:`SignalListener.install`."""
-        self._signals.install()
+    def _break_off_resuming(self) -> None:
+        if self._resuming is not None:
+            self._resuming.cancel()

@@ -5,28 +5,15 @@ from __future__ import annotations
 from e2e_support import FOLLOWING, PATIENCE, STATELESS, Stage, terminate
 from rig.server import Server
 from rig.workers import WorkerProcess
+from rules import A_HOST, SAY, rulebook
 
-FACTS = """
-- name: Facts
-  hosts: all
-  gather_facts: true
-  sources:
-    - inbox:
-        folder: "{{ INBOX }}"
-        settings:
-          every: 0.05
-  rules:
-    - name: A host
-      condition: fact.ansible_system is defined
-      action:
-        debug:
-          msg: "fact {{ event.ansible_system }}"
-    - name: Say
-      condition: event.do == "say"
-      action:
-        debug:
-          msg: "says {{ event.word }}"
-"""
+FACTS = rulebook(
+    "Facts",
+    A_HOST,
+    SAY,
+    hosts="all",
+    gather_facts=True,
+)
 
 
 def facts(worker: WorkerProcess) -> int:

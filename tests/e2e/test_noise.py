@@ -34,8 +34,8 @@ def test_a_follower_stops_without_a_warning(stage: Stage) -> None:
     leader, follower = stage.pair(args=STATELESS)
     started = follower.find("Starting: .*Java is loaded")
     assert len(started) == 1
-    for said in (stage.ha_uuid, "server=", "lease=", follower.worker_id):
-        assert said in started[0].text
+    for word in (stage.ha_uuid, "server=", "lease=", follower.worker_id):
+        assert word in started[0].text
     told_at = follower.signal(signal.SIGTERM)
     assert follower.wait_exit(PATIENCE) == 0
     said = follower.find(r"Worker \S+: ", after=told_at)

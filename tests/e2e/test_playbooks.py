@@ -22,23 +22,13 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from rig.proxy import Proxy
 from rig.server import Server
 from rig.workers import ACQUIRED, WorkerProcess
+from rules import SAY, rulebook
 
 FAILED = "Error calling action run_playbook"
-LEAVING = """
-- name: Leaving
-  hosts: localhost
-  execution_strategy: parallel
-  sources:
-    - inbox:
-        folder: "{{ INBOX }}"
-        settings:
-          every: 0.05
-  rules:
-    - name: Say
-      condition: event.do == "say"
-      action:
-        debug:
-          msg: "says {{ event.word }}"
+LEAVING = rulebook(
+    "Leaving",
+    SAY,
+    """
     - name: Well
       condition: event.do == "well"
       action:
@@ -72,7 +62,9 @@ LEAVING = """
         run_playbook:
           <<: *leave
           extra_vars: {word: "{{ event.word }}", ends: "sleep 600"}
-"""
+""",
+    parallel=True,
+)
 
 
 @pytest.fixture

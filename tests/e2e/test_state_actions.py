@@ -3,43 +3,18 @@
 from __future__ import annotations
 
 import pytest
-from e2e_support import LEASE, PATIENCE, Stage, needs_state, until
+from e2e_support import LEASE, PATIENCE, QUICK, Stage, needs_state, until
 from rig.server import Server
-from test_state_rights import QUICK
+from rules import ASK, FORGET, LEARN, PAIR, SAY, rulebook
 
 pytestmark = needs_state
 
-RULEBOOK = """
-- name: Actions
-  hosts: localhost
-  execution_strategy: parallel
-  sources:
-    - inbox:
-        folder: "{{ INBOX }}"
-        settings:
-          every: 0.05
-  rules:
-    - name: Say
-      condition: event.do == "say"
-      action:
-        debug:
-          msg: "says {{ event.word }}"
-    - name: Learn
-      condition: event.do == "learn"
-      actions:
-        - set_fact:
-            fact:
-              known: "{{ event.word }}"
-        - debug:
-            msg: "learned {{ event.word }}"
-    - name: Forget
-      condition: event.do == "forget"
-      actions:
-        - retract_fact:
-            fact:
-              known: "{{ event.word }}"
-        - debug:
-            msg: "forgot {{ event.word }}"
+RULEBOOK = rulebook(
+    "Actions",
+    SAY,
+    LEARN,
+    FORGET,
+    """
     - name: Pass on
       condition: event.do == "pass"
       actions:
@@ -49,24 +24,11 @@ RULEBOOK = """
               word: "{{ event.word }}"
         - debug:
             msg: "passed {{ event.word }} on"
-    - name: Pair
-      condition:
-        all:
-          - events.first << event.do == "open"
-          - events.second << event.do == "close" and
-            event.word == events.first.word
-      action:
-        debug:
-          msg: "open and close {{ events.second.word }}"
-    - name: Ask
-      condition:
-        all:
-          - events.question << event.do == "ask"
-          - events.answer << fact.known == events.question.word
-      action:
-        debug:
-          msg: "knows {{ events.answer.known }}"
-"""
+""",
+    PAIR,
+    ASK,
+    parallel=True,
+)
 
 
 @pytest.mark.parametrize("is_killed", [False, True])

@@ -8,7 +8,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Callable
+from typing import Any, Callable
 
 import pytest
 from e2e_support import (
@@ -63,7 +63,10 @@ def test_by_a_unix_socket_and_a_service_file(
     tmp_path: Path,
 ) -> None:
     server = embedded_factory({"unix_socket_directories": sockets})
-    parts = {**conninfo_to_dict(server.create_database()), "host": sockets}
+    parts: Any = {
+        **conninfo_to_dict(server.create_database()),
+        "host": sockets,
+    }
     services = tmp_path / "services.conf"
     lines = [f"{name}={value}" for name, value in parts.items()]
     services.write_text("\n".join(["[eda]", *lines, ""]), "utf-8")
@@ -188,7 +191,7 @@ def test_a_password_that_is_changed_in_its_file(
     embedded_server.query(
         f"ALTER DATABASE {database_of(owner)} OWNER TO {role}"
     )
-    parts = {**conninfo_to_dict(owner), "user": role}
+    parts: Any = {**conninfo_to_dict(owner), "user": role}
     del parts["password"]
     stage = made(make_conninfo(**parts))
     env = {**QUICK, "PGPASSFILE": str(passwords)}

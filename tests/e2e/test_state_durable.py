@@ -17,6 +17,7 @@ from typing import Callable
 from e2e_support import (
     LEASE,
     PATIENCE,
+    QUICK,
     RULEBOOKS,
     STATE_SESSION,
     STILL,
@@ -25,9 +26,9 @@ from e2e_support import (
     settled,
     until,
 )
+from outage import OUTAGE, has_run, numbers
 from rig.server import EmbeddedRig, Server
 from rig.workers import LOST, WorkerProcess
-from test_state_outage import OUTAGE, QUICK, has_run, numbers
 
 pytestmark = needs_state
 
@@ -145,9 +146,9 @@ def test_who_led_last_leads_a_server_that_comes_back_at_once(
     at = time.monotonic()
     server.restart("immediate")
     first.wait_leads(PATIENCE, after=at)
-    second.wait_for("Standing back", PATIENCE, after=at)
+    second.wait_for("Lock delay", PATIENCE, after=at)
     stage.say(first, "again")
-    assert not first.find("Standing back")
+    assert not first.find("Lock delay")
     assert not second.acquired
     for each in (first, second):
         assert each.stop(PATIENCE) == 0

@@ -38,7 +38,7 @@ def tell(stage: Stage, leader: WorkerProcess, *events: str) -> None:
 def terms(stage: Stage) -> list[int]:
     """The terms that the workers say they began, in the order of time."""
     return [
-        int(re.search(r"term=(\d+)", line)[1])  # type: ignore[index]
+        int(re.search(r"term=(\d+)", line)[1])
         for line in stage.shown("acquired leadership")
     ]
 

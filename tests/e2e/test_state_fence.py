@@ -20,24 +20,14 @@ from e2e_support import (
 )
 from rig.proxy import Proxy
 from rig.server import Server
+from rules import HOLD, SAY, rulebook
 
 pytestmark = needs_state
 
-FENCE = """
-- name: Fence
-  hosts: localhost
-  execution_strategy: parallel
-  sources:
-    - inbox:
-        folder: "{{ INBOX }}"
-        settings:
-          every: 0.05
-  rules:
-    - name: Say
-      condition: event.do == "say"
-      action:
-        debug:
-          msg: "says {{ event.word }}"
+FENCE = rulebook(
+    "Fence",
+    SAY,
+    """
     - name: Pair
       condition:
         all:
@@ -46,15 +36,10 @@ FENCE = """
       action:
         debug:
           msg: "{{ events.first.word }} and {{ events.second.word }}"
-    - name: Hold
-      condition: event.do == "hold"
-      action:
-        run_playbook:
-          name: "{{ PLAYBOOK }}"
-          copy_files: false
-          extra_vars:
-            word: "{{ event.word }}"
-"""
+""",
+    HOLD,
+    parallel=True,
+)
 
 
 # A disk that takes its time with one event, until the test lets go.

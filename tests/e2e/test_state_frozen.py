@@ -16,9 +16,9 @@ from e2e_support import (
     settled,
     until,
 )
+from outage import OUTAGE, has_run, numbers
 from rig.server import EmbeddedRig
 from rig.workers import WorkerProcess
-from test_state_outage import OUTAGE, has_run, numbers
 
 pytestmark = needs_state
 

@@ -9,6 +9,7 @@ from e2e_support import (
     FOLLOWING,
     PATIENCE,
     POLL,
+    QUICK,
     STATE_SESSION,
     Stage,
     needs_state,
@@ -17,11 +18,9 @@ from e2e_support import (
 from psycopg.conninfo import make_conninfo
 from rig.server import Server
 from rig.workers import LOST
-from test_state_rights import QUICK, REQUIRED, RULEBOOK, WITHOUT, Role, role
+from roles import REQUIRED, RULEBOOK, WITHOUT, Role
 
 pytestmark = needs_state
-
-__all__ = ["role"]  # the fixture
 
 CANNOT = "This worker follows and does not lead"
 CAN_AGAIN = "The state can be kept again"

@@ -10,6 +10,7 @@ from e2e_support import PATIENCE, STATELESS, Stage, needs_state
 from psycopg.conninfo import conninfo_to_dict
 from rig.server import Server
 from rig.workers import WorkerProcess
+from rules import PAIR, SAY, rulebook
 
 pytestmark = needs_state
 
@@ -18,30 +19,12 @@ NO_HA: dict[str, Any] = dict.fromkeys(
     ("dsn", "ha_uuid", "worker_id", "poll_interval", "lease_duration")
 )
 
-PAIR = """
-- name: Pair
-  hosts: all
-  sources:
-    - inbox:
-        folder: "{{ INBOX }}"
-        settings:
-          every: 0.05
-  rules:
-    - name: Say
-      condition: event.do == "say"
-      action:
-        debug:
-          msg: "says {{ event.word }}"
-    - name: Pair
-      condition:
-        all:
-          - events.first << event.do == "open"
-          - events.second << event.do == "close" and
-            event.word == events.first.word
-      action:
-        debug:
-          msg: "open and close {{ events.second.word }}"
-"""
+RULEBOOK = rulebook(
+    "Pair",
+    SAY,
+    PAIR,
+    hosts="all",
+)
 
 FEEDBACK = """
 - name: Feedback
@@ -92,11 +75,11 @@ def test_the_persistence_of_upstream_works_beside_ours(
     variables = write_variables(tmp_path, stage.dsn)
     own = ["--persistence-id", OWN, "--vars", str(variables)]
     alone = Stage(stage.worker, stage.dsn, stage.ha_uuid, tmp_path / "alone")
-    first = alone.start(PAIR, name="alone-1", args=own, **NO_HA)
+    first = alone.start(RULEBOOK, name="alone-1", args=own, **NO_HA)
     alone.post("open", "door")
     alone.say(first, "it is stored")
 
-    worker = stage.start(PAIR, args=own)
+    worker = stage.start(RULEBOOK, args=own)
     worker.wait_leads(PATIENCE)
     warning = worker.wait_for("WARNING.*--persistence-id", PATIENCE)
     assert "--ha-uuid" in warning.text
@@ -107,7 +90,7 @@ def test_the_persistence_of_upstream_works_beside_ours(
     alone.post("open", "lid")
     alone.say(first, "it is stored, too")
     first.kill()
-    second = alone.start(PAIR, name="alone-2", args=own, **NO_HA)
+    second = alone.start(RULEBOOK, name="alone-2", args=own, **NO_HA)
     alone.post("close", "door")
     alone.post("close", "lid")
     second.wait_for("^open and close door$", PATIENCE)

@@ -23,6 +23,7 @@ from e2e_support import (
     settled,
     until,
 )
+from outage import OUTAGE, WINDOW, has_run, numbers
 from psycopg.conninfo import make_conninfo
 from rig.proxy import Proxy
 from rig.server import EmbeddedRig, Server, database_of
@@ -30,62 +31,8 @@ from rig.workers import LOST, WorkerProcess
 
 pytestmark = needs_state
 
-WINDOW = 2.0  # seconds, of the timed rule
 LONGER = 0.5  # seconds that an outage goes on after the window has ended
 GIVEN_UP = r"could not be stored \d+ times"
-
-OUTAGE = """
-- name: Outage
-  hosts: localhost
-  execution_strategy: parallel
-  sources:
-    - inbox:
-        folder: "{{ INBOX }}"
-        settings:
-          every: 0.05
-    - outage_ticks:
-        folder: "{{ INBOX }}"
-        every: 0.03
-    - name: broker
-      outage_broker:
-        folder: "{{ INBOX }}"
-        every: 0.03
-        feedback: true
-  rules:
-    - name: Say
-      condition: event.do == "say"
-      action:
-        debug:
-          msg: "says {{ event.word }}"
-    - name: Pair
-      condition:
-        all:
-          - events.first << event.do == "open"
-          - events.second << event.do == "close" and
-            event.word == events.first.word
-      action:
-        debug:
-          msg: "open and close {{ events.second.word }}"
-    - name: After
-      condition: event.do == "after"
-      throttle:
-        once_after: 2 seconds
-        group_by_attributes:
-          - event.word
-      action:
-        debug:
-          msg: "once after {{ event.word }}"
-    - name: Tick
-      condition: event.tick is defined
-      action:
-        debug:
-          msg: "tick {{ event.tick }} has run"
-    - name: Broker
-      condition: event.broker is defined
-      action:
-        debug:
-          msg: "broker {{ event.broker }} has run"
-"""
 
 
 class Fault(Protocol):
@@ -190,17 +137,6 @@ def fault(
     }
     yield faults[request.param]()
     embedded_server.start()
-
-
-def numbers(path: Path) -> list[int]:
-    return [int(number) for number in path.read_text("utf-8").split()]
-
-
-def has_run(worker: WorkerProcess, what: str) -> set[int]:
-    return {
-        int(line.text.split()[1])
-        for line in worker.find(rf"^{what} \d+ has run$")
-    }
 
 
 def test_nothing_is_lost_while_the_database_is_away(

@@ -3,142 +3,21 @@
 from __future__ import annotations
 
 import importlib.util
-import subprocess
-import sys
-import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Callable
 
 import pytest
 from e2e_support import PATIENCE, QUICK, READY, Stage, needs_state, until
-from psycopg.conninfo import make_conninfo
 from rig.proxy import Proxy
-from rig.server import Server, database_of
-from rig.workers import worker_env
+from rig.server import Server
+from roles import PASSWORD, REQUIRED, RULEBOOK, WITHOUT, Role
 
 needs_old = pytest.mark.skipif(
     importlib.util.find_spec("ansible_rulebook.persistence") is not None,
     reason="upstream before 1.3 keeps no state",
 )
 
-REQUIRED = ("--ha-state", "required")
-WITHOUT = "The rules' state will not survive a failover"
-PASSWORD = "sesame"
 COMMANDS = "ansible_rulebook.ha.operations.commands"
-RULEBOOK = """
-- name: Rights
-  hosts: localhost
-  sources:
-    - inbox:
-        folder: "{{ INBOX }}"
-        settings:
-          every: 0.05
-  rules:
-    - name: Say
-      condition: event.do == "say"
-      action:
-        debug:
-          msg: "says {{ event.word }}"
-    - name: Pair
-      condition:
-        all:
-          - events.first << event.do == "first"
-          - events.second << event.do == "second"
-      action:
-        debug:
-          msg: "pair {{ events.first.word }} {{ events.second.word }}"
-    - name: Learn
-      condition: event.do == "learn"
-      actions:
-        - set_fact:
-            fact:
-              known: "{{ event.word }}"
-        - debug:
-            msg: "learned {{ event.word }}"
-    - name: Ask
-      condition:
-        all:
-          - events.question << event.do == "ask"
-          - events.answer << fact.known is defined
-      action:
-        debug:
-          msg: "knows {{ events.answer.known }}"
-    - name: After
-      condition: event.do == "after"
-      throttle:
-        once_after: 1 second
-        group_by_attributes:
-          - event.word
-      action:
-        debug:
-          msg: "once after {{ event.word }}"
-    - name: Steps
-      condition: event.do == "steps"
-      actions:
-        - debug:
-            msg: "before {{ event.word }}"
-        - run_playbook:
-            name: "{{ PLAYBOOK }}"
-            copy_files: false
-            extra_vars:
-              word: "{{ event.word }}"
-        - debug:
-            msg: "after {{ event.word }}"
-"""
-
-
-class Role:
-    """A role that may connect, and what it is given."""
-
-    def __init__(self, server: Server, owner: str) -> None:
-        self.server = server
-        self.owner = owner
-        self.name = f"worker_{uuid.uuid4().hex[:8]}"
-        self.database = database_of(owner)
-        self.dsn = make_conninfo(owner, user=self.name, password=PASSWORD)
-        self.do(f"CREATE ROLE {self.name} LOGIN PASSWORD '{PASSWORD}'")
-        self.do(f"REVOKE ALL ON DATABASE {self.database} FROM PUBLIC")
-        self.do("REVOKE ALL ON SCHEMA public FROM PUBLIC")
-
-    def may_connect(self) -> None:
-        """What everybody may do by default, but in this database not."""
-        self.do(
-            f"GRANT CONNECT, TEMPORARY ON DATABASE {self.database}"
-            f" TO {self.name}"
-        )
-        self.do(f"GRANT USAGE ON SCHEMA public TO {self.name}")
-
-    def do(self, statement: str) -> None:
-        self.server.query(statement, dsn=self.owner)
-
-    def give_what_init_db_prints(self) -> None:
-        done = subprocess.run(
-            [
-                *(
-                    sys.executable,
-                    "-m",
-                    "ansible_rulebook.ha.operations.commands",
-                ),
-                *("init-db", "--worker-role", self.name),
-            ],
-            env=worker_env({"EDA_HA_POSTGRES_DSN": self.owner}),
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-        )
-        assert done.returncode == 0, done.stderr
-        self.do(done.stdout)
-
-
-@pytest.fixture
-def role(server: Server, dsn: str) -> Iterator[Role]:
-    made = Role(server, dsn)
-    yield made
-    for session in server.sessions(dsn=dsn):  # or it could not be dropped
-        server.query("SELECT pg_terminate_backend(%s)", (session.pid,))
-    made.do(f"DROP OWNED BY {made.name} CASCADE")
-    made.do(f"DROP ROLE {made.name}")
 
 
 def relations(server: Server, dsn: str) -> list[str]:

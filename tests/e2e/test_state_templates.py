@@ -14,6 +14,7 @@ from e2e_support import (
 )
 from rig.server import Server
 from rig.workers import WorkerProcess, wait_leader
+from rules import rulebook
 
 pytestmark = needs_state
 
@@ -26,17 +27,6 @@ ACTIONS = {
     "job_templates": "run_job_template",
     "workflow_job_templates": "run_workflow_template",
 }
-JOBS = """
-- name: Jobs
-  hosts: all
-  execution_strategy: parallel
-  sources:
-    - inbox:
-        folder: "{{ INBOX }}"
-        settings:
-          every: 0.05
-  rules:
-"""
 RULE = """
     - name: {name}
       condition: event.do == "{name}"
@@ -48,15 +38,20 @@ RULE = """
         - debug:
             msg: "{name} has run"
 """
-RULEBOOK = JOBS + "".join(
-    RULE.format(
-        name=name,
-        action=ACTIONS[kind],
-        organization=ORGANIZATION,
-        # With the answer its URL is known; else the label leads to the job.
-        labelled=name == "Unanswered",
-    )
-    for name, kind in TEMPLATES.items()
+RULEBOOK = rulebook(
+    "Jobs",
+    *(
+        RULE.format(
+            name=name,
+            action=ACTIONS[kind],
+            organization=ORGANIZATION,
+            # With the answer its URL is known, else the label leads there.
+            labelled=name == "Unanswered",
+        )
+        for name, kind in TEMPLATES.items()
+    ),
+    hosts="all",
+    parallel=True,
 )
 
 

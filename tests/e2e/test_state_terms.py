@@ -13,73 +13,23 @@ from e2e_support import (
 )
 from rig.server import Server
 from rig.workers import WorkerProcess
+from rules import A_HOST, ASK, FORGET, LEARN, PAIR, SAY, after, rulebook
 
 pytestmark = needs_state
 
-TERMS = """
-- name: Terms
-  hosts: all
-  gather_facts: true
-  execution_strategy: parallel
-  sources:
-    - inbox:
-        folder: "{{ INBOX }}"
-        settings:
-          every: 0.05
-  rules:
-    - name: A host
-      condition: fact.ansible_system is defined
-      action:
-        debug:
-          msg: "fact {{ event.ansible_system }}"
-    - name: Say
-      condition: event.do == "say"
-      action:
-        debug:
-          msg: "says {{ event.word }}"
-    - name: Pair
-      condition:
-        all:
-          - events.first << event.do == "open"
-          - events.second << event.do == "close" and
-            event.word == events.first.word
-      action:
-        debug:
-          msg: "open and close {{ events.second.word }}"
-    - name: Learn
-      condition: event.do == "learn"
-      actions:
-        - set_fact:
-            fact:
-              known: "{{ event.word }}"
-        - debug:
-            msg: "learned {{ event.word }}"
-    - name: Forget
-      condition: event.do == "forget"
-      actions:
-        - retract_fact:
-            fact:
-              known: "{{ event.word }}"
-        - debug:
-            msg: "forgot {{ event.word }}"
-    - name: Ask
-      condition:
-        all:
-          - events.question << event.do == "ask"
-          - events.answer << fact.known == events.question.word
-      action:
-        debug:
-          msg: "knows {{ events.answer.known }}"
-    - name: After
-      condition: event.do == "after"
-      throttle:
-        once_after: 5 seconds
-        group_by_attributes:
-          - event.word
-      action:
-        debug:
-          msg: "once after {{ event.word }}"
-"""
+TERMS = rulebook(
+    "Terms",
+    A_HOST,
+    SAY,
+    PAIR,
+    LEARN,
+    FORGET,
+    ASK,
+    after(5),
+    hosts="all",
+    gather_facts=True,
+    parallel=True,
+)
 EDIT = """
     - name: New
       condition: event.do == "new"

@@ -21,7 +21,7 @@ import zipapp
 import zipfile
 from importlib import metadata
 from pathlib import Path
-from typing import Callable, Iterator, NamedTuple
+from typing import Any, Callable, Iterator, NamedTuple
 
 import pytest
 
@@ -123,7 +123,7 @@ class Site:
         (self.packages / "dependencies.pth").write_text(f"{dependencies}\n")
 
     def run(
-        self, *args: object, check: bool = True, **variables: str
+        self, *args: object, check: bool = True, **variables: Any
     ) -> subprocess.CompletedProcess[str]:
         variables.setdefault("PYTHONUSERBASE", str(self.user_base))
         return run(self.python, *args, check=check, **variables)
@@ -142,7 +142,7 @@ class Site:
         return self.run(self.script, "--help").stdout
 
     def code(self, text: str, **variables: str) -> str:
-        return self.run("-c", text, **variables).stdout.strip()
+        return self.run("-c", text, check=True, **variables).stdout.strip()
 
 
 @pytest.fixture(scope="session")
@@ -498,6 +498,16 @@ def test_a_plugin_of_ours_refuses_a_plain_run(
     assert ("has not read ansible_rulebook_ha.pth" in done.stderr) is is_wanted
 
 
+def test_uv_installs_both(site: Site, upstream: Path, wheel: Path) -> None:
+    uv = pytest.importorskip("uv", reason="installs what is tested here")
+    run(
+        uv.find_uv_bin(), "pip", "install", "--quiet", "--no-config",
+        "--offline", "--no-index", "--no-deps", "--python", site.python,
+        upstream, wheel,
+    )  # fmt: skip
+    assert "high availability:" in site.help()
+
+
 def test_uninstalling_ours_leaves_upstream_as_it_was(
     site: Site, upstream: Path, wheel: Path
 ) -> None:
@@ -565,7 +575,13 @@ def test_run_without_ha_loads_no_database_client(
     assert [name for name in more if name.startswith("psycopg")] == []
     assert not more & {
         f"ansible_rulebook.ha.{name}"
-        for name in ("election.lock", "embedded", "upstream.app", "worker")
+        for name in (
+            "election.elector",
+            "election.lock",
+            "embedded",
+            "upstream.app",
+            "worker",
+        )
     }
 
 

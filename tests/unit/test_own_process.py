@@ -22,8 +22,9 @@ VARIABLES = {
 }
 SHOW = """
 import os, sys
+from ansible_rulebook.ha.conninfo import Conninfo
 from ansible_rulebook.ha.own_process import hide
-hide(os.environ["EDA_HA_POSTGRES_DSN"])
+hide(Conninfo(os.environ["EDA_HA_POSTGRES_DSN"]))
 assert "EDA_HA_POSTGRES_DSN" not in os.environ
 for name in ("environ", "cmdline"):
     with open(f"/proc/self/{name}", "rb") as shown:

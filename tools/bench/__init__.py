@@ -1,4 +1,4 @@
-"""What ``make bench`` measures; ``tools/bench.py`` is the command.
+"""What ``make bench`` measures, as ``python -m bench``.
 
 =========== ===========================================================
 module      what it measures, or gives

@@ -72,7 +72,7 @@ def section(result: Result, picture: str | None) -> str:
             f"measured {measured}\n"
         )
     for note in result.notes:
-        text += f"- {_plain(note)}\n"
+        text += f"- {_plain(note.strip())}\n"
     return text
 
 

@@ -1,4 +1,4 @@
-"""What ``make chaos`` is made of; ``tools/chaos.py`` is the command.
+"""What ``make chaos`` runs, as ``python -m chaos``.
 
 ========== ==========================================================
 module     what it does

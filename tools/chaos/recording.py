@@ -43,6 +43,9 @@ from typing import Any
 
 from rig.contender import Recorder, Sampler
 
+from ansible_rulebook.ha.election.leadership import Leadership
+from ansible_rulebook.ha.rulebook.gate import GatedQueue
+
 from .rulebook import LIFE, RECORD
 
 LOOK_EVERY = 0.05  # seconds between two looks at the two events
@@ -54,12 +57,12 @@ class Witness:
     """The record of this worker.
 
     :param recorder: where the rows go.
-    :param office: of the worker, see ansible_rulebook.ha.election.leadership.
+    :param leadership: of the worker.
     """
 
-    def __init__(self, recorder: Recorder, office: Any) -> None:
+    def __init__(self, recorder: Recorder, leadership: Leadership) -> None:
         self.recorder = recorder
-        self.office = office
+        self.leadership = leadership
         self._runs = itertools.count(1)
 
     def install(self) -> None:
@@ -80,12 +83,11 @@ class Witness:
 
     def may_act(self) -> bool:
         """Whether actions may start at this instant; from any thread."""
-        return self.office.may_act() is not None
+        return self.leadership.acting_term() is not None
 
     def leads(self) -> bool:
         """Whether events may enter the engine; from any thread."""
-        answer: bool = self.office.leads()
-        return answer
+        return self.leadership.takes_events()
 
     def write(self, kind: str, **values: Any) -> None:
         """A row, with the time unless it is given."""
@@ -94,7 +96,7 @@ class Witness:
 
     def role(self, role: str) -> None:
         """It was told its role."""
-        term = self.office.term
+        term = self.leadership.term
         self.write("role", role=role, term=getattr(term, "number", None))
 
     def _around_post(self, post: Any) -> Any:
@@ -205,13 +207,14 @@ def _module(name: str) -> Any:
     return importlib.import_module(name)
 
 
-def office_of(queue: Any) -> Any:
-    """The office behind the queue that a source is given.
+def leadership_of(queue: Any) -> Leadership:
+    """The leadership behind the queue that a source is given.
 
     There is no public way to it: a source is told of its role by events
     only, and these can lag behind.
     """
-    return queue.queue._gate._office
+    gated: GatedQueue = queue.queue
+    return gated._gate._leadership
 
 
 async def record(
@@ -234,7 +237,7 @@ async def record(
     recorder.add(
         "worker", name=life, pid=os.getpid(), started=time.monotonic_ns()
     )
-    witness = Witness(recorder, office_of(queue))
+    witness = Witness(recorder, leadership_of(queue))
     witness.install()
     Sampler(witness.may_act, recorder).start()
     Orders(witness, life, path, asyncio.get_running_loop()).start()

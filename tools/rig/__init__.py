@@ -14,5 +14,6 @@ process    a child process that is watched and never left behind
 workers    a real ``ansible-rulebook``
 contender  a bare election, and the record of when it led
 history    what these records say: overlaps and gaps
+program    how a program of the tools ends
 ========== ==========================================================
 """

@@ -27,6 +27,7 @@ from typing import Any, TypeVar, Union
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 T = TypeVar("T")
+P = TypeVar("P", bound="Proxy")
 
 CALL_TIMEOUT = 10.0  # seconds until a call into the proxy's thread gives up
 CHUNK_SIZE = 1 << 16  # bytes read at a time
@@ -90,7 +91,7 @@ class Proxy:
         self._delay = 0.0  # seconds
 
     @classmethod
-    def for_dsn(cls, dsn: str, **options: Any) -> Proxy:
+    def for_dsn(cls: type[P], dsn: str, **options: Any) -> P:
         return cls(server_address(dsn), dsn=dsn, **options)
 
     @property
@@ -113,7 +114,7 @@ class Proxy:
 
     # Life
 
-    def start(self) -> Proxy:
+    def start(self: P) -> P:
         ready = threading.Event()
         loop = self._new_loop()
 
@@ -145,7 +146,7 @@ class Proxy:
         finally:
             self._end_thread()
 
-    def __enter__(self) -> Proxy:
+    def __enter__(self: P) -> P:
         return self if self._loop is not None else self.start()
 
     def __exit__(

@@ -14,7 +14,7 @@ now: Callable[[], float] = time.monotonic
 its own kernel: a lease must not survive that. It does not count a pause by
 the hypervisor, of which the machine's kernel knows nothing. So before
 anything with effects outside, the server is asked
-(:meth:`.LeaderElection.confirm`). Where there is no such clock,
+(:meth:`.Elector.confirm`). Where there is no such clock,
 :func:`time.monotonic` stands in for it.
 """
 

@@ -1,144 +1,88 @@
-"""Leader election on a PostgreSQL advisory lock, in plain asyncio."""
+"""One worker's part in the election: the loop that does the I/O."""
 
 from __future__ import annotations
 
 import asyncio
-import inspect
-import logging
-import os
-import socket
-import uuid
 from contextlib import suppress
-from types import TracebackType
-from typing import Any, Awaitable, Callable, TypeVar, Union
+from typing import Any, Callable
 
-from ..conninfo import Conninfo
 from ..errors import (
     HaError,
-    LeadershipLost,
     PromotionFailed,
     ServerRefused,
     ServerUnavailable,
     SessionLost,
 )
-from ..log import WorkerLog
 from . import clock as lease_clock
 from .candidate import Candidate, Do, Phase, Step
-from .lease import POLL_INTERVAL, Timings
-from .lock import AdvisoryLock, LockSession
+from .confirmations import Confirmations
+from .election_log import ElectionLog
+from .lease import Timings
+from .lock import AdvisoryLock
+from .namesakes import NamesakeWatch
+from .session import LockSession
 from .term import Term
+from .transitions import OnDemotion, OnPromotion, Transitions
 
-T = TypeVar("T")
 LOOK_EVERY = 1.0  # seconds, at most, between two looks at the lease's clock
-OnPromotion = Callable[[Term], Union[Awaitable[None], None]]
-OnDemotion = Callable[[str], Union[Awaitable[None], None]]
-
-logger = logging.getLogger(__name__)
 
 
-class LeaderElection:
-    """Elects one leader among all who use the same server and UUID.
-
-    An asynchronous context manager::
-
-        async with LeaderElection(dsn, ha_uuid, worker_id="one") as election:
-            while not election.shutdown_event.is_set():
-                await election.leader_event.wait()
-                if election.is_leader():
-                    await one_piece_of_work()
+class Elector:
+    """Has one worker take part in the election on one lock.
 
     Everything belongs to the event loop that it is made in (a running one:
     Python 3.9 binds events to it), but
     :meth:`is_leader` may be asked from any thread. A callback that blocks
     the loop blocks the renewal of the lease, too.
 
-    :param dsn: connection string, as libpq takes it.
-    :param ha_uuid: names the cluster.
-    :param worker_id: names this worker in logs and in ``pg_stat_activity``;
-        default ``<hostname>-<pid>``.
-    :param poll_interval: seconds.
-    :param lease_duration: seconds until a silent leader is replaced; default
-        three poll intervals.
-    :param on_promotion: called, and awaited, with the :class:`Term` once the
-        lock is held and before ``leader_event`` is set. If it raises, the
-        lock is given up; after three failures in a row the election ends,
-        unless they are :class:`ServerUnavailable`.
-    :param on_demotion: called, and awaited, with the reason after
-        ``leader_event`` was cleared and before the lock is given up, if the
-        server has not taken it already. Whatever the term started has to
-        have ended when it returns. If it raises, that is logged and the lock
-        given up all the same. It must not wait for :meth:`step_down` or
-        :meth:`stop`, which wait for it.
-    :param on_renewal: called each time that the server confirmed the lock,
-        at the begin of a term, too.
-    :param on_overdue: called if the demotion takes so long that somebody
-        else may lead by now. Default: log it.
-    :param session_pooler: a connection pooler stands in between, and it
-        keeps one server session for each client connection.
-    :param claimant: what this process is known by in the table of claims,
-        if it claims its terms there (as workers with state do).
-    :param clock: seconds that never step back, for tests.
-    :raises OptionError: if the connection string does not parse.
-    :raises ValueError: if UUID or timings cannot be used.
+    :param lock: what to contend for.
+    :param log: says what happens; the one that :func:`check_server` had.
+    :param claims_terms: see :meth:`.AdvisoryLock.open`.
+    :param clock: seconds that never step back.
+
+    The callbacks are those of :class:`.LeaderElection`.
     """
 
     def __init__(
         self,
-        dsn: str,
-        ha_uuid: str | uuid.UUID,
+        lock: AdvisoryLock,
+        log: ElectionLog,
         *,
-        worker_id: str | None = None,
-        poll_interval: float = POLL_INTERVAL,
-        lease_duration: float | None = None,
         on_promotion: OnPromotion | None = None,
         on_demotion: OnDemotion | None = None,
         on_renewal: Callable[[Term], None] | None = None,
         on_overdue: Callable[[], None] | None = None,
-        session_pooler: bool = False,
-        claimant: str | None = None,
+        claims_terms: bool = False,
         clock: Callable[[], float] = lease_clock.now,
     ) -> None:
-        self.ha_uuid = uuid.UUID(str(ha_uuid))
-        self.worker_id = worker_id or default_worker_id()
-        self.leader_event = asyncio.Event()
-        self.follower_event = asyncio.Event()
-        self.follower_event.set()
+        self.ha_uuid = lock.ha_uuid
+        self.worker_id = lock.worker_id
         self.shutdown_event = asyncio.Event()
-        timings = Timings.of(poll_interval, lease_duration)
-        self._lock = AdvisoryLock(
-            Conninfo(dsn),
-            self.ha_uuid,
-            self.worker_id,
-            timings,
-            session_pooler,
-            claimant,
-        )
-        self._candidate = Candidate(timings)
-        self._on_promotion = on_promotion
-        self._on_demotion = on_demotion
+        self._lock = lock
+        self._log = log
         self._on_renewal = on_renewal
         self._on_overdue = on_overdue
+        self._claims_terms = claims_terms
         self._clock = clock
-        self._log = WorkerLog(logger, self.worker_id, self.ha_uuid)
-        self._term: Term | None = None
-        self._terms = 0
-        self._announced = False
-        self._session: LockSession | None = None
-        self._promotion: asyncio.Task[None] | None = None
-        self._demotion: asyncio.Task[None] | None = None
-        self._task: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
+        self._candidate = Candidate(lock.timings)
+        self._transitions = Transitions(
+            self._candidate, log, on_promotion, on_demotion, self._wake.set
+        )
+        self.leader_event = self._transitions.leader_event
+        self.follower_event = self._transitions.follower_event
+        self._confirmations = Confirmations()
+        self._namesakes = NamesakeWatch(lock, log)
+        self._session: LockSession | None = None
+        self._terms = 0
+        self._task: asyncio.Task[None] | None = None
         self._settled = asyncio.Event()  # no term, and none being ended
         self._settled.set()
-        self._confirming: list[asyncio.Future[bool]] = []
         self._leaving = asyncio.Event()
-        self._in_outage = False
-        self._led_at: float | None = None  # when anybody did, as far as known
-        self._comparing: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
         phase = self._candidate.phase.value
-        return f"<LeaderElection {self.worker_id!r} {phase}>"
+        return f"<{type(self).__name__} {self.worker_id!r} {phase}>"
 
     # -- for users -------------------------------------------------------
 
@@ -146,16 +90,15 @@ class LeaderElection:
         """Whether this worker leads at this very instant.
 
         Ask before each thing that only a leader may do. ``leader_event``
-        tells the same to those who wait, but a process that was paused sees
-        it a moment late; this compares the clock with the lease.
+        can be waited for, but a process that was paused sees it a moment
+        late. This compares the clock with the lease.
         """
-        term = self._term
-        return term is not None and self._announced and term.is_current()
+        return self._transitions.is_leader()
 
     @property
     def term(self) -> Term | None:
         """The term that this worker is in, promotion included."""
-        return self._term
+        return self._transitions.term
 
     @property
     def timings(self) -> Timings:
@@ -163,52 +106,24 @@ class LeaderElection:
         return self._candidate.timings
 
     async def step_down(self) -> None:
-        """Let another worker lead (a switchover), and wait until then.
+        """Give up leadership (a switchover) and wait until it is given up.
 
-        The others go first for one poll interval. Without effect on a
-        follower.
+        This worker contends again after one poll interval, so that another
+        one can lead. Does nothing on a follower.
         """
-        self.begin_to_step_down()
+        self.request_step_down()
         await self._settled.wait()
 
-    def begin_to_step_down(self, why: str = "stepped down") -> None:
-        """:meth:`step_down` for who cannot wait.
+    def request_step_down(self, why: str = "stepped down") -> None:
+        """Give up leadership, without waiting. Does nothing on a follower.
 
-        To be called in the election's loop.
+        Call it in the election's loop.
         """
         self._candidate.step_down(why)
         self._wake.set()
 
-    async def check_server(self) -> bool:
-        """Connect once, to find out early what no retry can mend.
-
-        A server that cannot be reached is not an error.
-
-        :returns: whether it was reached; if not, that has been logged.
-        :raises ServerRefused: wrong password, unknown database or role,
-            transaction pooler.
-        """
-        try:
-            await self._lock.check()
-        except ServerUnavailable as error:
-            self._say_outage(error)
-            return False
-        return True
-
-    async def start(self) -> None:
-        """Check the server and begin to contend.
-
-        :raises ServerRefused: see :meth:`check_server`.
-        """
-        await self.check_server()
-        self.begin()
-
-    def begin(self, in_outage: bool = False) -> None:
-        """Begin to contend, without a first check of the server.
-
-        :param in_outage: it cannot be reached, and that has been logged.
-        """
-        self._in_outage = self._in_outage or in_outage
+    def contend(self) -> None:
+        """Take part from now on. The server is not checked before."""
         self._task = asyncio.ensure_future(self._run())
         self._task.add_done_callback(lambda _: self.shutdown_event.set())
 
@@ -216,36 +131,36 @@ class LeaderElection:
         """Ask the server now whether this worker holds the lock.
 
         For what must not happen twice. :meth:`is_leader` costs nothing but
-        relies on the machine's clock, and a machine that its hypervisor has
-        paused may not know of it.
+        relies on the machine's clock, which does not notice that a hypervisor
+        has paused the machine.
 
         :returns: false if it does not, or if that cannot be known.
         """
-        if self._term is None or not self._term.is_current():
+        term = self.term
+        if term is None or not term.is_current():
             return False
-        answer: asyncio.Future[bool] = asyncio.Future()
-        self._confirming.append(answer)
+        answer = self._confirmations.add()
         self._candidate.renew_now()
         self._wake.set()
         return await answer
 
     def suspend(self, why: str) -> None:
-        """Do not contend until :meth:`resume`; a term ends.
+        """Give up leadership, and do not contend until :meth:`resume`.
 
-        To be called in the election's loop.
+        Call it in the election's loop.
         """
         self._candidate.suspend(why)
         self._wake.set()
 
     def resume(self) -> None:
-        """Contend again. To be called in the election's loop."""
+        """Contend again. Call it in the election's loop."""
         self._candidate.resume()
         self._wake.set()
 
     def withdraw(self) -> None:
-        """Never contend again; a term that has been announced goes on.
+        """Never contend again. A leader goes on until :meth:`stop`.
 
-        To be called in the election's loop.
+        Call it in the election's loop.
         """
         self._candidate.withdraw()
         self._leaving.set()
@@ -257,27 +172,11 @@ class LeaderElection:
         :raises HaError: what ended the election before it was stopped.
         """
         self.shutdown_event.set()
-        self._candidate.stop()
+        self._candidate.quit()
         self._leaving.set()
         self._wake.set()
         if self._task is not None:
             await asyncio.shield(self._task)
-
-    async def __aenter__(self) -> LeaderElection:
-        await self.start()
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if exc is None:
-            await self.stop()
-            return
-        with suppress(HaError):
-            await self.stop()
 
     # -- the loop --------------------------------------------------------
 
@@ -285,13 +184,13 @@ class LeaderElection:
         try:
             while True:
                 if self.shutdown_event.is_set():
-                    self._candidate.stop()  # whoever has set it
-                if self._term is not None and self._term.seen_over:
-                    # Somebody was told so: stand by it, and say why.
+                    self._candidate.quit()  # a user may have set it
+                if self.term is not None and self.term.seen_over:
+                    # It was reported as over, so it must not go on.
                     await self._read_news()
                     self._candidate.step_down("the lease had ended")
                 step = self._candidate.decide(
-                    self._clock(), self._promotion is not None
+                    self._clock(), self._transitions.has_promotion
                 )
                 if step.do is Do.STOP:
                     break
@@ -333,7 +232,7 @@ class LeaderElection:
             await self._rest(step.seconds)
 
     async def _connect(self) -> None:
-        opening = asyncio.ensure_future(self._lock.open())
+        opening = asyncio.ensure_future(self._lock.open(self._claims_terms))
         try:
             if await self._stopped_before(opening):
                 return
@@ -344,10 +243,6 @@ class LeaderElection:
             return
         finally:
             opening.cancel()
-        if self._comparing is None:  # the first session
-            self._comparing = asyncio.ensure_future(
-                self._compare_ids(self._session.namesakes)
-            )
         seconds = self._candidate.connected(
             self._session.timings,
             self._clock(),
@@ -355,29 +250,10 @@ class LeaderElection:
             self._session.led_last,
         )
         if seconds:
-            self._log.info(
-                "Standing back, since the server was started or promoted and "
-                "its last leader may not know yet",
-                seconds=round(seconds, 1),
-            )
-
-    async def _compare_ids(self, found: set[str]) -> None:
-        """Warn if another process goes on to use this worker's id.
-
-        What an earlier process with this id has left on the server is gone
-        by the end of its lease.
-        """
-        if not found:
-            return
-        await asyncio.sleep(self._candidate.timings.lease_duration)
-        with suppress(ServerRefused, ServerUnavailable):
-            found &= await self._lock.namesakes()
-            if found:
-                self._log.warning(
-                    "Another worker of the cluster has the same id: logs and "
-                    "tables cannot tell the two apart",
-                    ", ".join(sorted(found)),
-                )
+            self._log.lock_delay(seconds)
+        self._namesakes.saw(
+            self._session.namesakes, self._session.timings.lease_duration
+        )
 
     async def _look(self) -> None:
         try:
@@ -387,7 +263,7 @@ class LeaderElection:
             return
         self._candidate.looked(self._clock(), leader is not None)
         if leader is not None:
-            self._say_following(leader)
+            self._log.following(leader)
 
     async def _try_lock(self) -> None:
         session = self._open_session()
@@ -400,14 +276,14 @@ class LeaderElection:
             await self._lose_session(error)
             return
         self._candidate.not_locked()
-        self._say_following(leader)
+        self._log.following(leader)
 
     async def _wait_lock(self) -> None:
         session = self._open_session()
         waiting = asyncio.ensure_future(session.wait_acquire())
         try:
             if await self._stopped_before(waiting):
-                # Leave the queue, too: nobody shall wait for our socket.
+                # Leave the queue: others must not wait behind this one.
                 await session.cancel()
                 session.abort()
             acquired = await waiting
@@ -416,8 +292,7 @@ class LeaderElection:
             return
         finally:
             waiting.cancel()
-        # Until now: it was queued behind somebody.
-        self._led_at = self._clock()
+        self._log.was_led()  # it was queued behind another worker
         if acquired:
             await self._prove(None)
         else:
@@ -425,106 +300,45 @@ class LeaderElection:
 
     async def _prove(self, timeout: float | None) -> None:
         session = self._open_session()
-        asking, self._confirming = self._confirming, []
+        asking = self._confirmations.take()
         sent_at = self._clock()  # before it is sent: the server counts later
         try:
             if not await session.prove(timeout):
                 raise SessionLost("the server does not confirm the lock")
         except SessionLost as error:
-            _answer(asking, False)
+            asking.answer(False)
             await self._lose_session(error)
             return
         self._candidate.proved(sent_at)
-        _answer(asking, True)
-        if self._term is not None:
-            self._term.renewed(self._candidate.trusted_until)
-            if not self._term.seen_over:
-                self._tell_renewal(self._term)
+        asking.answer(True)
+        if self.term is not None:
+            self.term.renewed(self._candidate.trusted_until)
+            if not self.term.seen_over:
+                self._tell_renewal(self.term)
 
     def _promote(self) -> None:
-        self._say_reachable()
+        self._log.reachable()
+        session = self._open_session()
         self._terms += 1
-        life = self._open_session().life
-        self._term = Term(
+        term = Term(
             self._terms,
             self._candidate.trusted_until,
-            self._open_session().is_over,
+            session.is_over,
             self._clock,
-            self._open_session().backend_pid,
-            "" if life is None else life.lineage,
+            session.backend_pid,
+            "" if session.life is None else session.life.lineage,
         )
         self._settled.clear()
-        self._tell_renewal(self._term)
-        self._promotion = asyncio.ensure_future(self._promotion_of(self._term))
-        self._promotion.add_done_callback(lambda _: self._wake.set())
+        self._transitions.promote(term)
+        self._tell_renewal(term)
 
     def _tell_renewal(self, term: Term) -> None:
         if self._on_renewal is not None:
             self._on_renewal(term)
 
-    async def _promotion_of(self, term: Term) -> None:
-        try:
-            await _call(self._on_promotion, term)
-        except (ServerUnavailable, LeadershipLost) as error:
-            # An outage: the worker goes on to try, for as long as it takes.
-            self._log.warning("Promotion failed", str(error))
-            self._candidate.step_down("promotion failed")
-            return
-        except Exception as error:
-            self._log.exception("Promotion failed")
-            self._candidate.promotion_failed(f"promotion failed: {error}")
-            return
-        except asyncio.CancelledError:
-            # Not by a demotion, which would have changed the phase before.
-            if self._candidate.phase is Phase.PROMOTING:
-                self._candidate.promotion_failed("promotion was cancelled")
-            raise
-        if self._candidate.phase is not Phase.PROMOTING:
-            return
-        if not term.is_current():
-            # Should a late renewal succeed, nobody would announce the term.
-            self._candidate.step_down("the lease ended during promotion")
-            return
-        self._candidate.promoted()
-        self._announced = True
-        self.follower_event.clear()
-        self.leader_event.set()
-        fields: dict[str, object] = {"term": term.number}
-        if self._led_at is not None:
-            nobody_led = self._clock() - self._led_at
-            fields["nobody_led"] = f"{nobody_led:.2f} s"
-        acquired = "Successfully acquired leadership"
-        self._log.write(logging.INFO, acquired, fields=fields)
-
     def _demote(self, reason: str) -> None:
-        led = self._announced
-        self._announced = False
-        asking, self._confirming = self._confirming, []
-        _answer(asking, False)
-        if self._term is not None:
-            self._term.end()
-        self.leader_event.clear()
-        self.follower_event.set()
-        if led and self._term is not None:
-            # Not "now" for a process that was paused.
-            self._led_at = min(self._clock(), self._term.trusted_until)
-            self._say_lost(reason, self._term.number)
-        else:
-            self._log.info("Not promoted", reason)
-        self._demotion = asyncio.ensure_future(self._demotion_for(reason))
-        self._demotion.add_done_callback(lambda _: self._wake.set())
-
-    async def _demotion_for(self, reason: str) -> None:
-        try:
-            if self._promotion is not None:
-                self._promotion.cancel()
-                await asyncio.wait({self._promotion})
-            await _call(self._on_demotion, reason)
-        except Exception:
-            self._log.exception("Demotion failed")
-        finally:
-            # Cancelled, too: no candidate may be stuck with the lock.
-            self._candidate.demoted()
+        self._confirmations.answer(False)
+        self._transitions.demote(reason)
 
     def _overdue(self) -> None:
         self._log.critical("Demotion takes too long")
@@ -534,18 +348,18 @@ class LeaderElection:
     async def _release(self) -> None:
         session, self._session = self._session, None
         if session is not None:
-            if self._term is not None and not session.is_over():
+            if self.term is not None and not session.is_over():
                 with suppress(SessionLost):
                     await session.release()
             await session.close()
-        self._term = self._promotion = self._demotion = None
+        self._transitions.forget()
         self._candidate.released(self._clock())
         self._settled.set()
 
     async def _rest(self, seconds: float | None) -> None:
         loop = asyncio.get_running_loop()
-        if self._term is not None:
-            # A suspended machine stops the loop's clock, not the lease's.
+        if self.term is not None:
+            # While a machine is suspended the loop's clock stands still.
             seconds = min(LOOK_EVERY, seconds or LOOK_EVERY)
         socket_fd = -1
         if self._session is not None and self._candidate.in_session:
@@ -583,14 +397,14 @@ class LeaderElection:
         self._candidate.session_lost(self._clock(), f"session ended: {error}")
         if self._candidate.phase is Phase.OFFLINE:
             self._say_outage(error)
-        if self._term is not None:
+        if self.term is not None:
             return  # closing it could free the lock: first the demotion
         session, self._session = self._session, None
         if session is not None:
             await session.close()
 
     async def _stopped_before(self, task: asyncio.Task[Any]) -> bool:
-        """Wait for ``task``; true if we do not contend any more before."""
+        """Wait for ``task``; true if this worker leaves before it is done."""
         stop = asyncio.ensure_future(self._leaving.wait())
         try:
             await asyncio.wait(
@@ -602,70 +416,36 @@ class LeaderElection:
 
     async def _clean_up(self) -> None:
         """End what a crash or a cancellation of the loop left over."""
-        if self._comparing is not None:
-            self._comparing.cancel()
-        if self._term is not None and self._demotion is None:
+        self._namesakes.cancel()
+        if self.term is not None and not self._transitions.has_demotion:
             self._demote("the election has failed")
-        if self._demotion is not None:
-            limit = self.timings.demote_within
-            _, late = await asyncio.wait({self._demotion}, timeout=limit)
-            if late:
-                self._overdue()
+        if not await self._transitions.demoted_within(
+            self.timings.demote_within
+        ):
+            self._overdue()
         if self._session is not None:
             await self._session.close()
             self._session = None
-        self._term = None
+        self._transitions.term = None
         self._settled.set()
 
     def _say_outage(self, error: Exception) -> None:
-        """Once per outage; each further try only for who debugs."""
         stopping = self._leaving.is_set() or self.shutdown_event.is_set()
-        if self._in_outage or stopping:
-            self._log.debug("Still no session", str(error))
-            return
-        self._in_outage = True
-        self._log.warning(
-            "No session with PostgreSQL, following and retrying", str(error)
-        )
-
-    def _say_lost(self, reason: str, number: int) -> None:
-        if not self._candidate.lost_unasked:
-            self._log.info("Lost leadership", reason, term=number)
-            return
-        # How long a process was paused, for one thing.
-        silence = self._clock() - self._candidate.confirmed_at
-        self._log.warning(
-            "Lost leadership",
-            reason,
-            term=number,
-            last_confirmed=f"{silence:.1f} s ago",
-        )
-
-    def _say_following(self, leader: str | None) -> None:
-        self._led_at = self._clock()
-        self._say_reachable()
-        self._log.info("Following", leader=leader)
-
-    def _say_reachable(self) -> None:
-        if self._in_outage:
-            self._in_outage = False
-            self._log.info("Reconnected to PostgreSQL")
+        self._log.outage(error, expected=stopping)
 
 
-def default_worker_id() -> str:
-    """``<hostname>-<pid>``."""
-    return f"{socket.gethostname()}-{os.getpid()}"
+async def check_server(lock: AdvisoryLock, log: ElectionLog) -> bool:
+    """Connect once, to find out early what no retry can mend.
 
+    A server that cannot be reached is not an error.
 
-def _answer(asking: list[asyncio.Future[bool]], holds: bool) -> None:
-    for each in asking:
-        if not each.done():
-            each.set_result(holds)
-
-
-async def _call(
-    callback: Callable[[T], Union[Awaitable[None], None]] | None, value: T
-) -> None:
-    result = callback(value) if callback is not None else None
-    if inspect.isawaitable(result):
-        await result
+    :returns: whether it was reached; if not, that has been logged.
+    :raises ServerRefused: wrong password, unknown database or role,
+        transaction pooler.
+    """
+    try:
+        await lock.check()
+    except ServerUnavailable as error:
+        log.outage(error)
+        return False
+    return True

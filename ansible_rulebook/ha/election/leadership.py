@@ -38,6 +38,7 @@ class Leadership:
     and the waiting belong to one loop. The questions ask the term's clock
     and socket each time, since an event can lag behind a paused process:
 
+    * :meth:`is_open`: may a source put an event?
     * :meth:`takes_events`: may an event enter the engine?
     * :meth:`may_act`: may this task act?
     * :meth:`confirm`: the same, and the server says so, too.
@@ -54,6 +55,7 @@ class Leadership:
         """The term that may act: the engine's actions, then the sources."""
         self._ask_server = ask_server
         self._announced: Term | None = None
+        self._is_closed = False
         self._next = asyncio.Event()
         _present[:] = [self]
 
@@ -77,6 +79,10 @@ class Leadership:
         term = self._announced
         return term is not None and term.is_current()
 
+    def is_open(self) -> bool:
+        """Whether sources may run and put; not while it hands over."""
+        return not self._is_closed and self.takes_events()
+
     async def confirm(self) -> bool:
         """Whether this task may do something outside of this process.
 
@@ -95,13 +101,13 @@ class Leadership:
             _bound_term.set(self.acting_term())
 
     async def next_term(self) -> Term:
-        """The current term, or the next one once it has been announced.
+        """The current term if it is open, or the next one once it is.
 
         Never returns a term that is over already.
         """
         while True:
-            term = self.acting_term()
-            if term is not None and self.leader_event.is_set():
+            term = self.term
+            if term is not None and self.is_open():
                 return term
             await self._next.wait()
 
@@ -110,15 +116,20 @@ class Leadership:
     def begin(self, term: Term) -> None:
         """Allow actions, since promotion may fire some."""
         self.term = term
+        self._is_closed = False
 
     def announce(self) -> None:
         """Everything that a leader needs is up."""
         self._announced = self.term
         self.follower_event.clear()
         self.leader_event.set()
-        # One event per term: who waits now must not see a later end of it.
+        # One event per term: those that wait now are woken for this one.
         waiting, self._next = self._next, asyncio.Event()
         waiting.set()
+
+    def close(self) -> None:
+        """The term is to end in good order: no source may put any more."""
+        self._is_closed = True
 
     def end(self) -> None:
         """The term is over."""

@@ -1,7 +1,8 @@
 """The election on an event loop of its own, in a thread of its own.
 
-Upstream's loop stops now and then: it calls the JVM, waits for databases,
-joins threads, runs plugins. The lease has to be renewed all the same.
+Upstream's loop is blocked now and then: it calls the JVM, waits for
+databases, joins threads, runs plugins. The lease has to be renewed all the
+same.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import threading
 from contextlib import suppress
 from typing import Any, Callable, Coroutine
 
-from .elector import LeaderElection
+from .elector import Elector
 from .term import Term
 
 PING_EVERY = 1.0  # seconds
@@ -19,7 +20,7 @@ DEAD_LOOP_AFTER = 60.0  # seconds, or the lease if that is longer
 
 
 class ElectionThread:
-    """Runs a :class:`LeaderElection` and takes its news to the main loop.
+    """Runs an :class:`Elector` and calls the main loop back.
 
     :param make_election: makes the election, in the thread's loop, with the
         callbacks that it is given.
@@ -28,14 +29,14 @@ class ElectionThread:
     :param allow_actions: called in the thread with the time (lease clock)
         until which the worker's actions may run; at the end of a term with
         a time that is past.
-    :param ended: called in the main loop with what ended the election, or
-        None after a clean stop.
+    :param ended: called in the main loop with the error that ended the
+        election, or None after a clean end.
     :param self_fence: ends the process, for a reason; any thread.
     """
 
     def __init__(
         self,
-        make_election: Callable[..., LeaderElection],
+        make_election: Callable[..., Elector],
         promote: Callable[[Term], Coroutine[Any, Any, None]],
         demote: Callable[[str], Coroutine[Any, Any, None]],
         allow_actions: Callable[[float], None],
@@ -50,7 +51,7 @@ class ElectionThread:
         self._self_fence = self_fence
         self._main_loop = asyncio.get_running_loop()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._election: LeaderElection | None = None
+        self._election: Elector | None = None
         self._thread = threading.Thread(
             target=self._run, name="ha-election", daemon=True
         )
@@ -58,20 +59,18 @@ class ElectionThread:
         self._stopping = threading.Event()
         self._done = asyncio.Event()
         self._unanswered = 0
-        self._in_outage = False
 
-    def start(self, in_outage: bool = False) -> None:
-        """Begin to contend; see :meth:`LeaderElection.begin`."""
-        self._in_outage = in_outage
+    def start(self) -> None:
+        """Begin to contend; see :meth:`Elector.contend`."""
         if not self._withdrawn.is_set():
             self._thread.start()
 
     def step_down(self, why: str) -> None:
-        """See :meth:`LeaderElection.begin_to_step_down`."""
-        self._ask(lambda election: election.begin_to_step_down(why))
+        """See :meth:`Elector.request_step_down`."""
+        self._ask(lambda election: election.request_step_down(why))
 
     async def confirm(self) -> bool:
-        """See :meth:`LeaderElection.confirm`. For the main loop."""
+        """See :meth:`Elector.confirm`. For the main loop."""
         loop, election = self._loop, self._election
         if loop is None or election is None or loop.is_closed():
             return False
@@ -79,19 +78,19 @@ class ElectionThread:
         return await asyncio.wrap_future(asking)
 
     def suspend(self, why: str) -> None:
-        """See :meth:`LeaderElection.suspend`."""
+        """See :meth:`Elector.suspend`."""
         self._ask(lambda election: election.suspend(why))
 
     def resume(self) -> None:
-        """See :meth:`LeaderElection.resume`."""
-        self._ask(LeaderElection.resume)
+        """See :meth:`Elector.resume`."""
+        self._ask(Elector.resume)
 
     def withdraw(self) -> None:
-        """See :meth:`LeaderElection.withdraw`."""
+        """See :meth:`Elector.withdraw`."""
         self._withdrawn.set()
-        self._ask(LeaderElection.withdraw)
+        self._ask(Elector.withdraw)
 
-    async def stop(self) -> None:
+    async def shut_down(self) -> None:
         """Demote if leading, give up the lock, end the thread."""
         self._withdrawn.set()
         if not self._thread.is_alive():
@@ -125,7 +124,7 @@ class ElectionThread:
             self._election.withdraw()
         if self._stopping.is_set():
             self._election.shutdown_event.set()
-        self._election.begin(self._in_outage)
+        self._election.contend()
         end = asyncio.ensure_future(self._election.shutdown_event.wait())
         watch = asyncio.ensure_future(self._watch_main_loop())
         try:
@@ -139,7 +138,7 @@ class ElectionThread:
             end.cancel()
             await self._election.stop()
 
-    def _ask(self, what: Callable[[LeaderElection], None]) -> None:
+    def _ask(self, what: Callable[[Elector], None]) -> None:
         loop, election = self._loop, self._election
         if loop is not None and election is not None:
             with suppress(RuntimeError):  # closed: it has ended by itself
@@ -154,7 +153,7 @@ class ElectionThread:
         try:
             await self._in_main_loop(self._demote(reason))
         except Exception as error:
-            # Who knows what still runs: the lock must not be given up.
+            # Something may still run, so the lock must not be given up.
             self._self_fence(f"demotion failed: {error!r}")
 
     async def _in_main_loop(self, work: Coroutine[Any, Any, None]) -> None:
@@ -190,5 +189,5 @@ class ElectionThread:
         self._unanswered = 0
 
     def _tell_main(self, what: Callable[..., object], *args: object) -> None:
-        with suppress(RuntimeError):  # closed: nobody is left to be told
+        with suppress(RuntimeError):  # closed: the main loop has ended
             self._main_loop.call_soon_threadsafe(what, *args)

@@ -110,7 +110,7 @@ class EventGate:
                 if term is not None and not term.is_current():
                     raise LeadershipLost(NOT_LEADING)
                 await self._room()
-            elif term is None and not self._leadership.takes_events():
+            elif term is None and not self._leadership.is_open():
                 await self._leadership.next_term()
             elif term is None or term.is_current():
                 # get() is the fence; this only turns sources away early.
@@ -127,7 +127,7 @@ class EventGate:
         """
         if term is not None and not term.is_current():
             raise LeadershipLost(NOT_LEADING)
-        if not self._leadership.takes_events():
+        if not self._leadership.is_open():
             raise asyncio.QueueFull
         self.queue.put_nowait(event)
 
@@ -210,6 +210,11 @@ class EventGate:
                 turns = 0
             else:
                 return  # the term is over
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no event waits for the engine, or is in hand."""
+        return self.queue.empty() and not self._held and self._in_hand is None
 
     def refuse(self) -> Any:
         """Upstream's reader failed on the event in hand: give it no more.

@@ -20,6 +20,9 @@ class Ruleset(Protocol):
     def is_running(self) -> bool:
         """Whether its engine session exists."""
 
+    def is_idle(self) -> bool:
+        """Whether no action runs, and no match waits for one."""
+
     def ended_unasked(self) -> bool:
         """Whether its engine is gone though no shutdown was requested."""
 
@@ -70,6 +73,11 @@ class Rulesets:
         self._expected = 0
         self.up.clear()
         self.over.clear()
+
+    @property
+    def are_idle(self) -> bool:
+        """See :meth:`Ruleset.is_idle`."""
+        return all(each.is_idle() for each in self._all)
 
     def ended_unasked(self) -> list[Ruleset]:
         """Those whose engine has died."""

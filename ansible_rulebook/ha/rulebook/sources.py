@@ -113,7 +113,9 @@ class Sources:
             if _address_in_use(task) and loop.time() < patience:
                 # The leader before us, on this host, may still be closing it.
                 await asyncio.sleep(ADDRESS_RETRY)
-            elif self._leadership.acting_term() is term:
+            elif self._leadership.is_open() and (
+                self._leadership.term is term
+            ):
                 task.result()  # it ended by itself: so does the rulebook
                 return
             else:

@@ -15,7 +15,7 @@ from uuid import UUID
 
 from psycopg import Connection
 
-from ..election.lock import lock_key
+from ..election.names import lock_key
 from ..errors import HaError
 from . import sql
 from .session import StateSession

@@ -29,9 +29,7 @@ from typing import (
 
 from psycopg import Connection
 
-from ..conninfo import Conninfo
-from ..election.lease import Timings
-from ..election.lock import application_name, lock_key
+from ..election.names import application_name, lock_key
 from ..election.term import Term
 from ..engine.bridge import Answer, Bridge, Match, rule_name
 from ..errors import HaError, ServerUnavailable
@@ -85,12 +83,10 @@ class StateStore:
         self._log = log
         self._failed = failed
         self._engine_thread = engine_thread
-        self._timings = Timings.of(
-            options.poll_interval, options.lease_duration
-        )
+        self._timings = options.timings
         key = lock_key(options.ha_uuid)
         self._session = StateSession(
-            Conninfo(options.dsn),
+            options.conninfo,
             application_name(key, worker_id, claimant, APPLICATION),
             self._timings,
         )

@@ -43,7 +43,7 @@ def graft_cli(cli: Any) -> None:
             _exit(EXIT_USAGE, str(error))
         if options is not None:
             setattr(args, DSN.dest, None)  # logs may show it
-            hide(options.dsn)
+            hide(options.conninfo)
             from .app import install  # which a plain run does not load
 
             try:

@@ -55,7 +55,7 @@ class FencedRuleSetRunner(Mixin):  # type: ignore[misc]
         self.hosts_facts: list[Any] = []  # not before promotion
         self._over = False
         plan: Any = self.ruleset_queue_plan
-        gate = worker.gate_of(plan.source_queue)
+        gate = worker.gates.of(plan.source_queue)
         gate.will_be_sent_again = self._is_with_feedback
         self._gate = gate
         self.ruleset_queue_plan: Any = plan._replace(source_queue=gate)
@@ -183,6 +183,10 @@ class FencedRuleSetRunner(Mixin):  # type: ignore[misc]
 
     def is_running(self) -> bool:
         return not self._over
+
+    def is_idle(self) -> bool:
+        waiting = self.ruleset_queue_plan.plan.queue
+        return waiting.empty() and not self.active_actions
 
     def ended_unasked(self) -> bool:
         return self._over and self.shutdown is None

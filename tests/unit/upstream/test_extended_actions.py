@@ -73,8 +73,9 @@ def fail() -> None:
 
 @pytest.mark.asyncio
 async def test_an_action_is_shown_under_upstreams_name():
+    worker: Any = SmallWorker()
     for name in ("debug", "run_playbook", "run_job_template"):
-        assert extend(name, Action, SmallWorker()).__name__ == "Action"
+        assert extend(name, Action, worker).__name__ == "Action"
 
 
 @pytest.mark.asyncio
@@ -168,7 +169,7 @@ async def test_the_guardian_knows_the_folder_of_a_playbook_that_never_ran():
 class Playbook:
     """A run of a playbook that leaves a process behind."""
 
-    def __init__(self, worker: Any) -> None:
+    def __init__(self, worker: SmallWorker) -> None:
         self.worker = worker
         self.runner = combine(GuardedRunner, Runner, ha_worker=worker)({})
         self.left: list[subprocess.Popen[bytes]] = []

@@ -58,7 +58,9 @@ class Runner:
 
     def _run_action(self, action: Any, item: Any) -> asyncio.Task[Any]:
         self.recorded.append(action.action)
-        task = asyncio.ensure_future(self._entry()(action.action))
+        task: asyncio.Task[Any] = asyncio.ensure_future(
+            self._entry()(action.action)
+        )
         self.active_actions.add(task)
         task.add_done_callback(self._handle_action_completion)
         return task

@@ -84,7 +84,7 @@ def _conninfo(args: argparse.Namespace) -> Conninfo:
     if dsn is None:
         raise OptionError(f"{DSN.origin} is required")
     parsed = Conninfo(dsn, DSN.origin)
-    hide(dsn)
+    hide(parsed)
     return parsed
 
 

@@ -6,7 +6,7 @@ import argparse
 import os
 from typing import Any
 
-from ...election.lock import lock_key
+from ...election.names import lock_key
 from ...election.sql import TRY_LOCK
 from ...errors import OptionError, StateRefused
 from ...options import HA_UUID, read_uuid

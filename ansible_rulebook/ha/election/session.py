@@ -1,0 +1,388 @@
+"""The one PostgreSQL session that contends for the lock and holds it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+import socket
+import threading
+from contextlib import suppress
+from typing import Any, Awaitable, Mapping, Sequence, TypeVar, Union
+
+import psycopg
+from psycopg import AsyncConnection
+from psycopg.pq import ExecStatus
+from psycopg.pq.abc import PGconn
+
+from ..conninfo import Conninfo
+from ..errors import SessionLost
+from . import sql
+from .lease import Timings
+from .lock_delay import ServerLife
+from .names import APPLICATION
+
+T = TypeVar("T")
+Params = Union[Sequence[Any], Mapping[str, Any]]
+
+CANCEL_TIMEOUT = 1.0  # seconds
+RELEASE_TIMEOUT = 2.0  # seconds; closing the session frees the lock, too
+ANSWER_SLACK = 5.0  # seconds for an answer on top of the wait asked for
+
+# Linux tells the end of a stream even while unread bytes stand before it.
+_HUNG_UP: int = getattr(select, "POLLRDHUP", 0)
+
+
+class LockSession:
+    """One server session, and with it one chance to hold the lock.
+
+    Nothing else ever runs on it. A statement that failed, timed out or was
+    cancelled leaves the outcome unknown, so the session is over with it:
+    close it and open another. Never lock twice in one session: the lock
+    counts, and one unlock would leave it held.
+
+    :class:`.AdvisoryLock` opens it, sets it up, and notes here what it found.
+
+    :param conninfo: its secrets are masked in errors.
+    :param key: the lock's.
+    :param timings: the longest time that an answer may take.
+    """
+
+    def __init__(
+        self,
+        connection: AsyncConnection[Any],
+        conninfo: Conninfo,
+        key: int,
+        timings: Timings,
+    ) -> None:
+        self._connection = connection
+        self._conninfo = conninfo
+        self._key = key
+        # A descriptor of our own: another thread can ask it without the risk
+        # that its number means another file by then.
+        self._socket = socket.socket(fileno=os.dup(connection.fileno()))
+        # Whatever socket.setdefaulttimeout() says, is_over() may not wait.
+        self._socket.setblocking(False)
+        self._news = select.poll()
+        self._news.register(self._socket, select.POLLIN | _HUNG_UP)
+        self._plain = not connection.pgconn.ssl_in_use
+        self._busy = False
+        self._reading = threading.Lock()
+        self._ended = False
+        self._unanswered: asyncio.Future[Any] | None = None
+        self._notices: list[str] = []
+        connection.add_notice_handler(self._noticed)
+        self.timings = timings
+        """Poll interval and lease, as the server allows them."""
+        self.wait_chunk = timings.poll_interval
+        """Seconds for which :meth:`wait_acquire` waits."""
+        self.backend_pid = 0
+        """Process id of the session's server process."""
+        self.life: ServerLife | None = None
+        """The server's present life, if it tells."""
+        self.led_last = False
+        """Whether the last claim of a term is that of this process."""
+        self.namesakes: set[str] = set()
+        """Names of sessions of other processes with this worker's id."""
+
+    @property
+    def connected_pid(self) -> int:
+        """The server process that the connection began with.
+
+        Behind a transaction pooler it is not the one that answers.
+        """
+        return self._connection.info.backend_pid
+
+    # -- the lock --------------------------------------------------------
+
+    async def try_acquire(self) -> bool:
+        """Take the lock if it is free. One round trip.
+
+        :raises SessionLost: outcome unknown.
+        """
+        rows = await self.fetch(sql.TRY_LOCK, (self._key,))
+        return bool(rows[0][0])
+
+    async def wait_acquire(self) -> bool:
+        """Queue for the lock for up to ``wait_chunk`` seconds.
+
+        :returns: whether it is ours; the caller must still prove it.
+        :raises SessionLost: outcome unknown.
+        """
+        self._notices.clear()
+        await self.fetch(
+            sql.WAIT_LOCK.format(key=self._key),
+            timeout=self.wait_chunk + ANSWER_SLACK,
+        )
+        if sql.ACQUIRED in self._notices:
+            return True
+        if sql.NOT_ACQUIRED in self._notices:
+            return False
+        return await self.prove()  # something in between eats notices
+
+    async def prove(self, timeout: float | None = None) -> bool:
+        """Ask the server whether this very session holds the lock.
+
+        It also counts as a sign of life: the server's timeout starts anew.
+
+        :param timeout: seconds to wait for the answer.
+        :returns: same backend, primary, lock granted to it.
+        :raises SessionLost: if there is no answer.
+        """
+        high, low = self._halves()
+        statement = sql.PROVE.format(high=high, low=low)
+        try:
+            answer = await self._in_time(self._ask(statement), timeout)
+        except psycopg.Error as error:
+            raise SessionLost(self._words(error)) from None
+        return answer == [str(self.backend_pid).encode(), b"f", b"t"]
+
+    async def holder(self) -> str | None:
+        """The worker id of the leader, cut to what fits, if there is one."""
+        rows = await self.fetch(sql.HOLDER, self._halves())
+        if not rows:
+            return None
+        name = str(rows[0][0] or "")
+        parts = name.split(":")
+        return parts[2] if parts[0] == APPLICATION and parts[2:] else name
+
+    async def release(self) -> None:
+        """Unlock. The session can contend again.
+
+        :raises SessionLost: outcome unknown.
+        """
+        await self.fetch(sql.UNLOCK, (self._key,), RELEASE_TIMEOUT)
+
+    def _halves(self) -> tuple[int, int]:
+        key = self._key % 2**64
+        return key >> 32, key & 0xFFFFFFFF
+
+    # -- the wire --------------------------------------------------------
+
+    def is_over(self) -> bool:
+        """Whether the server has ended the session, from any thread.
+
+        Asks the socket without waiting. PostgreSQL sends its last error
+        *before* it frees the locks of a session that it terminates, so a
+        leader that asks here knows no later than the next one.
+        """
+        with self._reading:
+            return self._ended or self._has_last_word()
+
+    def _has_last_word(self) -> bool:
+        # No news is the usual answer, and asked for several times an event:
+        # poll() has it at a quarter of the cost of a recv() that raises.
+        if self._socket.fileno() < 0:
+            return True
+        if not self._news.poll(0):
+            return False
+        try:
+            first = self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError:
+            return True
+        # Unasked for, or in answer to a proof, an ErrorResponse is the last
+        # word. What TLS wraps cannot be told apart; then the end of the
+        # stream has to do.
+        if not first or (first == b"E" and self._plain and not self._busy):
+            return True
+        return self._hung_up()
+
+    def _hung_up(self) -> bool:
+        # A server that crashes sends a notice first, and TLS an alert.
+        if not _HUNG_UP:
+            return False
+        try:
+            poll = select.poll()
+            poll.register(self._socket, _HUNG_UP)
+            return bool(poll.poll(0))
+        except (OSError, ValueError):
+            return True
+
+    def fileno(self) -> int:
+        """For ``loop.add_reader`` while no statement is under way."""
+        return self._socket.fileno()
+
+    def drain(self) -> None:
+        """Read what the server said unasked: a notice, or its last error.
+
+        :raises SessionLost: if the session is over.
+        """
+        if self._busy:
+            return
+        self._notices.clear()
+        with self._reading, suppress(psycopg.Error):
+            # Once read, the last error is no longer there to be peeked at.
+            self._ended = self._ended or self._has_last_word()
+            self._connection.pgconn.consume_input()
+            self._connection.pgconn.is_busy()  # parses what was read
+        if self._ended:
+            words = " ".join(self._notices) or "the connection was closed"
+            raise SessionLost(self._conninfo.redact(words))
+
+    def _noticed(self, notice: psycopg.errors.Diagnostic) -> None:
+        self._notices.append(notice.message_primary or "")
+        if notice.severity_nonlocalized in ("FATAL", "PANIC"):
+            self._ended = True
+
+    async def close(self) -> None:
+        """End the session at once; a statement under way fails."""
+        self.abort()
+        if self._unanswered is not None:
+            await asyncio.wait({self._unanswered})
+            self._unanswered.exception()
+        with suppress(psycopg.Error, OSError):
+            await self._connection.close()
+
+    async def cancel(self) -> None:
+        """Ask the server to drop a wait, so that it leaves the queue."""
+        with suppress(psycopg.Error, OSError, asyncio.TimeoutError):
+            await asyncio.wait_for(
+                self._connection.cancel_safe(timeout=CANCEL_TIMEOUT),
+                CANCEL_TIMEOUT * 2,
+            )
+
+    def abort(self) -> None:
+        """Shut the socket down, which ends every wait on it.
+
+        Cancelling the coroutine instead would make psycopg wait for the
+        server, which may not answer any more.
+        """
+        self._ended = True
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+
+    # -- statements ------------------------------------------------------
+
+    async def fetch(
+        self,
+        statement: str,
+        params: Params | None = None,
+        timeout: float | None = None,
+    ) -> list[tuple[Any, ...]]:
+        """The rows of a statement that has to succeed.
+
+        :raises SessionLost: outcome unknown.
+        """
+        try:
+            return await self._rows(statement, params, timeout)
+        except psycopg.Error as error:
+            raise SessionLost(self._words(error)) from None
+
+    async def attempt(
+        self, statement: str, params: Params = ()
+    ) -> list[tuple[Any, ...]]:
+        """The rows of a statement that the server may refuse.
+
+        :raises psycopg.Error: it does; the session goes on.
+        :raises SessionLost: outcome unknown.
+        """
+        try:
+            return await self._rows(statement, params)
+        except psycopg.Error as error:
+            if self._connection.closed:
+                raise SessionLost(self._words(error)) from None
+            raise
+
+    async def _rows(
+        self,
+        statement: str,
+        params: Params | None = None,
+        timeout: float | None = None,
+    ) -> list[tuple[Any, ...]]:
+        self._busy = True
+        try:
+            return await self._in_time(
+                self._execute(statement, params), timeout
+            )
+        finally:
+            self._busy = False
+
+    async def _in_time(self, work: Awaitable[T], timeout: float | None) -> T:
+        if timeout is None:
+            timeout = max(self.timings.trust_for, 1.0)
+        return await self._bounded(work, timeout)
+
+    async def _ask(self, statement: str) -> list[bytes | None]:
+        """The one row that answers a statement, as text.
+
+        Meanwhile another thread may ask whether the session is over. It
+        cannot see what psycopg has read and not yet raised. So the reading
+        and the raising are under one lock.
+        """
+        pgconn = self._connection.pgconn
+        pgconn.send_query(statement.encode())
+        while pgconn.flush():
+            await self._ready(writing=True)
+        row: list[bytes | None] = []
+        while True:
+            await self._ready()
+            with self._reading:
+                self._ended = self._ended or self._has_last_word()
+                try:
+                    if _take_row(pgconn, row):
+                        return row
+                except psycopg.Error:
+                    self._ended = True
+                    raise
+
+    async def _ready(self, writing: bool = False) -> None:
+        """Wait until the connection can be read from, or written to."""
+        loop = asyncio.get_running_loop()
+        ready: asyncio.Future[None] = loop.create_future()
+        add, remove = loop.add_reader, loop.remove_reader
+        if writing:
+            add, remove = loop.add_writer, loop.remove_writer
+        # Its own descriptor, which abort() does not close.
+        number = self._connection.fileno()
+
+        def tell() -> None:
+            if not ready.done():
+                ready.set_result(None)
+
+        add(number, tell)
+        try:
+            await ready
+        finally:
+            remove(number)
+
+    async def _execute(
+        self, statement: str, params: Params | None
+    ) -> list[tuple[Any, ...]]:
+        cursor = await self._connection.execute(statement, params)
+        return await cursor.fetchall() if cursor.description else []
+
+    async def _bounded(self, work: Awaitable[T], timeout: float) -> T:
+        task = asyncio.ensure_future(work)
+        try:
+            done, _ = await asyncio.wait({task}, timeout=timeout)
+        finally:
+            if not task.done():
+                # Only trust ends here. To close the session would free the
+                # lock, and its holder may still have to be demoted.
+                self._ended = True
+                self._unanswered = task
+        if not done:
+            raise SessionLost(f"no answer within {timeout:.1f} s")
+        return task.result()
+
+    def _words(self, error: Exception) -> str:
+        return self._conninfo.redact(str(error))
+
+
+def _take_row(pgconn: PGconn, row: list[bytes | None]) -> bool:
+    """Read what has come; true when the answer is complete.
+
+    :raises psycopg.Error: if it is an error, or the end.
+    """
+    pgconn.consume_input()
+    while not pgconn.is_busy():
+        result = pgconn.get_result()
+        if result is None:
+            return True
+        if result.status != ExecStatus.TUPLES_OK:
+            raise psycopg.OperationalError(pgconn.get_error_message())
+        row += [result.get_value(0, n) for n in range(result.nfields)]
+    return False

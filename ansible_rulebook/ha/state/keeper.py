@@ -1,0 +1,136 @@
+"""Whether this worker keeps the cluster's state, and what if it cannot.
+
+All workers of a cluster have to agree: one without state would lead a
+cluster that has some as if it had none. So a worker that cannot keep it
+follows, says why once, and tries again.
+"""
+
+from __future__ import annotations
+
+from typing import Callable
+
+from ..errors import ServerUnavailable, StateRefused
+from ..log import WorkerLog
+from ..options import StateMode
+from .session import RowInUse
+from .store import StateStore
+
+SAME_FAILURES = 10  # of a recovery in a row, until it is no outage any more
+
+
+class StateKeeper:
+    """Has the store for as long as there is one.
+
+    :param mode: what the operator wants.
+    :param store: to keep the state in; None if the mode is ``off``.
+    :param lacks_state: why this upstream cannot keep state, if so.
+    :param suspend: the worker is not to contend, for a reason.
+    :param stopped: told when no state is kept any more.
+    :param log: for what operators have to see.
+    """
+
+    def __init__(
+        self,
+        mode: StateMode,
+        store: StateStore | None,
+        lacks_state: str | None,
+        suspend: Callable[[str], None],
+        stopped: Callable[[], None],
+        log: WorkerLog,
+    ) -> None:
+        self.store = store
+        """Keeps the engine's state, or None: then it ends with a term."""
+        self.obstacle: str | None = None
+        """Why this worker cannot keep the state that its cluster has."""
+        self._mode = mode
+        self._lacks_state = lacks_state
+        self._suspend = suspend
+        self._stopped = stopped
+        self._log = log
+        self._failures: list[str] = []  # of recoveries, alike, in a row
+
+    def lacks(self, why: str) -> None:
+        """This upstream, or this engine, cannot have its state kept.
+
+        :raises StateRefused: if the operator does not let us go without.
+        """
+        self._check_mode(why)
+        self._lacks_state = why
+
+    def _check_mode(self, why: object) -> None:
+        if self._mode is StateMode.REQUIRED:
+            raise StateRefused(
+                f"--ha-state required: the state cannot be kept: {why}"
+            )
+
+    async def survey(self) -> bool:
+        """Find out whether the state can be kept, and decide what if not.
+
+        :returns: whether it is known that it can.
+        :raises StateRefused: if it cannot, and the operator wants it kept.
+        """
+        if self.store is None:
+            return False
+        try:
+            if self._lacks_state is not None:
+                raise StateRefused(self._lacks_state)
+            if not await self.store.survey():
+                return False
+        except StateRefused as error:
+            await self.refuse(error)
+            return False
+        if self.obstacle is not None:
+            self._log.info("The state can be kept again")
+        self.obstacle = None
+        return True
+
+    @property
+    def has_doubts(self) -> bool:
+        """Whether to survey again before this worker contends."""
+        return self.store is not None and self._lacks_state is not None
+
+    async def refuse(self, error: StateRefused) -> None:
+        """Go on without state, if operator and cluster let us.
+
+        :raises StateRefused: if the operator does not let us.
+        """
+        self._check_mode(error)
+        if self.store is None:
+            return  # said before
+        if await self.store.may_have_state():
+            if self.obstacle is None:
+                self._log.warning(
+                    "This worker follows and does not lead: the cluster keeps "
+                    "state, or may do so, which this worker cannot",
+                    str(error),
+                )
+            self.obstacle = str(error)
+            self._suspend("the state cannot be kept")
+            return
+        self.obstacle = None
+        store, self.store = self.store, None
+        self._stopped()
+        if store is not None:
+            store.close()
+        self._log.warning(
+            "The rules' state will not survive a failover", str(error)
+        )
+
+    def recovered(self) -> None:
+        """A recovery has succeeded."""
+        self._failures.clear()
+
+    def fails_for_good(self, error: ServerUnavailable) -> bool:
+        """Whether a recovery that failed so is no matter of an outage.
+
+        The same error each time, while the election has none.
+        """
+        if isinstance(error, RowInUse):
+            return False  # somebody else's transaction will end
+        if str(error) not in self._failures:
+            self._failures.clear()
+        self._failures.append(str(error))
+        if len(self._failures) < SAME_FAILURES:
+            return False
+        self._failures.clear()
+        return True

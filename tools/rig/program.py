@@ -1,0 +1,23 @@
+"""How a program of the tools ends."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from typing import Callable, NoReturn
+
+EXIT_INTERRUPTED = 130
+
+
+def run(main: Callable[[], int]) -> NoReturn:
+    """Exit with what `main` returns. SIGTERM cleans up as Ctrl-C does."""
+    signal.signal(signal.SIGTERM, _terminated)
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(EXIT_INTERRUPTED)
+
+
+def _terminated(signum: int, frame: object) -> NoReturn:
+    raise KeyboardInterrupt
