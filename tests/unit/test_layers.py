@@ -1,0 +1,144 @@
+"""Who may name what: upstream, drools_jpy, and our own modules."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+from pathlib import Path
+from typing import Iterator
+
+import pytest
+
+import ansible_rulebook.ha
+
+(HOME,) = map(Path, ansible_rulebook.ha.__path__)
+PACKAGE = "ansible_rulebook.ha"
+SOURCES = sorted(
+    path for path in HOME.rglob("*.py") if path.name != "__main__.py"
+)
+UPSTREAM = re.compile(r"ansible_rulebook(?!\.ha(\.|$))(\.|$)")
+ENGINE = re.compile(r"(drools|jpy)(\.|$)")
+IMPORTERS = {"import_module", "__import__", "find_spec", "reload"}
+
+
+def module_of(path: Path) -> str:
+    parts = path.relative_to(HOME).with_suffix("").parts
+    return ".".join((PACKAGE, *parts)).removesuffix(".__init__")
+
+
+def named(code: str, package: str) -> Iterator[str]:
+    """The modules that a source imports, or names in a string.
+
+    :param package: that its relative imports begin at.
+    """
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Import):
+            yield from (each.name for each in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                above = package.split(".")
+                above = above[: len(above) - node.level + 1]
+                base = ".".join([*above, base]).rstrip(".")
+            yield from (f"{base}.{each.name}" for each in node.names)
+        elif isinstance(node, ast.Call):
+            called = getattr(node.func, "attr", getattr(node.func, "id", ""))
+            if called in IMPORTERS:
+                yield from (
+                    each.value
+                    for each in node.args
+                    if isinstance(each, ast.Constant)
+                    and isinstance(each.value, str)
+                )
+        elif (
+            isinstance(node, ast.Constant)
+            and isinstance(node.value, str)
+            and re.fullmatch(r"\w+\.[\w.]*", node.value)
+        ):
+            yield node.value
+
+
+def offending(pattern: re.Pattern[str], allowed: str) -> list[str]:
+    """Where a module outside of a package of ours names one of these."""
+    return [
+        f"{path.relative_to(HOME)}: {name}"
+        for path in SOURCES
+        if not path.is_relative_to(HOME / allowed)
+        for name in named(path.read_text(), package_of(path))
+        if pattern.match(name)
+    ]
+
+
+def package_of(path: Path) -> str:
+    module = module_of(path)
+    return module if path.stem == "__init__" else module.rpartition(".")[0]
+
+
+def test_only_upstream_names_ansible_rulebook():
+    assert offending(UPSTREAM, "upstream") == []
+
+
+def test_only_the_engine_names_drools_and_java():
+    assert offending(ENGINE, "engine") == []
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import ansible_rulebook",
+        "import ansible_rulebook.util as util",
+        "from ansible_rulebook import util",
+        "from ansible_rulebook.util import run_at",
+        "def f():\n    from ansible_rulebook.engine import broadcast",
+        "from .. import util",
+        "from ..util import run_at",
+        "import_module('ansible_rulebook')",
+        "importlib.import_module('ansible_rulebook.util')",
+        "importlib.import_module(f'ansible_rulebook.{name}')",
+        "x = 'ansible_rulebook.util.run_at'",
+        "'ansible_rulebook.app' in sys.modules",
+    ],
+)
+def test_each_way_to_name_upstream_is_seen(code: str):
+    assert any(UPSTREAM.match(name) for name in named(code, PACKAGE))
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import jpy",
+        "from drools import ruleset",
+        "def f():\n    from drools.ruleset import RulesetCollection",
+        "import_module('drools')",
+        "SEAMS = {'drools.dispatch.Dispatch': ()}",
+    ],
+)
+def test_each_way_to_name_the_engine_is_seen(code: str):
+    assert any(ENGINE.match(name) for name in named(code, PACKAGE))
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import ansible_rulebook.ha.worker",
+        "from ansible_rulebook.ha import worker",
+        "from .worker import Worker",
+        "from . import worker",
+        "logging.getLogger('ansible_rulebook.ha')",
+        "command = ['-m', 'ansible_rulebook']",
+        "import ansible_rulebook_ha_of_others",
+        "from .engine import names as drools",
+    ],
+)
+def test_our_own_names_are_no_offence(code: str):
+    names = list(named(code, PACKAGE))
+    assert not any(UPSTREAM.match(name) for name in names)
+    assert not any(ENGINE.match(name) for name in names)
+
+
+def test_every_module_can_be_imported():
+    """mypy does not miss what is missing below ansible_rulebook."""
+    assert len(SOURCES) > 50
+    for path in SOURCES:
+        importlib.import_module(module_of(path))
