@@ -326,7 +326,7 @@ class Worker:
         self._tell_counts()
         self.rulesets.clear()
         if self._election is not None:
-            await self._election.stop()
+            await self._election.shut_down()
         if self.state is not None:
             self.state.close()
         self._engine_thread.shutdown(wait=False)
@@ -559,7 +559,7 @@ class Worker:
         """Act no more, and let no time pass for the rules."""
         self.leadership.end()
         if self._engine is not None:
-            self._engine.clock.stop()
+            self._engine.clock.pause()
 
     def _reset(self) -> None:
         """Empty the engine: what it knows belongs to a term that is over.

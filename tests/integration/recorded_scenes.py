@@ -239,7 +239,7 @@ def timers_run_out_by_themselves(house: House) -> None:
         while not house.delivered:
             assert time.monotonic() < end, "it never fires"
             await asyncio.sleep(0.01)
-        house.engine.clock.stop()
+        house.engine.clock.pause()
 
     asyncio.run(wait())
     (match,) = map(json.loads, house.delivered)

@@ -567,11 +567,12 @@ async def test_the_referee_sees_two_leaders(dsn, ha_uuid):
     """What all of the above relies on."""
     first, second = make(dsn, ha_uuid, "w1"), make(dsn, ha_uuid, "w2")
     async with pair(first, second):
-        second._term, second._announced = first._term, True
+        second._transitions.term = first.term
+        second._transitions._announced = True
         referee = Referee(first, second)
         referee.ask()
         assert referee.overlaps
-        second._term = None
+        second._transitions.term = None
 
 
 @pytest.mark.asyncio

@@ -477,10 +477,10 @@ async def test_what_an_earlier_process_has_left_is_nobody_with_the_same_id(
     earlier.pause()
     election = make(dsn, ha_uuid, "twin")
     async with running(election):
-        await until(lambda: election._comparing is not None)
-        assert not election._comparing.done()
+        await until(lambda: election._namesakes.task is not None)
+        assert not election._namesakes.task.done()
         await leads(election)
-        await until(lambda: election._comparing.done())
+        await until(lambda: election._namesakes.task.done())
         assert SAME_ID not in caplog.text
 
 

@@ -237,7 +237,7 @@ def test_what_ended_the_term_first_is_the_reason():
     one = leading(T0)
     one.step_down("asked to")
     one.session_lost(T0, "gone")
-    one.stop()
+    one.quit()
     assert decide(one, T0).reason == "asked to"
 
 
@@ -425,7 +425,7 @@ def test_stop_while_offline_connects_no_more():
     one.unreachable(T0)
     one.unreachable(T0)
     assert one.decide(T0).do is Do.REST
-    one.stop()
+    one.quit()
     assert one.decide(T0) == Step(Do.STOP)
     assert one.decide(T0) == Step(Do.STOP)
     assert one.phase is Phase.STOPPED
@@ -436,7 +436,7 @@ def test_stop_while_contending_leaves_without_the_lock(tried):
     one = contending()
     if tried:
         one.not_locked()
-    one.stop()
+    one.quit()
     assert one.decide(T0) == Step(Do.RELEASE)
     one.released(T0)
     assert one.decide(T0) == Step(Do.STOP)
@@ -445,7 +445,7 @@ def test_stop_while_contending_leaves_without_the_lock(tried):
 def test_stop_while_the_lock_query_is_under_way_leads_no_more():
     one = contending()
     assert one.decide(T0).do is Do.TRY
-    one.stop()
+    one.quit()
     one.proved(T0)  # the answer to the query crossed with the stop
     step = one.decide(T0)
     assert (step.do, step.reason) == (Do.DEMOTE, "no longer contending")
@@ -488,7 +488,7 @@ def test_who_withdraws_before_the_term_is_announced_never_leads(make):
 def test_stop_while_a_session_is_being_opened_gives_it_back():
     one = offline()
     assert one.decide(T0).do is Do.CONNECT
-    one.stop()
+    one.quit()
     one.connected(one.timings)
     assert one.decide(T0) == Step(Do.RELEASE)
 
@@ -496,7 +496,7 @@ def test_stop_while_a_session_is_being_opened_gives_it_back():
 @HOLDING
 def test_stop_while_holding_demotes_before_it_releases(holding):
     one = holding(T0)
-    one.stop()
+    one.quit()
     assert decide(one, T0).do is Do.DEMOTE
     assert decide(one, T0).do is Do.REST
     one.demoted()
@@ -507,7 +507,7 @@ def test_stop_while_holding_demotes_before_it_releases(holding):
 
 def test_stop_while_demoting_waits_for_the_demotion():
     one = demoting(T0)
-    one.stop()
+    one.quit()
     assert decide(one, T0).do is Do.REST
     one.demoted()
     one.released(T0)

@@ -589,7 +589,7 @@ class Elections(RuleBasedStateMachine):
     @rule(who=who)
     def stops(self, who: int) -> None:
         worker = self.worker(who)
-        worker.candidate.stop()
+        worker.candidate.quit()
         for _ in range(20):
             worker.serve()
             if worker.request is not None and not worker.request.served:

@@ -226,7 +226,7 @@ class Candidate:
             if self.phase is Phase.DEMOTING:
                 self._allow_demotion_until(sent_at)
             return
-        # To stop may have crossed with the answer that gave us the lock.
+        # A withdrawal may have crossed with the answer that gave the lock.
         self._end_term = "no longer contending" if self._withdrawn else None
         self._demoted = self.lost_unasked = False
         self.phase = Phase.PROMOTING
@@ -274,12 +274,12 @@ class Candidate:
     # -- what is wanted --------------------------------------------------
 
     def step_down(self, reason: str) -> None:
-        """Let somebody else lead; without effect on who does not."""
+        """Give up leadership. Does nothing on a follower."""
         if self.phase in (Phase.PROMOTING, Phase.LEADING):
             self._end_term = self._end_term or reason
 
     def suspend(self, reason: str) -> None:
-        """Do not contend for now; a term ends."""
+        """Give up leadership, and do not contend for now."""
         self._suspended = True
         self.step_down(reason)
 
@@ -292,13 +292,13 @@ class Candidate:
         self._renew_now = True
 
     def withdraw(self) -> None:
-        """Never contend again; a term that has been announced goes on."""
+        """Never contend again. A term that is announced goes on."""
         self._withdrawn = True
         if self.phase is Phase.PROMOTING:
             self.step_down("no longer contending")
 
-    def stop(self) -> None:
-        """Leave the election for good."""
+    def quit(self) -> None:
+        """Never contend again, and give up leadership."""
         self._withdrawn = True
         self.step_down("stopping")
 

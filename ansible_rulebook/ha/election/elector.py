@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 from contextlib import suppress
-from typing import Any, Awaitable, Callable, TypeVar, Union
+from typing import Any, Callable
 
 from ..errors import (
     HaError,
-    LeadershipLost,
     PromotionFailed,
     ServerRefused,
     ServerUnavailable,
@@ -17,16 +15,16 @@ from ..errors import (
 )
 from . import clock as lease_clock
 from .candidate import Candidate, Do, Phase, Step
+from .confirmations import Confirmations
 from .election_log import ElectionLog
 from .lease import Timings
 from .lock import AdvisoryLock
+from .namesakes import NamesakeWatch
 from .session import LockSession
 from .term import Term
+from .transitions import OnDemotion, OnPromotion, Transitions
 
-T = TypeVar("T")
 LOOK_EVERY = 1.0  # seconds, at most, between two looks at the lease's clock
-OnPromotion = Callable[[Term], Union[Awaitable[None], None]]
-OnDemotion = Callable[[str], Union[Awaitable[None], None]]
 
 
 class Elector:
@@ -59,32 +57,28 @@ class Elector:
     ) -> None:
         self.ha_uuid = lock.ha_uuid
         self.worker_id = lock.worker_id
-        self.leader_event = asyncio.Event()
-        self.follower_event = asyncio.Event()
-        self.follower_event.set()
         self.shutdown_event = asyncio.Event()
         self._lock = lock
         self._log = log
-        self._candidate = Candidate(lock.timings)
-        self._on_promotion = on_promotion
-        self._on_demotion = on_demotion
         self._on_renewal = on_renewal
         self._on_overdue = on_overdue
         self._claims_terms = claims_terms
         self._clock = clock
-        self._term: Term | None = None
-        self._terms = 0
-        self._announced = False
-        self._session: LockSession | None = None
-        self._promotion: asyncio.Task[None] | None = None
-        self._demotion: asyncio.Task[None] | None = None
-        self._task: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
+        self._candidate = Candidate(lock.timings)
+        self._transitions = Transitions(
+            self._candidate, log, on_promotion, on_demotion, self._wake.set
+        )
+        self.leader_event = self._transitions.leader_event
+        self.follower_event = self._transitions.follower_event
+        self._confirmations = Confirmations()
+        self._namesakes = NamesakeWatch(lock, log)
+        self._session: LockSession | None = None
+        self._terms = 0
+        self._task: asyncio.Task[None] | None = None
         self._settled = asyncio.Event()  # no term, and none being ended
         self._settled.set()
-        self._confirming: list[asyncio.Future[bool]] = []
         self._leaving = asyncio.Event()
-        self._comparing: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
         phase = self._candidate.phase.value
@@ -99,13 +93,12 @@ class Elector:
         tells the same to those who wait, but a process that was paused sees
         it a moment late; this compares the clock with the lease.
         """
-        term = self._term
-        return term is not None and self._announced and term.is_current()
+        return self._transitions.is_leader()
 
     @property
     def term(self) -> Term | None:
         """The term that this worker is in, promotion included."""
-        return self._term
+        return self._transitions.term
 
     @property
     def timings(self) -> Timings:
@@ -113,24 +106,24 @@ class Elector:
         return self._candidate.timings
 
     async def step_down(self) -> None:
-        """Let another worker lead (a switchover), and wait until then.
+        """Give up leadership (a switchover) and wait until it is given up.
 
-        The others go first for one poll interval. Without effect on a
-        follower.
+        This worker contends again after one poll interval, so that another
+        one can lead. Does nothing on a follower.
         """
-        self.begin_to_step_down()
+        self.request_step_down()
         await self._settled.wait()
 
-    def begin_to_step_down(self, why: str = "stepped down") -> None:
-        """:meth:`step_down` for who cannot wait.
+    def request_step_down(self, why: str = "stepped down") -> None:
+        """Give up leadership, without waiting. Does nothing on a follower.
 
-        To be called in the election's loop.
+        Call it in the election's loop.
         """
         self._candidate.step_down(why)
         self._wake.set()
 
-    def begin(self) -> None:
-        """Begin to contend."""
+    def contend(self) -> None:
+        """Take part from now on. The server is not checked before."""
         self._task = asyncio.ensure_future(self._run())
         self._task.add_done_callback(lambda _: self.shutdown_event.set())
 
@@ -138,36 +131,36 @@ class Elector:
         """Ask the server now whether this worker holds the lock.
 
         For what must not happen twice. :meth:`is_leader` costs nothing but
-        relies on the machine's clock, and a machine that its hypervisor has
-        paused may not know of it.
+        relies on the machine's clock, which does not notice that a hypervisor
+        has paused the machine.
 
         :returns: false if it does not, or if that cannot be known.
         """
-        if self._term is None or not self._term.is_current():
+        term = self.term
+        if term is None or not term.is_current():
             return False
-        answer: asyncio.Future[bool] = asyncio.Future()
-        self._confirming.append(answer)
+        answer = self._confirmations.add()
         self._candidate.renew_now()
         self._wake.set()
         return await answer
 
     def suspend(self, why: str) -> None:
-        """Do not contend until :meth:`resume`; a term ends.
+        """Give up leadership, and do not contend until :meth:`resume`.
 
-        To be called in the election's loop.
+        Call it in the election's loop.
         """
         self._candidate.suspend(why)
         self._wake.set()
 
     def resume(self) -> None:
-        """Contend again. To be called in the election's loop."""
+        """Contend again. Call it in the election's loop."""
         self._candidate.resume()
         self._wake.set()
 
     def withdraw(self) -> None:
-        """Never contend again; a term that has been announced goes on.
+        """Never contend again. A leader goes on until :meth:`stop`.
 
-        To be called in the election's loop.
+        Call it in the election's loop.
         """
         self._candidate.withdraw()
         self._leaving.set()
@@ -179,7 +172,7 @@ class Elector:
         :raises HaError: what ended the election before it was stopped.
         """
         self.shutdown_event.set()
-        self._candidate.stop()
+        self._candidate.quit()
         self._leaving.set()
         self._wake.set()
         if self._task is not None:
@@ -191,13 +184,13 @@ class Elector:
         try:
             while True:
                 if self.shutdown_event.is_set():
-                    self._candidate.stop()  # whoever has set it
-                if self._term is not None and self._term.seen_over:
-                    # Somebody was told so: stand by it, and say why.
+                    self._candidate.quit()  # anybody may have set it
+                if self.term is not None and self.term.seen_over:
+                    # Somebody was told that it is over, so end it.
                     await self._read_news()
                     self._candidate.step_down("the lease had ended")
                 step = self._candidate.decide(
-                    self._clock(), self._promotion is not None
+                    self._clock(), self._transitions.has_promotion
                 )
                 if step.do is Do.STOP:
                     break
@@ -250,10 +243,6 @@ class Elector:
             return
         finally:
             opening.cancel()
-        if self._comparing is None:  # the first session
-            self._comparing = asyncio.ensure_future(
-                self._compare_ids(self._session.namesakes)
-            )
         seconds = self._candidate.connected(
             self._session.timings,
             self._clock(),
@@ -262,20 +251,9 @@ class Elector:
         )
         if seconds:
             self._log.lock_delay(seconds)
-
-    async def _compare_ids(self, found: set[str]) -> None:
-        """Warn if another process goes on to use this worker's id.
-
-        What an earlier process with this id has left on the server is gone
-        by the end of its lease.
-        """
-        if not found:
-            return
-        await asyncio.sleep(self._candidate.timings.lease_duration)
-        with suppress(ServerRefused, ServerUnavailable):
-            found &= await self._lock.namesakes()
-            if found:
-                self._log.same_id(found)
+        self._namesakes.saw(
+            self._session.namesakes, self._session.timings.lease_duration
+        )
 
     async def _look(self) -> None:
         try:
@@ -305,7 +283,7 @@ class Elector:
         waiting = asyncio.ensure_future(session.wait_acquire())
         try:
             if await self._stopped_before(waiting):
-                # Leave the queue, too: nobody shall wait for our socket.
+                # Leave the queue: nobody is to wait behind a dead socket.
                 await session.cancel()
                 session.abort()
             acquired = await waiting
@@ -322,101 +300,45 @@ class Elector:
 
     async def _prove(self, timeout: float | None) -> None:
         session = self._open_session()
-        asking, self._confirming = self._confirming, []
+        asking = self._confirmations.take()
         sent_at = self._clock()  # before it is sent: the server counts later
         try:
             if not await session.prove(timeout):
                 raise SessionLost("the server does not confirm the lock")
         except SessionLost as error:
-            _answer(asking, False)
+            asking.answer(False)
             await self._lose_session(error)
             return
         self._candidate.proved(sent_at)
-        _answer(asking, True)
-        if self._term is not None:
-            self._term.renewed(self._candidate.trusted_until)
-            if not self._term.seen_over:
-                self._tell_renewal(self._term)
+        asking.answer(True)
+        if self.term is not None:
+            self.term.renewed(self._candidate.trusted_until)
+            if not self.term.seen_over:
+                self._tell_renewal(self.term)
 
     def _promote(self) -> None:
         self._log.reachable()
+        session = self._open_session()
         self._terms += 1
-        life = self._open_session().life
-        self._term = Term(
+        term = Term(
             self._terms,
             self._candidate.trusted_until,
-            self._open_session().is_over,
+            session.is_over,
             self._clock,
-            self._open_session().backend_pid,
-            "" if life is None else life.lineage,
+            session.backend_pid,
+            "" if session.life is None else session.life.lineage,
         )
         self._settled.clear()
-        self._tell_renewal(self._term)
-        self._promotion = asyncio.ensure_future(self._promotion_of(self._term))
-        self._promotion.add_done_callback(lambda _: self._wake.set())
+        self._transitions.promote(term)
+        self._tell_renewal(term)
 
     def _tell_renewal(self, term: Term) -> None:
         if self._on_renewal is not None:
             self._on_renewal(term)
 
-    async def _promotion_of(self, term: Term) -> None:
-        try:
-            await _call(self._on_promotion, term)
-        except (ServerUnavailable, LeadershipLost) as error:
-            # An outage: the worker goes on to try, for as long as it takes.
-            self._log.warning("Promotion failed", str(error))
-            self._candidate.step_down("promotion failed")
-            return
-        except Exception as error:
-            self._log.exception("Promotion failed")
-            self._candidate.promotion_failed(f"promotion failed: {error}")
-            return
-        except asyncio.CancelledError:
-            # Not by a demotion, which would have changed the phase before.
-            if self._candidate.phase is Phase.PROMOTING:
-                self._candidate.promotion_failed("promotion was cancelled")
-            raise
-        if self._candidate.phase is not Phase.PROMOTING:
-            return
-        if not term.is_current():
-            # Should a late renewal succeed, nobody would announce the term.
-            self._candidate.step_down("the lease ended during promotion")
-            return
-        self._candidate.promoted()
-        self._announced = True
-        self.follower_event.clear()
-        self.leader_event.set()
-        self._log.acquired(term)
-
     def _demote(self, reason: str) -> None:
-        led = self._announced
-        self._announced = False
-        asking, self._confirming = self._confirming, []
-        _answer(asking, False)
-        if self._term is not None:
-            self._term.end()
-        self.leader_event.clear()
-        self.follower_event.set()
-        if led and self._term is not None:
-            unasked = self._candidate.lost_unasked
-            confirmed_at = self._candidate.confirmed_at if unasked else None
-            self._log.lost(self._term, reason, confirmed_at)
-        else:
-            self._log.info("Not promoted", reason)
-        self._demotion = asyncio.ensure_future(self._demotion_for(reason))
-        self._demotion.add_done_callback(lambda _: self._wake.set())
-
-    async def _demotion_for(self, reason: str) -> None:
-        try:
-            if self._promotion is not None:
-                self._promotion.cancel()
-                await asyncio.wait({self._promotion})
-            await _call(self._on_demotion, reason)
-        except Exception:
-            self._log.exception("Demotion failed")
-        finally:
-            # Cancelled, too: no candidate may be stuck with the lock.
-            self._candidate.demoted()
+        self._confirmations.answer(False)
+        self._transitions.demote(reason)
 
     def _overdue(self) -> None:
         self._log.critical("Demotion takes too long")
@@ -426,17 +348,17 @@ class Elector:
     async def _release(self) -> None:
         session, self._session = self._session, None
         if session is not None:
-            if self._term is not None and not session.is_over():
+            if self.term is not None and not session.is_over():
                 with suppress(SessionLost):
                     await session.release()
             await session.close()
-        self._term = self._promotion = self._demotion = None
+        self._transitions.forget()
         self._candidate.released(self._clock())
         self._settled.set()
 
     async def _rest(self, seconds: float | None) -> None:
         loop = asyncio.get_running_loop()
-        if self._term is not None:
+        if self.term is not None:
             # A suspended machine stops the loop's clock, not the lease's.
             seconds = min(LOOK_EVERY, seconds or LOOK_EVERY)
         socket_fd = -1
@@ -475,14 +397,14 @@ class Elector:
         self._candidate.session_lost(self._clock(), f"session ended: {error}")
         if self._candidate.phase is Phase.OFFLINE:
             self._say_outage(error)
-        if self._term is not None:
+        if self.term is not None:
             return  # closing it could free the lock: first the demotion
         session, self._session = self._session, None
         if session is not None:
             await session.close()
 
     async def _stopped_before(self, task: asyncio.Task[Any]) -> bool:
-        """Wait for ``task``; true if we do not contend any more before."""
+        """Wait for ``task``; true if this worker leaves before it is done."""
         stop = asyncio.ensure_future(self._leaving.wait())
         try:
             await asyncio.wait(
@@ -494,19 +416,17 @@ class Elector:
 
     async def _clean_up(self) -> None:
         """End what a crash or a cancellation of the loop left over."""
-        if self._comparing is not None:
-            self._comparing.cancel()
-        if self._term is not None and self._demotion is None:
+        self._namesakes.cancel()
+        if self.term is not None and not self._transitions.has_demotion:
             self._demote("the election has failed")
-        if self._demotion is not None:
-            limit = self.timings.demote_within
-            _, late = await asyncio.wait({self._demotion}, timeout=limit)
-            if late:
-                self._overdue()
+        if not await self._transitions.demoted_within(
+            self.timings.demote_within
+        ):
+            self._overdue()
         if self._session is not None:
             await self._session.close()
             self._session = None
-        self._term = None
+        self._transitions.term = None
         self._settled.set()
 
     def _say_outage(self, error: Exception) -> None:
@@ -529,17 +449,3 @@ async def check_server(lock: AdvisoryLock, log: ElectionLog) -> bool:
         log.outage(error)
         return False
     return True
-
-
-def _answer(asking: list[asyncio.Future[bool]], holds: bool) -> None:
-    for each in asking:
-        if not each.done():
-            each.set_result(holds)
-
-
-async def _call(
-    callback: Callable[[T], Union[Awaitable[None], None]] | None, value: T
-) -> None:
-    result = callback(value) if callback is not None else None
-    if inspect.isawaitable(result):
-        await result

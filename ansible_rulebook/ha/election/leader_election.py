@@ -13,10 +13,11 @@ from ..conninfo import Conninfo
 from ..errors import HaError
 from . import clock as lease_clock
 from .election_log import ElectionLog
-from .elector import Elector, OnDemotion, OnPromotion, check_server
+from .elector import Elector, check_server
 from .lease import POLL_INTERVAL, Timings
 from .lock import AdvisoryLock
 from .term import Term
+from .transitions import OnDemotion, OnPromotion
 
 
 class LeaderElection(Elector):
@@ -111,7 +112,7 @@ class LeaderElection(Elector):
         :raises ServerRefused: see :meth:`check_server`.
         """
         await self.check_server()
-        self.begin()
+        self.contend()
 
     async def __aenter__(self) -> LeaderElection:
         await self.start()

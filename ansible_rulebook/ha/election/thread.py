@@ -60,13 +60,13 @@ class ElectionThread:
         self._unanswered = 0
 
     def start(self) -> None:
-        """Begin to contend; see :meth:`Elector.begin`."""
+        """Begin to contend; see :meth:`Elector.contend`."""
         if not self._withdrawn.is_set():
             self._thread.start()
 
     def step_down(self, why: str) -> None:
-        """See :meth:`Elector.begin_to_step_down`."""
-        self._ask(lambda election: election.begin_to_step_down(why))
+        """See :meth:`Elector.request_step_down`."""
+        self._ask(lambda election: election.request_step_down(why))
 
     async def confirm(self) -> bool:
         """See :meth:`Elector.confirm`. For the main loop."""
@@ -89,7 +89,7 @@ class ElectionThread:
         self._withdrawn.set()
         self._ask(Elector.withdraw)
 
-    async def stop(self) -> None:
+    async def shut_down(self) -> None:
         """Demote if leading, give up the lock, end the thread."""
         self._withdrawn.set()
         if not self._thread.is_alive():
@@ -123,7 +123,7 @@ class ElectionThread:
             self._election.withdraw()
         if self._stopping.is_set():
             self._election.shutdown_event.set()
-        self._election.begin()
+        self._election.contend()
         end = asyncio.ensure_future(self._election.shutdown_event.wait())
         watch = asyncio.ensure_future(self._watch_main_loop())
         try:
@@ -152,7 +152,7 @@ class ElectionThread:
         try:
             await self._in_main_loop(self._demote(reason))
         except Exception as error:
-            # Who knows what still runs: the lock must not be given up.
+            # Something may still run, so the lock must not be given up.
             self._self_fence(f"demotion failed: {error!r}")
 
     async def _in_main_loop(self, work: Coroutine[Any, Any, None]) -> None:

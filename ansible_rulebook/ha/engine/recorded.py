@@ -94,7 +94,7 @@ class RecordedEngine:
 
     def stop_recording(self) -> None:
         """No state is kept any more: sessions to come are plain ones."""
-        self.clock.stop()
+        self.clock.pause()
         self._is_plain = True
 
     # -- sessions --------------------------------------------------------

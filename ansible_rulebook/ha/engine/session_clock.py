@@ -30,12 +30,12 @@ class SessionClock:
         self._told = ""
 
     def start(self) -> None:
-        """Show the present from here on."""
-        self.stop()
+        """Let time pass from now on."""
+        self.pause()
         self._task = asyncio.ensure_future(self._run())
 
-    def stop(self) -> None:
-        """Time stands still."""
+    def pause(self) -> None:
+        """Let no time pass for the rules until :meth:`start`."""
         if self._task is not None:
             self._task.cancel()
             self._task = None
