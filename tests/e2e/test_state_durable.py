@@ -145,9 +145,9 @@ def test_who_led_last_leads_a_server_that_comes_back_at_once(
     at = time.monotonic()
     server.restart("immediate")
     first.wait_leads(PATIENCE, after=at)
-    second.wait_for("Standing back", PATIENCE, after=at)
+    second.wait_for("Lock delay", PATIENCE, after=at)
     stage.say(first, "again")
-    assert not first.find("Standing back")
+    assert not first.find("Lock delay")
     assert not second.acquired
     for each in (first, second):
         assert each.stop(PATIENCE) == 0

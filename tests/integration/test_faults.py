@@ -166,7 +166,7 @@ def test_a_crash_is_seen_while_the_loop_is_blocked(contender, embedded_server):
     last = leading([first.record])[-1].end / 1e9
     assert last < restarted
     for each in (first, second):
-        each.wait_for("Standing back", after=blocked)
+        each.wait_for("Lock delay", after=blocked)
     check(first, second)
 
 
@@ -316,14 +316,14 @@ def test_a_restart_of_the_server_ends_the_term_and_begins_another(
     check(first, second)
 
 
-def test_after_a_restart_all_stand_back_who_cannot_prove_that_they_led(
+def test_the_lock_delay_holds_for_all_but_the_last_leader(
     contender, embedded_server
 ):
     first, second = two(contender, embedded_server.dsn)
     at = time.monotonic()
     embedded_server.restart("immediate")
     for each in (first, second):
-        each.wait_for("Standing back", after=at)
+        each.wait_for("Lock delay", after=at)
     deadline = time.monotonic() + 30
     while not any(
         span.start / 1e9 > at
@@ -344,7 +344,7 @@ def test_a_server_that_restarts_does_not_forget_a_leader_that_is_cut_off(
     at = time.monotonic()
     between.deaf()
     embedded_server.restart("immediate")
-    second.wait_for("Standing back", after=at)
+    second.wait_for("Lock delay", after=at)
     second.wait_role("leader", after=at)
     stopped_before_the_next(first, second)
     check(first, second)
@@ -371,7 +371,7 @@ def test_a_promoted_standby_does_not_either(
     between.deaf()
     embedded_server.stop("immediate")
     standby.promote()
-    second.wait_for("Standing back", after=at)
+    second.wait_for("Lock delay", after=at)
     second.wait_role("leader", after=at)
     stopped_before_the_next(first, second)
     check(first, second)

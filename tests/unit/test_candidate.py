@@ -17,7 +17,7 @@ from ansible_rulebook.ha.election.candidate import (
     Step,
 )
 from ansible_rulebook.ha.election.lease import Timings
-from ansible_rulebook.ha.election.server_life import KnownLives, ServerLife
+from ansible_rulebook.ha.election.lock_delay import LockDelay, ServerLife
 
 POLL = 3.0
 LEASE = 9.0  # so: trusted for 6, renewed every 3, 3 left to demote
@@ -290,24 +290,24 @@ GOES_FIRST = float("-inf")
 def test_who_did_not_lead_leaves_the_lock_to_others_for_one_lease(
     life: ServerLife,
 ) -> None:
-    lives = KnownLives()
-    assert lives.meet(FIRST, T0, LEASE) == GOES_FIRST
-    until = lives.meet(life, T0 + 1.0, LEASE)
+    delay = LockDelay()
+    assert delay.until(FIRST, T0, LEASE) == GOES_FIRST
+    until = delay.until(life, T0 + 1.0, LEASE)
     assert until == T0 + 1.0 + LEASE
 
 
 def test_a_life_that_was_met_before_does_not_begin_again() -> None:
-    lives = KnownLives()
-    lives.meet(FIRST, T0, LEASE)
-    until = lives.meet(PROMOTED, T0 + 1, LEASE)
-    assert lives.meet(FIRST, T0 + 2, LEASE) == GOES_FIRST
-    assert lives.meet(PROMOTED, T0 + 3, LEASE) == until
+    delay = LockDelay()
+    delay.until(FIRST, T0, LEASE)
+    until = delay.until(PROMOTED, T0 + 1, LEASE)
+    assert delay.until(FIRST, T0 + 2, LEASE) == GOES_FIRST
+    assert delay.until(PROMOTED, T0 + 3, LEASE) == until
 
 
 def test_only_a_durable_claim_tells_that_there_was_no_other() -> None:
-    lives = KnownLives()
-    lives.meet(FIRST, T0, LEASE)
-    until = lives.meet(RESTARTED, T0 + 1.0, LEASE, led_last=True)
+    delay = LockDelay()
+    delay.until(FIRST, T0, LEASE)
+    until = delay.until(RESTARTED, T0 + 1.0, LEASE, led_last=True)
     assert until == GOES_FIRST
 
 
@@ -316,7 +316,7 @@ def meets(one: Candidate, life: ServerLife, now: float) -> float:
     return one.connected(one.timings.shortened(3.0), now, life)
 
 
-def test_standing_back_is_looking_on_and_ends() -> None:
+def test_the_lock_delay_is_spent_looking_and_ends() -> None:
     one = offline()
     assert meets(one, FIRST, T0) == 0
     one.session_lost(T0, "restarted")
@@ -336,7 +336,7 @@ def test_standing_back_is_looking_on_and_ends() -> None:
     assert max(pauses) == pytest.approx(LAST_LOOK)
 
 
-def test_whoever_leads_in_the_new_life_ends_the_standing_back() -> None:
+def test_a_leader_in_the_new_life_ends_the_lock_delay() -> None:
     one = offline()
     meets(one, FIRST, T0)
     one.session_lost(T0, "restarted")

@@ -24,7 +24,7 @@ from hypothesis.stateful import (
 
 from ansible_rulebook.ha.election.candidate import Candidate, Do, Phase
 from ansible_rulebook.ha.election.lease import Timings
-from ansible_rulebook.ha.election.server_life import ServerLife
+from ansible_rulebook.ha.election.lock_delay import ServerLife
 from ansible_rulebook.ha.election.term import Term
 
 LEASE = 9.0
@@ -499,7 +499,7 @@ class Elections(RuleBasedStateMachine):
         (Who waits for a time to pass has to rely on that it does.)
         """
         worker = self.worker(who)
-        if worker.clock() >= worker.candidate._stand_back_until:
+        if worker.clock() >= worker.candidate._lock_delay_until:
             worker.offset += seconds
 
     @rule(seconds=st.floats(0.0, LEASE))

@@ -21,9 +21,9 @@ from dataclasses import dataclass
 from typing import Callable
 
 from .lease import Timings
-from .server_life import KnownLives, ServerLife
+from .lock_delay import LockDelay, ServerLife
 
-FIRST_LOOK = 0.1  # seconds after which who stands back looks again
+FIRST_LOOK = 0.1  # seconds from the first look at the lock to the next one
 LAST_LOOK = 1.0  # seconds, the longest such pause
 FIRST_BACKOFF = 0.1  # seconds, upper bound of the second try's delay
 LONGEST_DEMOTION = 60.0  # seconds, while the lock is still held
@@ -34,24 +34,24 @@ class Phase(enum.Enum):
     """Where a candidate stands, and what may be assumed there."""
 
     OFFLINE = "offline"
-    """No session. Somebody else may lead."""
+    """No session. Another worker may lead."""
     CONTENDING = "contending"
-    """A session without the lock. Somebody else may lead."""
+    """A session without the lock. Another worker may lead."""
     PROMOTING = "promoting"
     """The lock is ours while the term is current; not announced yet."""
     LEADING = "leading"
-    """As before, and announced."""
+    """As in PROMOTING, and announced."""
     DEMOTING = "demoting"
     """The term is over. The lock may or may not be gone."""
     STOPPED = "stopped"
-    """No session, for ever."""
+    """No session, for good."""
 
 
 class Do(enum.Enum):
     """The kinds of steps."""
 
     CONNECT = "open a session"
-    LOOK = "see whether anybody holds the lock"
+    LOOK = "see whether another worker holds the lock"
     TRY = "take the lock if it is free"
     WAIT = "queue for the lock"
     PROMOTE = "begin the term"
@@ -125,10 +125,10 @@ class Candidate:
         self._suspended = False
         self._end_term: str | None = None  # why it has to end
         self.lost_unasked = False
-        """Whether the last term ended though nobody wanted that."""
+        """Whether the last term ended without being asked to."""
         self._session = False
-        self._lives = KnownLives()
-        self._stand_back_until = float("-inf")
+        self._lock_delay = LockDelay()
+        self._lock_delay_until = float("-inf")
         self._look_at = float("-inf")
         self._looks = 0
         self._tried = False
@@ -145,23 +145,22 @@ class Candidate:
 
     @property
     def trusted_until(self) -> float:
-        """Until when the lock is surely ours, if a term is current."""
+        """When trust in the lock ends, if a term is current."""
         return self._sent_at + self.timings.trust_for
 
     @property
     def confirmed_at(self) -> float:
-        """When the last question was sent to which the server confirmed the
-        lock."""
+        """When the last renewal that succeeded was sent."""
         return self._sent_at
 
     @property
     def in_session(self) -> bool:
-        """A session is open, as far as is known."""
+        """Whether a session is open, as far as is known."""
         return self._session
 
     @property
     def gave_up(self) -> bool:
-        """Too many promotions failed in a row."""
+        """Whether too many promotions failed in a row."""
         return self.failed_promotions >= GIVE_UP_AFTER
 
     # -- what happened ---------------------------------------------------
@@ -176,8 +175,8 @@ class Candidate:
         """A session is open; the server may have shortened the lease.
 
         :param life: which life of the server it belongs to, if known.
-        :param led_last: see :meth:`.KnownLives.meet`.
-        :returns: seconds for which others go first.
+        :param led_last: see :meth:`.LockDelay.until`.
+        :returns: seconds of lock delay: until a free lock may be taken.
         """
         self.timings = timings
         self.phase = Phase.CONTENDING
@@ -185,40 +184,40 @@ class Candidate:
         self._tried = False
         if life is None:
             return 0.0
-        self._stand_back_until = self._lives.meet(
+        self._lock_delay_until = self._lock_delay.until(
             life, now, self._wanted.lease_duration, led_last
         )
         self._look_at, self._looks = now, 0
-        return max(0.0, self._stand_back_until - now)
+        return max(0.0, self._lock_delay_until - now)
 
     def unreachable(self, now: float) -> None:
         """No session could be opened."""
         self._retry_at = self._backoff.next_at(now)
 
     def looked(self, now: float, held: bool) -> None:
-        """The server answered whether somebody holds the lock.
+        """The server answered whether another worker holds the lock.
 
-        Whoever took it in this life of the server had good reason to, so
-        after that one it is anybody's.
+        That worker had good reason to take it in this life of the server, so
+        its lock ends the delay for all.
         """
         if held:
-            self._stand_back_until = float("-inf")
+            self._lock_delay_until = float("-inf")
             self.not_locked()
             return
         pause = FIRST_LOOK * 2.0 ** min(self._looks, 30)
         pause = min(pause, LAST_LOOK, self.timings.poll_interval)
         self._looks += 1
-        self._look_at = min(now + pause, self._stand_back_until)
+        self._look_at = min(now + pause, self._lock_delay_until)
 
     def not_locked(self) -> None:
-        """The server answered that somebody else holds the lock."""
+        """The server answered that another worker holds the lock."""
         if self._tried:
             # A session that ends after its first answer is no recovery.
             self._backoff.reset()
         self._tried = True
 
     def proved(self, sent_at: float) -> None:
-        """The server confirmed the lock to a question sent at ``sent_at``."""
+        """The server confirmed the lock; it was asked at ``sent_at``."""
         self._sent_at = sent_at
         self._renew_now = False
         if self.phase is not Phase.CONTENDING:
@@ -232,7 +231,7 @@ class Candidate:
         self.phase = Phase.PROMOTING
 
     def _allow_demotion_until(self, sent_at: float) -> None:
-        # Nobody else can lead meanwhile; so it must not take for ever.
+        # No other worker can lead meanwhile, so it must not take for ever.
         end = min(sent_at + self.timings.lease_duration, self._demote_latest)
         self._demote_by = max(self._demote_by, end)
 
@@ -263,7 +262,7 @@ class Candidate:
 
     def released(self, now: float) -> None:
         """Session and lock are gone."""
-        planned = self._session  # others go first when we stand back
+        planned = self._session  # then others have a poll interval
         self._session = False
         self.phase = Phase.OFFLINE
         if planned:
@@ -315,9 +314,9 @@ class Candidate:
         if self.phase is Phase.CONTENDING:
             if self._withdrawn or self._suspended:
                 return Step(Do.RELEASE)
-            if now < min(self._look_at, self._stand_back_until):
+            if now < min(self._look_at, self._lock_delay_until):
                 return Step(Do.REST, self._look_at - now)
-            if now < self._stand_back_until:
+            if now < self._lock_delay_until:
                 return Step(Do.LOOK)
             return Step(Do.WAIT if self._tried else Do.TRY)
         if self.phase in (Phase.PROMOTING, Phase.LEADING):
@@ -343,7 +342,7 @@ class Candidate:
             self.lost_unasked = True
             self._end_term = f"lease expired: no answer for {silence:.1f} s"
         if self._end_term is not None:
-            # A process that was paused gets its share of time from here.
+            # After a pause of the process, its share of time begins here.
             self._demote_by = max(
                 self._sent_at + self.timings.lease_duration,
                 now + self.timings.demote_within,
@@ -365,7 +364,7 @@ class Candidate:
             self._demote_by = float("inf")
             return Step(Do.OVERDUE)
         if self._demote_by == float("inf"):
-            # Overdue, and said to be: the lease may run out.
+            # Overdue, and reported: the lease may run out.
             return Step(Do.REST)
         # The lock stays ours until the last action has ended.
         wake_at = self._demote_by

@@ -55,7 +55,7 @@ class ElectionLog(WorkerLog):
     def lock_delay(self, seconds: float) -> None:
         """A free lock is not taken for this long."""
         self.info(
-            "Standing back, since the server was started or promoted and "
+            "Lock delay, since the server was started or promoted and "
             "its last leader may not know yet",
             seconds=round(seconds, 1),
         )

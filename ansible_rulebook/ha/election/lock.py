@@ -19,8 +19,8 @@ from ..errors import ServerRefused, ServerUnavailable, SessionLost
 from ..redaction import one_line
 from . import sql
 from .lease import Timings
+from .lock_delay import ServerLife
 from .names import PROCESS_DIGITS, application_name, lock_key
-from .server_life import ServerLife
 from .session import LockSession
 from .settings import (
     IN_ALL,
@@ -113,7 +113,7 @@ class AdvisoryLock:
         async def set_up(session: LockSession) -> None:
             found = await self._check(session)
             await self._limit_times(session, found)
-            await self._look_at_life(session, claims_terms)
+            await self._learn_life(session, claims_terms)
 
         return await self._open(set_up)
 
@@ -309,7 +309,7 @@ class AdvisoryLock:
         wanted["application_name"] = self.name
         return wanted
 
-    async def _look_at_life(
+    async def _learn_life(
         self, session: LockSession, claims_terms: bool
     ) -> None:
         began = await self._told(session, sql.LIFE, "when it was started")

@@ -19,8 +19,8 @@ from ..conninfo import Conninfo
 from ..errors import SessionLost
 from . import sql
 from .lease import Timings
+from .lock_delay import ServerLife
 from .names import APPLICATION
-from .server_life import ServerLife
 
 T = TypeVar("T")
 Params = Union[Sequence[Any], Mapping[str, Any]]
@@ -81,7 +81,7 @@ class LockSession:
         self.life: ServerLife | None = None
         """The server's present life, if it tells."""
         self.led_last = False
-        """Whether the last claim of a term is this process's own."""
+        """Whether the last claim of a term is that of this process."""
         self.namesakes: set[str] = set()
         """Names of sessions of other processes with this worker's id."""
 
