@@ -26,7 +26,7 @@ SECRETS = ("password", "sslpassword", "passphrase", "oauth_client_secret")
 
 _URI = re.compile(r"^\s*postgres(ql)?://", re.IGNORECASE)
 NEVER = "sslmode"  # a parameter of which libpq does not take any value
-LEAST_SECRET = 4  # characters; to mask "a" everywhere would tell it
+LEAST_SECRET = 4  # characters; to mask every "a" would give it away
 
 
 class Conninfo:
@@ -65,7 +65,7 @@ class Conninfo:
         torn = any("@" in host[1:] for host in hosts)
         torn |= any(port and not port.isdigit() for port in ports)
         database = str(self._params.get("dbname", ""))
-        torn |= "://" in database  # a URI that nobody would look into
+        torn |= "://" in database  # a URI, which nothing would take apart
         if _URI.match(dsn):
             torn |= "@" in database
         if torn:
@@ -78,8 +78,8 @@ class Conninfo:
     def get(self, name: str) -> str | None:
         """The value of a libpq parameter, wherever it was given.
 
-        In the string, a service file or a variable; None if libpq would take
-        what is compiled into it.
+        In the string, a service file or a variable. None if it was not
+        given, and libpq's own default holds.
         """
         value = self._resolved.get(name)
         return None if value is None else str(value)
@@ -100,10 +100,10 @@ class Conninfo:
 
     @property
     def target_session_attrs(self) -> str:
-        """Which servers will do: those that can be written to, if not said.
+        """Which kind of server to connect to; default ``read-write``.
 
-        ``any`` in a service file is libpq's default as well, and so counts as
-        not said; in the string and in the variable it holds.
+        ``any`` in a service file cannot be told from libpq's own default, and
+        so counts as not given. In the string and in the variable it holds.
         """
         return self.get("target_session_attrs") or os.environ.get(
             "PGTARGETSESSIONATTRS", "read-write"

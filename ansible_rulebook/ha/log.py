@@ -44,7 +44,7 @@ class WorkerLog:
         )
 
     def debug(self, what: str, why: str = "", **fields: object) -> None:
-        """For who debugs the extension."""
+        """For debugging the extension."""
         self.write(logging.DEBUG, what, why, fields=fields)
 
     def info(self, what: str, why: str = "", **fields: object) -> None:

@@ -137,8 +137,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         STATE,
         "Whether a new leader goes on with the rules' state: auto\n"
-        "(default) if the database role may keep it, required or exit\n"
-        "with 1, off.",
+        "(default): where it can be kept; required: exit with 1 where\n"
+        "it cannot; off: never.",
         "{auto,required,off}",
     )
     group.add_argument(

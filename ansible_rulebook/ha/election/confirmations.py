@@ -1,4 +1,4 @@
-"""Callers that wait for the server's word on the lock."""
+"""Questions to the server whether it confirms the lock."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import asyncio
 
 
 class Confirmations:
-    """Those who have asked whether the lock is held, and await the answer."""
+    """Calls of :meth:`.Elector.confirm` that await their answer."""
 
     def __init__(self, *waiting: asyncio.Future[bool]) -> None:
         self._waiting = list(waiting)
 
     def add(self) -> asyncio.Future[bool]:
-        """One more caller.
+        """One more question.
 
         :returns: the answer, once there is one.
         """
@@ -21,17 +21,17 @@ class Confirmations:
         return answer
 
     def take(self) -> Confirmations:
-        """Those that a question sent now answers.
+        """Take those that the statement answers that is sent now.
 
-        Whoever asks after it was sent waits for the next one.
+        A later call is answered by the next statement.
         """
         taken = Confirmations(*self._waiting)
         self._waiting.clear()
         return taken
 
     def answer(self, holds: bool) -> None:
-        """Tell all of them."""
+        """Answer all of them."""
         for each in self._waiting:
-            if not each.done():  # nobody waits any more
+            if not each.done():  # cancelled by its caller
                 each.set_result(holds)
         self._waiting.clear()

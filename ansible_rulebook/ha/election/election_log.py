@@ -94,8 +94,8 @@ class ElectionLog(WorkerLog):
     ) -> None:
         """A term that was announced is over.
 
-        :param confirmed_at: if nobody wanted its end, when the last question
-            was sent to which the server confirmed the lock.
+        :param confirmed_at: if its end was not asked for, when the last
+            renewal that succeeded was sent.
         """
         # Not "now" for a process that was paused.
         self._led_at = min(self._clock(), term.trusted_until)

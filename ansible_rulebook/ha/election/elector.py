@@ -90,8 +90,8 @@ class Elector:
         """Whether this worker leads at this very instant.
 
         Ask before each thing that only a leader may do. ``leader_event``
-        tells the same to those who wait, but a process that was paused sees
-        it a moment late; this compares the clock with the lease.
+        can be waited for, but a process that was paused sees it a moment
+        late. This compares the clock with the lease.
         """
         return self._transitions.is_leader()
 
@@ -184,9 +184,9 @@ class Elector:
         try:
             while True:
                 if self.shutdown_event.is_set():
-                    self._candidate.quit()  # anybody may have set it
+                    self._candidate.quit()  # a user may have set it
                 if self.term is not None and self.term.seen_over:
-                    # Somebody was told that it is over, so end it.
+                    # It was reported as over, so it must not go on.
                     await self._read_news()
                     self._candidate.step_down("the lease had ended")
                 step = self._candidate.decide(
@@ -283,7 +283,7 @@ class Elector:
         waiting = asyncio.ensure_future(session.wait_acquire())
         try:
             if await self._stopped_before(waiting):
-                # Leave the queue: nobody is to wait behind a dead socket.
+                # Leave the queue: others must not wait behind this one.
                 await session.cancel()
                 session.abort()
             acquired = await waiting
@@ -292,7 +292,7 @@ class Elector:
             return
         finally:
             waiting.cancel()
-        self._log.was_led()  # it was queued behind somebody until now
+        self._log.was_led()  # it was queued behind another worker
         if acquired:
             await self._prove(None)
         else:
@@ -359,7 +359,7 @@ class Elector:
     async def _rest(self, seconds: float | None) -> None:
         loop = asyncio.get_running_loop()
         if self.term is not None:
-            # A suspended machine stops the loop's clock, not the lease's.
+            # While a machine is suspended the loop's clock stands still.
             seconds = min(LOOK_EVERY, seconds or LOOK_EVERY)
         socket_fd = -1
         if self._session is not None and self._candidate.in_session:

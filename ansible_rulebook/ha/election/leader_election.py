@@ -21,7 +21,7 @@ from .transitions import OnDemotion, OnPromotion
 
 
 class LeaderElection(Elector):
-    """Elects one leader among all who use the same server and UUID.
+    """Elects one leader among all that use the same server and UUID.
 
     An asynchronous context manager::
 

@@ -116,7 +116,7 @@ class Leadership:
         self._announced = self.term
         self.follower_event.clear()
         self.leader_event.set()
-        # One event per term: who waits now must not see a later end of it.
+        # One event per term: those that wait now are woken for this one.
         waiting, self._next = self._next, asyncio.Event()
         waiting.set()
 

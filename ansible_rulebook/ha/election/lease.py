@@ -19,7 +19,7 @@ class Timings:
     The scheme is that of a lease with a safety margin (Gray and Cheriton,
     "Leases", 1989; the same split as in Kubernetes' leader election): the
     server frees the lock when it heard nothing for ``lease_duration``, the
-    leader stops to trust it at two thirds of that, counted from when the
+    leader trusts it no longer after two thirds of that, counted from when the
     last successful renewal was *sent*. The last third is for demotion.
 
     :param poll_interval: seconds between two looks at the lock.
@@ -59,7 +59,7 @@ class Timings:
 
     @property
     def trust_for(self) -> float:
-        """Seconds after sending a renewal in which the lock is surely ours."""
+        """Seconds from sending a renewal to the end of trust in the lock."""
         return self.lease_duration * 2 / 3
 
     @property

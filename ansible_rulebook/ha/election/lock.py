@@ -227,7 +227,7 @@ class AdvisoryLock:
         if pooled and not self.session_pooler:
             raise ServerRefused(
                 "the connection goes through a connection pooler, which may "
-                "hand the lock's session to somebody else: connect to "
+                "hand the lock's session to another client: connect to "
                 "PostgreSQL itself, or give --ha-session-pooler if it pools "
                 "whole sessions"
             )

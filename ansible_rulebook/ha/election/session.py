@@ -308,9 +308,9 @@ class LockSession:
     async def _ask(self, statement: str) -> list[bytes | None]:
         """The one row that answers a statement, as text.
 
-        A leader asks while another thread wants to know whether the session
-        is over. What psycopg has read and not yet raised, that thread could
-        not see; so here nobody looks at the socket between the two.
+        Meanwhile another thread may ask whether the session is over. It
+        cannot see what psycopg has read and not yet raised. So the reading
+        and the raising are under one lock.
         """
         pgconn = self._connection.pgconn
         pgconn.send_query(statement.encode())

@@ -20,7 +20,7 @@ LEASE_LIMITS = ("idle_session_timeout", "tcp_user_timeout")
 SHORTEST_MS = int(SHORTEST_LEASE * 1000)
 # The server cannot set these on a Unix socket, where no network can fail.
 ON_TCP = "tcp_"
-# What a connection string's ``options`` have set, or we after them.
+# Where a value is from that the connection string asks for.
 ASKED_FOR = ("client", "session")
 
 IN_LOCK = ("log_lock_waits", "lock_timeout", "client_min_messages")
@@ -84,7 +84,7 @@ def names_to_read(*names: Iterable[str]) -> list[str]:
 
 
 def dropped(options: Mapping[str, str], found: Found) -> dict[str, str]:
-    """What the connection string asks for and the server has not heard of."""
+    """What the connection string asks for and did not reach the server."""
     return {
         name: value
         for name, value in options.items()
@@ -98,7 +98,7 @@ def not_in_effect(
     """The settings that are not as they were set. A lower limit is fine.
 
     :param wanted: name and value, in the server's unit.
-    :param asked: names of which only who has set them is known.
+    :param asked: names; for these it counts where the value is from.
     """
     missed = [
         name

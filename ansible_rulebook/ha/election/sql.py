@@ -94,7 +94,7 @@ SELECT pg_catalog.pg_backend_pid(), pg_catalog.pg_is_in_recovery(),
 
 UNLOCK: Final = "SELECT pg_catalog.pg_advisory_unlock(%s)"
 
-# Who leads and who waits, for log lines and for people with psql.
+# The leader's session, for log lines.
 HOLDER: Final = """
 SELECT activity.application_name
   FROM pg_catalog.pg_locks AS lock

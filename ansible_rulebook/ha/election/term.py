@@ -45,15 +45,15 @@ class Term:
             and not self._session_is_over()
         ):
             return True
-        self._over = True  # whoever saw the end shall be right about it
+        self._over = True  # what was answered once stays true
         return False
 
     @property
     def seen_over(self) -> bool:
-        """Whether somebody knows that it is over.
+        """Whether the end of the term has been seen.
 
-        :meth:`end` was called, or :meth:`is_current` has said so once. A
-        term may run out before that.
+        True once :meth:`end` was called, or :meth:`is_current` has answered
+        no. A term may run out before that.
         """
         return self._over
 
@@ -67,7 +67,7 @@ class Term:
         self._trusted_until = trusted_until
 
     def end(self) -> None:
-        """From here on the term is over."""
+        """End the term."""
         self._over = True
 
     def __repr__(self) -> str:

@@ -1,7 +1,8 @@
 """The election on an event loop of its own, in a thread of its own.
 
-Upstream's loop stops now and then: it calls the JVM, waits for databases,
-joins threads, runs plugins. The lease has to be renewed all the same.
+Upstream's loop is blocked now and then: it calls the JVM, waits for
+databases, joins threads, runs plugins. The lease has to be renewed all the
+same.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ DEAD_LOOP_AFTER = 60.0  # seconds, or the lease if that is longer
 
 
 class ElectionThread:
-    """Runs a :class:`Elector` and takes its news to the main loop.
+    """Runs an :class:`Elector` and calls the main loop back.
 
     :param make_election: makes the election, in the thread's loop, with the
         callbacks that it is given.
@@ -28,8 +29,8 @@ class ElectionThread:
     :param allow_actions: called in the thread with the time (lease clock)
         until which the worker's actions may run; at the end of a term with
         a time that is past.
-    :param ended: called in the main loop with what ended the election, or
-        None after a clean stop.
+    :param ended: called in the main loop with the error that ended the
+        election, or None after a clean end.
     :param self_fence: ends the process, for a reason; any thread.
     """
 
@@ -188,5 +189,5 @@ class ElectionThread:
         self._unanswered = 0
 
     def _tell_main(self, what: Callable[..., object], *args: object) -> None:
-        with suppress(RuntimeError):  # closed: nobody is left to be told
+        with suppress(RuntimeError):  # closed: the main loop has ended
             self._main_loop.call_soon_threadsafe(what, *args)

@@ -35,7 +35,7 @@ LONGEST_CONNECT = 5  # seconds
 
 
 class RowInUse(ServerUnavailable):
-    """Somebody else's transaction took too long; trying again may help."""
+    """Another transaction took too long. Trying again may help."""
 
 
 class StateSession:
@@ -92,7 +92,7 @@ class StateSession:
             raise self._meaning(error) from None
 
     def take(self) -> Connection[Any]:
-        """The connection, for somebody else to use alone.
+        """Hand the connection over, for another one to use alone.
 
         :raises HaError: if there is none to be had.
         """
@@ -102,15 +102,18 @@ class StateSession:
         return connection
 
     def give_back(self, connection: Connection[Any] | None) -> None:
-        """It is free again, or lost."""
+        """Take the connection back.
+
+        :param connection: None if it was lost.
+        """
         if connection is not None:
             self._close(self._connection)
             self._connection = connection
 
     def abort(self) -> None:
-        """Shut the socket down, so that whoever waits on it wakes up.
+        """Shut the socket down, which ends every wait on it.
 
-        For another thread: a frozen server answers nothing, and no time
+        Called by another thread: a frozen server answers nothing, and no time
         limit of TCP notices, since its kernel still does.
         """
         connection = self._connection
@@ -128,7 +131,7 @@ class StateSession:
 
     def _open(self) -> Connection[Any]:
         if self._connection is not None and _has_news(self._connection):
-            self.close()  # unasked for, it can only be the last word
+            self.close()  # what comes unasked can only be its last error
         if self._connection is None or self._connection.closed:
             connection = psycopg.connect(
                 make_conninfo("", **self._conninfo.merged(**self._options())),
