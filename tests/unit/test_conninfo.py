@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import json
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
@@ -10,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from psycopg.conninfo import make_conninfo
 
+from ansible_rulebook.ha import conninfo
 from ansible_rulebook.ha.conninfo import Conninfo, parse_options
 from ansible_rulebook.ha.errors import OptionError
 from ansible_rulebook.ha.redaction import mask_password, one_line
@@ -274,6 +277,23 @@ def test_redact_folds_what_libpq_says_to_one_line():
 )
 def test_a_command_line_is_shown_without_passwords(word, shown):
     assert mask_password(word) == shown
+
+
+def test_a_string_is_parsed_where_it_comes_in_and_nowhere_else():
+    package = Path(conninfo.__file__).parent
+    parsing = {
+        path.relative_to(package).as_posix()
+        for path in package.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id == "Conninfo"
+    }
+    assert parsing == {
+        "options.py",  # a run of the command
+        "operations/commands/__init__.py",
+        "election/leader_election.py",  # the Python API
+    }
 
 
 def test_the_repr_shows_what_is_no_secret():
