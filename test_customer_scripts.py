@@ -221,7 +221,7 @@ class Play:
     async def scene(self) -> None:
         """Let everybody do something.
 
-        A worker that stepped down stands back for one poll interval; here
+        A worker that stepped down does not contend for one poll interval; here
         it is to be back in time for its turn.
         """
         await asyncio.sleep(max(self.pace * 6, POLL_INTERVAL * 1.2))

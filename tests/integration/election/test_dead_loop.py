@@ -41,7 +41,7 @@ async def main():
     await led.wait()
     time.sleep(block)
     await asyncio.sleep(0.5)
-    await thread.stop()
+    await thread.shut_down()
     print("stopped", flush=True)
 
 asyncio.run(main())

@@ -233,6 +233,7 @@ async def test_a_switchover_demotes_before_anybody_else_can_lead(
     async def demote(reason: str) -> None:
         seen.append(reason)
         assert not first.is_leader()
+        assert not first.term.is_current()
         assert not first.leader_event.is_set()
         # Longer than a lease: the lock is renewed while it is needed.
         deadline = time.monotonic() + first.timings.lease_duration * 1.4
