@@ -29,6 +29,7 @@ from .lock_delay import LockDelay, ServerLife
 FIRST_LOOK = 0.1  # seconds from the first look at the lock to the next one
 LAST_LOOK = 1.0  # seconds, the longest such pause
 FIRST_BACKOFF = 0.1  # seconds, upper bound of the second try's delay
+YIELD = 0.25  # seconds that a worker leaves the lock to a nominated one
 LONGEST_DEMOTION = 60.0  # seconds, while the lock is still held
 GIVE_UP_AFTER = 3  # promotions that failed in a row
 
@@ -134,6 +135,7 @@ class Candidate:
         self._lock_delay_until = float("-inf")
         self._look_at = float("-inf")
         self._looks = 0
+        self._yield_until = float("-inf")
         self._tried = False
         self._sent_at = float("-inf")  # the last renewal that succeeded
         self._renew_now = False
@@ -192,6 +194,10 @@ class Candidate:
         )
         self._look_at, self._looks = now, 0
         return max(0.0, self._lock_delay_until - now)
+
+    def yielded(self, now: float) -> None:
+        """The lock was free, and was left to a worker that is nominated."""
+        self._yield_until = now + YIELD
 
     def unreachable(self, now: float) -> None:
         """No session could be opened."""
@@ -321,6 +327,8 @@ class Candidate:
                 return Step(Do.REST, self._look_at - now)
             if now < self._lock_delay_until:
                 return Step(Do.LOOK)
+            if now < self._yield_until:
+                return Step(Do.REST, self._yield_until - now)
             return Step(Do.WAIT if self._tried else Do.TRY)
         if self.phase in (Phase.PROMOTING, Phase.LEADING):
             return self._decide_holding(now, promoting)

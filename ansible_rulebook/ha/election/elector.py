@@ -14,12 +14,14 @@ from ..errors import (
     SessionLost,
 )
 from . import clock as lease_clock
+from .beacon import Beacon
 from .candidate import Candidate, Do, Phase, Step
 from .confirmations import Confirmations
 from .election_log import ElectionLog
 from .lease import Timings
 from .lock import AdvisoryLock
 from .namesakes import NamesakeWatch
+from .requests import Answer, Request
 from .session import LockSession
 from .term import Term
 from .transitions import OnDemotion, OnPromotion, Transitions
@@ -38,9 +40,12 @@ class Elector:
     :param lock: what to contend for.
     :param log: says what happens; the one that :func:`check_server` had.
     :param claims_terms: see :meth:`.AdvisoryLock.open`.
+    :param about: what this worker says of itself, but for its role.
+    :param on_request: called with a request that is permitted and can be
+        done: to end the term in good order and then step down.
     :param clock: seconds that never step back.
 
-    The callbacks are those of :class:`.LeaderElection`.
+    The other callbacks are those of :class:`.LeaderElection`.
     """
 
     def __init__(
@@ -52,7 +57,9 @@ class Elector:
         on_demotion: OnDemotion | None = None,
         on_renewal: Callable[[Term], None] | None = None,
         on_overdue: Callable[[], None] | None = None,
+        on_request: Callable[[Request], None] | None = None,
         claims_terms: bool = False,
+        about: Beacon | None = None,
         clock: Callable[[], float] = lease_clock.now,
     ) -> None:
         self.ha_uuid = lock.ha_uuid
@@ -62,7 +69,9 @@ class Elector:
         self._log = log
         self._on_renewal = on_renewal
         self._on_overdue = on_overdue
+        self._on_request = on_request
         self._claims_terms = claims_terms
+        self._about = about or Beacon(worker=lock.worker_id)
         self._clock = clock
         self._wake = asyncio.Event()
         self._candidate = Candidate(lock.timings)
@@ -189,6 +198,7 @@ class Elector:
                     # It was reported as over, so it must not go on.
                     await self._read_news()
                     self._candidate.step_down("the lease had ended")
+                await self._answer_requests()
                 step = self._candidate.decide(
                     self._clock(), self._transitions.has_promotion
                 )
@@ -269,7 +279,7 @@ class Elector:
         session = self._open_session()
         try:
             if await session.try_acquire():
-                await self._prove(None)
+                await self._won(session)
                 return
             leader = await session.holder()
         except SessionLost as error:
@@ -280,6 +290,7 @@ class Elector:
 
     async def _wait_lock(self) -> None:
         session = self._open_session()
+        self._show(session)
         waiting = asyncio.ensure_future(session.wait_acquire())
         try:
             if await self._stopped_before(waiting):
@@ -294,15 +305,34 @@ class Elector:
             waiting.cancel()
         self._log.was_led()  # it was queued behind another worker
         if acquired:
-            await self._prove(None)
+            await self._won(session)
         else:
             self._candidate.not_locked()
+
+    async def _won(self, session: LockSession) -> None:
+        """Lead, unless another worker is nominated to."""
+        sent_at = self._clock()  # before it is sent: the server counts later
+        try:
+            self._show(session)
+            is_proved, is_for_another = await session.prove_won(self.worker_id)
+            if not is_proved:
+                raise SessionLost("the server does not confirm the lock")
+            if is_for_another:
+                await session.release()
+                self._candidate.yielded(self._clock())
+                self._log.info("Leaving the lead to the nominated worker")
+                return
+        except SessionLost as error:
+            await self._lose_session(error)
+            return
+        self._candidate.proved(sent_at)
 
     async def _prove(self, timeout: float | None) -> None:
         session = self._open_session()
         asking = self._confirmations.take()
         sent_at = self._clock()  # before it is sent: the server counts later
         try:
+            self._show(session)
             if not await session.prove(timeout):
                 raise SessionLost("the server does not confirm the lock")
         except SessionLost as error:
@@ -385,6 +415,54 @@ class Elector:
                 self._session.drain()
             except SessionLost as error:
                 await self._lose_session(error)
+
+    # -- what others see and ask ---------------------------------------
+
+    def _show(self, session: LockSession) -> None:
+        """Say in the next statement how this worker is."""
+        term = self.term
+        leads = self._candidate.phase is Phase.LEADING
+        session.beacon = self._about._replace(
+            role="leader" if leads else "follower",
+            state=self._candidate.phase.value,
+            term=0 if term is None else term.number,
+            since=self._transitions.since,
+            lease=self.timings.lease_duration,
+        ).text()
+
+    async def _answer_requests(self) -> None:
+        session = self._session
+        if session is None or self._candidate.phase is not Phase.LEADING:
+            return
+        request = session.take_request()
+        if request is None or self._on_request is None:
+            return
+        try:
+            refusal = await self._refusal(session, request)
+            await session.answer(Answer(request.pid, refusal))
+        except SessionLost as error:
+            await self._lose_session(error)
+            return
+        if not refusal:
+            self._on_request(request)
+
+    async def _refusal(self, session: LockSession, request: Request) -> str:
+        """Why the request is not granted; empty if it is."""
+        role, is_permitted = await session.who_asks(request)
+        asked = {"role": role, "by": request.by, "to": request.to or None}
+        if not is_permitted:
+            refusal = f"role {role} may not end the leader's session"
+        elif request.to == self.worker_id:
+            refusal = f"{request.to} leads already"
+        elif not await session.others(request.to):
+            refusal = f"no worker {request.to} is there".replace("  ", " ")
+        else:
+            self._log.info("Asked to hand over", request.reason, **asked)
+            return ""
+        self._log.warning(
+            "A request to hand over is refused", refusal, **asked
+        )
+        return refusal
 
     # -- parts of it -----------------------------------------------------
 

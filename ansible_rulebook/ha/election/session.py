@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import select
 import socket
 import threading
+from collections import deque
 from contextlib import suppress
-from typing import Any, Awaitable, Mapping, Sequence, TypeVar, Union
+from typing import Any, Awaitable, Deque, Mapping, Sequence, TypeVar, Union
 
 import psycopg
 from psycopg import AsyncConnection
@@ -20,13 +22,15 @@ from ..errors import SessionLost
 from . import sql
 from .lease import Timings
 from .lock_delay import ServerLife
-from .names import APPLICATION
+from .names import APPLICATION, NOMINATION, application_name
+from .requests import Answer, Request, answer_channel, request_channel
 
 T = TypeVar("T")
 Params = Union[Sequence[Any], Mapping[str, Any]]
 
 CANCEL_TIMEOUT = 1.0  # seconds
 RELEASE_TIMEOUT = 2.0  # seconds; closing the session frees the lock, too
+MOST_REQUESTS = 100  # that wait to be answered; others are not heard
 ANSWER_SLACK = 5.0  # seconds for an answer on top of the wait asked for
 
 # Linux tells the end of a stream even while unread bytes stand before it.
@@ -72,6 +76,10 @@ class LockSession:
         self._unanswered: asyncio.Future[Any] | None = None
         self._notices: list[str] = []
         connection.add_notice_handler(self._noticed)
+        connection.add_notify_handler(self._notified)
+        self._requests: Deque[Request] = deque(maxlen=MOST_REQUESTS)
+        self.beacon = ""
+        """What this worker says of itself, as a comment."""
         self.timings = timings
         """Poll interval and lease, as the server allows them."""
         self.wait_chunk = timings.poll_interval
@@ -111,7 +119,7 @@ class LockSession:
         """
         self._notices.clear()
         await self.fetch(
-            sql.WAIT_LOCK.format(key=self._key),
+            self.beacon + sql.WAIT_LOCK.format(key=self._key),
             timeout=self.wait_chunk + ANSWER_SLACK,
         )
         if sql.ACQUIRED in self._notices:
@@ -119,6 +127,25 @@ class LockSession:
         if sql.NOT_ACQUIRED in self._notices:
             return False
         return await self.prove()  # something in between eats notices
+
+    async def prove_won(self, worker_id: str) -> tuple[bool, bool]:
+        """:meth:`prove` for a worker that has just got the lock.
+
+        :returns: whether it is proved, and whether another worker than this
+            one is nominated to lead next.
+        :raises SessionLost: if there is no answer.
+        """
+        every = application_name(self._key, "", kind=NOMINATION)[:-1]
+        own = application_name(self._key, worker_id, kind=NOMINATION)
+        answer = await self._prove(
+            sql.PROVE_WON, None, length=len(every), prefix=every
+        )
+        *proof, names = answer or [b"[]"]
+        nominations = json.loads(names or b"[]")
+        is_another = bool(nominations) and not any(
+            name.startswith(own) for name in nominations
+        )
+        return self._is_proof(proof), is_another
 
     async def prove(self, timeout: float | None = None) -> bool:
         """Ask the server whether this very session holds the lock.
@@ -129,12 +156,21 @@ class LockSession:
         :returns: same backend, primary, lock granted to it.
         :raises SessionLost: if there is no answer.
         """
+        return self._is_proof(await self._prove(sql.PROVE, timeout))
+
+    async def _prove(
+        self, statement: str, timeout: float | None, **values: object
+    ) -> list[bytes | None]:
         high, low = self._halves()
-        statement = sql.PROVE.format(high=high, low=low)
+        question = statement.format(high=high, low=low, **values)
         try:
-            answer = await self._in_time(self._ask(statement), timeout)
+            return await self._in_time(
+                self._ask(self.beacon + question), timeout
+            )
         except psycopg.Error as error:
             raise SessionLost(self._words(error)) from None
+
+    def _is_proof(self, answer: list[bytes | None]) -> bool:
         return answer == [str(self.backend_pid).encode(), b"f", b"t"]
 
     async def holder(self) -> str | None:
@@ -152,6 +188,64 @@ class LockSession:
         :raises SessionLost: outcome unknown.
         """
         await self.fetch(sql.UNLOCK, (self._key,), RELEASE_TIMEOUT)
+
+    # -- requests --------------------------------------------------------
+
+    async def listen(self) -> None:
+        """Hear requests from now on.
+
+        :raises SessionLost: outcome unknown.
+        """
+        channel = request_channel(self._key)
+        await self.fetch(sql.LISTEN.format(channel=channel))
+
+    def take_request(self) -> Request | None:
+        """The next request that has been heard, if there is one."""
+        return self._requests.popleft() if self._requests else None
+
+    async def who_asks(self, request: Request) -> tuple[str, bool]:
+        """The role that asked, and whether it could end this session.
+
+        :raises SessionLost: outcome unknown.
+        """
+        rows = await self.fetch(sql.ASKER, (request.pid,))
+        return (str(rows[0][0]), bool(rows[0][1])) if rows else ("", False)
+
+    async def others(self, worker_id: str = "") -> int:
+        """How many other workers are there, of that id if one is given.
+
+        :raises SessionLost: outcome unknown.
+        """
+        prefix = application_name(self._key, worker_id)
+        if not worker_id:
+            prefix = prefix[:-1]
+        values = {"length": len(prefix), "prefix": prefix}
+        return len(await self.fetch(sql.OTHERS, values))
+
+    async def answer(self, answer: Answer) -> None:
+        """Tell those who asked.
+
+        :raises SessionLost: outcome unknown.
+        """
+        channel = answer_channel(self._key)
+        await self.fetch(sql.NOTIFY, (channel, answer.payload()))
+
+    def _notified(self, notify: psycopg.Notify) -> None:
+        request = Request.parse(notify.payload, notify.pid)
+        if request is not None:
+            self._requests.append(request)
+
+    def _take_notifications(self) -> None:
+        """Those that libpq has read while psycopg did not."""
+        pgconn = self._connection.pgconn
+        while True:
+            notify = pgconn.notifies()
+            if notify is None:
+                return
+            payload = notify.extra.decode("utf-8", "replace")
+            self._notified(
+                psycopg.Notify(notify.relname.decode(), payload, notify.be_pid)
+            )
 
     def _halves(self) -> tuple[int, int]:
         key = self._key % 2**64
@@ -217,6 +311,7 @@ class LockSession:
             self._ended = self._ended or self._has_last_word()
             self._connection.pgconn.consume_input()
             self._connection.pgconn.is_busy()  # parses what was read
+            self._take_notifications()
         if self._ended:
             words = " ".join(self._notices) or "the connection was closed"
             raise SessionLost(self._conninfo.redact(words))
@@ -323,6 +418,7 @@ class LockSession:
                 self._ended = self._ended or self._has_last_word()
                 try:
                     if _take_row(pgconn, row):
+                        self._take_notifications()
                         return row
                 except psycopg.Error:
                     self._ended = True

@@ -92,6 +92,43 @@ SELECT pg_catalog.pg_backend_pid(), pg_catalog.pg_is_in_recovery(),
             AND classid = {high}::oid AND objid = {low}::oid)
 """
 
+# The same for a worker that has just got the lock, and who is nominated to
+# lead next. A nomination that is forgotten must not hold up everybody.
+PROVE_WON: Final = f"""{PROVE.rstrip()},
+       (SELECT coalesce(pg_catalog.json_agg(application_name), '[]'::json)
+          FROM pg_catalog.pg_stat_activity
+         WHERE datname = pg_catalog.current_database()
+           AND backend_start > pg_catalog.now() - interval '2 minutes'
+           AND pg_catalog.left(application_name, {{length}}) = '{{prefix}}')
+"""
+
+LISTEN: Final = "LISTEN {channel}"
+
+# Who could end this session may ask it to hand over: the rules are those of
+# pg_terminate_backend().
+ASKER: Final = """
+SELECT asker.usename,
+       CASE WHEN mine.rolsuper THEN theirs.rolsuper
+            ELSE pg_catalog.pg_has_role(theirs.oid, mine.oid, 'USAGE')
+              OR pg_catalog.pg_has_role(
+                     theirs.oid, 'pg_signal_backend', 'USAGE')
+       END
+  FROM pg_catalog.pg_stat_activity AS asker
+  JOIN pg_catalog.pg_roles AS theirs ON theirs.oid = asker.usesysid
+  JOIN pg_catalog.pg_roles AS mine ON mine.rolname = current_user
+ WHERE asker.pid = %s
+"""
+
+OTHERS: Final = """
+SELECT application_name
+  FROM pg_catalog.pg_stat_activity
+ WHERE datname = pg_catalog.current_database()
+   AND pid <> pg_catalog.pg_backend_pid()
+   AND pg_catalog.left(application_name, %(length)s) = %(prefix)s
+"""
+
+NOTIFY: Final = "SELECT pg_catalog.pg_notify(%s, %s)"
+
 UNLOCK: Final = "SELECT pg_catalog.pg_advisory_unlock(%s)"
 
 # The leader's session, for log lines.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import time
 from typing import Awaitable, Callable, TypeVar, Union
 
 from ..errors import LeadershipLost, ServerUnavailable
@@ -45,6 +46,8 @@ class Transitions:
         self._on_promotion = on_promotion
         self._on_demotion = on_demotion
         self._ended = ended
+        self.since = time.time()
+        """When this worker's role began, in seconds of the epoch."""
         self._announced = False
         self._promotion: asyncio.Task[None] | None = None
         self._demotion: asyncio.Task[None] | None = None
@@ -77,6 +80,8 @@ class Transitions:
             self.term.end()
         self.leader_event.clear()
         self.follower_event.set()
+        if led:
+            self.since = time.time()
         if led and self.term is not None:
             unasked = self._candidate.lost_unasked
             confirmed_at = self._candidate.confirmed_at if unasked else None
@@ -125,6 +130,7 @@ class Transitions:
             return
         self._candidate.promoted()
         self._announced = True
+        self.since = time.time()
         self.follower_event.clear()
         self.leader_event.set()
         self._log.acquired(term)

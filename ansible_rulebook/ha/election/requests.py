@@ -1,0 +1,85 @@
+"""What others ask of the leader: to hand over in good order.
+
+They send it as a notification (``NOTIFY``). PostgreSQL vouches for the
+process id of its sender, so the leader can find out who that is.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import NamedTuple
+
+LONGEST = 200  # characters of a text
+
+
+class Request(NamedTuple):
+    """A request for a switchover."""
+
+    to: str = ""
+    """The worker that is to lead next; empty for any."""
+    reason: str = ""
+    by: str = ""
+    """Who asks, in their own words."""
+    pid: int = 0
+    """The server process of their session."""
+
+    def payload(self) -> str:
+        """What to send."""
+        words = {"to": self.to, "reason": self.reason, "by": self.by}
+        return json.dumps({"ask": "switchover", **words})
+
+    @classmethod
+    def parse(cls, payload: str, pid: int) -> Request | None:
+        """A request, or None if it is none. Its texts are safe to log."""
+        try:
+            found = json.loads(payload)
+        except (ValueError, RecursionError):
+            return None
+        if not isinstance(found, dict) or found.get("ask") != "switchover":
+            return None
+        return cls(
+            clean(found.get("to")),
+            clean(found.get("reason")),
+            clean(found.get("by")),
+            pid,
+        )
+
+
+class Answer(NamedTuple):
+    """What the leader says to a request."""
+
+    pid: int
+    """Of the session that asked."""
+    refusal: str = ""
+    """Why not; empty if it does what it was asked for."""
+
+    def payload(self) -> str:
+        """What to send."""
+        return json.dumps({"pid": self.pid, "refusal": self.refusal})
+
+    @classmethod
+    def parse(cls, payload: str) -> Answer | None:
+        """An answer, or None if it is none."""
+        try:
+            found = json.loads(payload)
+            return cls(int(found["pid"]), clean(found["refusal"]))
+        except (ValueError, TypeError, KeyError, RecursionError):
+            return None
+
+
+def clean(text: object) -> str:
+    """A text from elsewhere, on one line, without what steers a terminal."""
+    given = text if isinstance(text, str) else ""
+    return "".join(
+        each if each.isprintable() else "?" for each in given[:LONGEST]
+    )
+
+
+def request_channel(key: int) -> str:
+    """Where the leader of a lock listens."""
+    return f"eda_ha_{key % 2**64:016x}"
+
+
+def answer_channel(key: int) -> str:
+    """Where it answers."""
+    return f"{request_channel(key)}_answers"
