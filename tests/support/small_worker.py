@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import uuid
 from typing import Any
 
 from ansible_rulebook.ha.election.leadership import Leadership
 from ansible_rulebook.ha.election.term import Term
+from ansible_rulebook.ha.log import WorkerLog
 from ansible_rulebook.ha.rulebook.actions import Actions
 from ansible_rulebook.ha.rulebook.gate import EventGate
+from ansible_rulebook.ha.rulebook.gates import Gates
 from ansible_rulebook.ha.rulebook.guardian import Guardian
 from ansible_rulebook.ha.rulebook.rulesets import Rulesets
+
+logger = logging.getLogger(__name__)
 
 
 class SmallWorker:
@@ -23,6 +29,9 @@ class SmallWorker:
         self.actions = Actions(self.leadership)
         self.guardian = Guardian()  # keeps its books, and has no process
         self.rulesets = Rulesets()
+        self.gates = Gates(
+            self._make_gate, WorkerLog(logger, "w", uuid.uuid4())
+        )
         self.state: Any = None
         self.is_leaving = False
         self.begin_term(7)
@@ -30,6 +39,11 @@ class SmallWorker:
     async def _ask_server(self) -> bool:
         self.asked += 1
         return self.server_confirms
+
+    def _make_gate(self, queue: asyncio.Queue[Any]) -> EventGate:
+        return EventGate(
+            queue, self.leadership, lambda item: False, lambda item: False
+        )
 
     def begin_term(self, number: int) -> None:
         self.leadership.begin(
@@ -42,11 +56,6 @@ class SmallWorker:
 
     def install_signal_handlers(self) -> None:
         """A test wants its own."""
-
-    def gate_of(self, queue: asyncio.Queue[Any]) -> EventGate:
-        return EventGate(
-            queue, self.leadership, lambda item: False, lambda item: False
-        )
 
     def ruleset_started(self, ruleset: Any) -> None:
         self.rulesets.started(ruleset)
