@@ -24,6 +24,7 @@ from .election.elector import Elector, check_server
 from .election.leader_election import default_worker_id
 from .election.leadership import Leadership
 from .election.lock import AdvisoryLock
+from .election.requests import Request
 from .election.term import Term
 from .election.thread import ElectionThread
 from .engine.host import EngineHost
@@ -35,6 +36,7 @@ from .rulebook.drain import Broadcast, Drain
 from .rulebook.gate import EventGate, event_in_hand
 from .rulebook.gates import Gates
 from .rulebook.guardian import Guardian
+from .rulebook.handover import Handover
 from .rulebook.rulesets import Ruleset, Rulesets
 from .rulebook.self_fence import SelfFence
 from .rulebook.signals import SignalListener
@@ -96,6 +98,7 @@ class Worker:
             self.demote,
             self.guardian.watch,
             self._fail,
+            self._hand_over,
             self._self_fence,
         )
         self.leadership = Leadership(self._election.confirm)
@@ -134,6 +137,11 @@ class Worker:
             self._self_fence,
             self._log,
         )
+        self._handover = Handover(
+            self.leadership, self.sources, self.gates, self.rulesets
+        )
+        self._shutdown_delay = max(shutdown_delay, 0.0)
+        self._handing_over: asyncio.Task[None] | None = None
         self._signals = SignalListener(self._drain.ask)
         self._transition = asyncio.Lock()  # a promotion or a demotion
         self._is_idle = True  # no term, and none being ended
@@ -280,6 +288,26 @@ class Worker:
             self._engine.reset()
             self.guardian.unwatch()
             self._is_idle = True
+
+    def _hand_over(self, request: Request) -> None:
+        """Let what runs come to its end, then let another worker lead."""
+        handing_over = self._handing_over
+        if handing_over is None or handing_over.done():
+            self._handing_over = asyncio.ensure_future(
+                self._step_down_in_order(request)
+            )
+
+    async def _step_down_in_order(self, request: Request) -> None:
+        term = self.leadership.acting_term()
+        if term is None or self.is_leaving:
+            return
+        if not await self._handover.prepare(self._shutdown_delay):
+            self._log.warning(
+                "Handing over though not everything has ended",
+                f"within --shutdown-delay {self._shutdown_delay:g} s",
+            )
+        if self.leadership.term is term:
+            self._election.step_down(request.why)
 
     async def _end_term(
         self, end_sources: Callable[[], Awaitable[None]]

@@ -41,11 +41,9 @@ class Elector:
     :param log: says what happens; the one that :func:`check_server` had.
     :param claims_terms: see :meth:`.AdvisoryLock.open`.
     :param about: what this worker says of itself, but for its role.
-    :param on_request: called with a request that is permitted and can be
-        done: to end the term in good order and then step down.
     :param clock: seconds that never step back.
 
-    The other callbacks are those of :class:`.LeaderElection`.
+    The callbacks are those of :class:`.LeaderElection`.
     """
 
     def __init__(
@@ -435,7 +433,7 @@ class Elector:
         if session is None or self._candidate.phase is not Phase.LEADING:
             return
         request = session.take_request()
-        if request is None or self._on_request is None:
+        if request is None:
             return
         try:
             refusal = await self._refusal(session, request)
@@ -443,8 +441,12 @@ class Elector:
         except SessionLost as error:
             await self._lose_session(error)
             return
-        if not refusal:
+        if refusal:
+            return
+        if self._on_request is not None:
             self._on_request(request)
+        else:
+            self._candidate.step_down(request.why)
 
     async def _refusal(self, session: LockSession, request: Request) -> str:
         """Why the request is not granted; empty if it is."""

@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import Any, Callable, Coroutine
 
 from .elector import Elector
+from .requests import Request
 from .term import Term
 
 PING_EVERY = 1.0  # seconds
@@ -31,6 +32,7 @@ class ElectionThread:
         a time that is past.
     :param ended: called in the main loop with the error that ended the
         election, or None after a clean end.
+    :param hand_over: called in the main loop with a request for it.
     :param self_fence: ends the process, for a reason; any thread.
     """
 
@@ -41,6 +43,7 @@ class ElectionThread:
         demote: Callable[[str], Coroutine[Any, Any, None]],
         allow_actions: Callable[[float], None],
         ended: Callable[[BaseException | None], None],
+        hand_over: Callable[[Request], None],
         self_fence: Callable[[str], None],
     ) -> None:
         self._make_election = make_election
@@ -48,6 +51,7 @@ class ElectionThread:
         self._demote = demote
         self._allow_actions = allow_actions
         self._ended = ended
+        self._hand_over = hand_over
         self._self_fence = self_fence
         self._main_loop = asyncio.get_running_loop()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -118,6 +122,7 @@ class ElectionThread:
             on_demotion=self._on_demotion,
             on_renewal=self._on_renewal,
             on_overdue=self._on_overdue,
+            on_request=self._on_request,
         )
         # What was asked for before there was an election to ask.
         if self._withdrawn.is_set():
@@ -164,6 +169,9 @@ class ElectionThread:
         if self._election is not None:
             margin = self._election.timings.demote_within
             self._allow_actions(term.trusted_until + margin)
+
+    def _on_request(self, request: Request) -> None:
+        self._tell_main(self._hand_over, request)
 
     def _on_overdue(self) -> None:
         self._self_fence("demotion takes longer than the lease")
