@@ -29,7 +29,7 @@ class Transition(NamedTuple):
     term: int
     """``EDA_HA_TERM``: the one that begins or ends."""
     reason: str = ""
-    """``EDA_HA_REASON``: one of the :mod:`.reasons`."""
+    """``EDA_HA_REASON``: one of the :mod:`..election.reasons`."""
     gap: float | None = None
     """``EDA_HA_GAP``: seconds without a leader before the term; empty if
     not known."""

@@ -15,6 +15,7 @@ from observed import UUID, Observed, ask, served
 from prometheus_client import REGISTRY, Counter
 from prometheus_client.parser import text_string_to_metric_families
 
+from ansible_rulebook.ha.election.reasons import Reason
 from ansible_rulebook.ha.operations import http as ours
 from ansible_rulebook.ha.operations.metrics import (
     ACTION_OUTCOMES,
@@ -26,7 +27,6 @@ from ansible_rulebook.ha.operations.prometheus import (
     PrometheusMetrics,
     render,
 )
-from ansible_rulebook.ha.operations.reasons import Reason
 
 ROOT = Path(__file__).parents[3]
 HOSTILE = '<b>\n"\\{}\x1b[31m\udcff; DROP TABLE x'
