@@ -24,6 +24,7 @@ from .election.elector import Elector, check_server
 from .election.leader_election import default_worker_id
 from .election.leadership import Leadership
 from .election.lock import AdvisoryLock
+from .election.reasons import Reason
 from .election.requests import Request
 from .election.term import Term
 from .election.thread import ElectionThread
@@ -307,7 +308,7 @@ class Worker:
                 f"within --shutdown-delay {self._shutdown_delay:g} s",
             )
         if self.leadership.term is term:
-            self._election.step_down(request.why)
+            self._election.step_down(request.why, Reason.SWITCHOVER)
 
     async def _end_term(
         self, end_sources: Callable[[], Awaitable[None]]
@@ -430,12 +431,14 @@ class Worker:
         self._log.warning(
             "Stepping down", f"the state could not be stored: {error}"
         )
-        self._election.step_down("the state could not be stored")
+        self._election.step_down(
+            "the state could not be stored", Reason.STATE_FAILED
+        )
 
     def _engine_failed(self, why: str) -> None:
         """The engine takes nothing any more: another worker's may."""
         self._log.error("The rule engine fails, stepping down", why)
-        self._election.step_down("the rule engine fails")
+        self._election.step_down("the rule engine fails", Reason.ENGINE_FAILED)
 
     # -- the rulebook's life ---------------------------------------------
 

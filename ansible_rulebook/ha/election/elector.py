@@ -21,6 +21,7 @@ from .election_log import ElectionLog
 from .lease import Timings
 from .lock import AdvisoryLock
 from .namesakes import NamesakeWatch
+from .reasons import Reason
 from .requests import Answer, Request
 from .session import LockSession
 from .term import Term
@@ -121,12 +122,16 @@ class Elector:
         self.request_step_down()
         await self._settled.wait()
 
-    def request_step_down(self, why: str = "stepped down") -> None:
+    def request_step_down(
+        self,
+        why: str = "stepped down",
+        reason: Reason = Reason.STEPPED_DOWN,
+    ) -> None:
         """Give up leadership, without waiting. Does nothing on a follower.
 
         Call it in the election's loop.
         """
-        self._candidate.step_down(why)
+        self._candidate.step_down(why, reason)
         self._wake.set()
 
     def contend(self) -> None:
@@ -195,7 +200,9 @@ class Elector:
                 if self.term is not None and self.term.seen_over:
                     # It was reported as over, so it must not go on.
                     await self._read_news()
-                    self._candidate.step_down("the lease had ended")
+                    self._candidate.step_down(
+                        "the lease had ended", Reason.LEASE_EXPIRED
+                    )
                 await self._answer_requests()
                 step = self._candidate.decide(
                     self._clock(), self._transitions.has_promotion
@@ -446,7 +453,7 @@ class Elector:
         if self._on_request is not None:
             self._on_request(request)
         else:
-            self._candidate.step_down(request.why)
+            self._candidate.step_down(request.why, Reason.SWITCHOVER)
 
     async def _refusal(self, session: LockSession, request: Request) -> str:
         """Why the request is not granted; empty if it is."""

@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import Any, Callable, Coroutine
 
 from .elector import Elector
+from .reasons import Reason
 from .requests import Request
 from .term import Term
 
@@ -69,9 +70,11 @@ class ElectionThread:
         if not self._withdrawn.is_set():
             self._thread.start()
 
-    def step_down(self, why: str) -> None:
+    def step_down(
+        self, why: str, reason: Reason = Reason.STEPPED_DOWN
+    ) -> None:
         """See :meth:`Elector.request_step_down`."""
-        self._ask(lambda election: election.request_step_down(why))
+        self._ask(lambda election: election.request_step_down(why, reason))
 
     async def confirm(self) -> bool:
         """See :meth:`Elector.confirm`. For the main loop."""

@@ -10,6 +10,7 @@ from typing import Awaitable, Callable, TypeVar, Union
 from ..errors import LeadershipLost, ServerUnavailable
 from .candidate import Candidate, Phase
 from .election_log import ElectionLog
+from .reasons import Reason
 from .term import Term
 
 T = TypeVar("T")
@@ -111,7 +112,9 @@ class Transitions:
         except (ServerUnavailable, LeadershipLost) as error:
             # An outage: the worker goes on to try, for as long as it takes.
             self._log.warning("Promotion failed", str(error))
-            self._candidate.step_down("promotion failed")
+            self._candidate.step_down(
+                "promotion failed", Reason.PROMOTION_FAILED
+            )
             return
         except Exception as error:
             self._log.exception("Promotion failed")
@@ -126,7 +129,9 @@ class Transitions:
             return
         if not term.is_current():
             # After a late renewal, nothing else would announce the term.
-            self._candidate.step_down("the lease ended during promotion")
+            self._candidate.step_down(
+                "the lease ended during promotion", Reason.LEASE_EXPIRED
+            )
             return
         self._candidate.promoted()
         self._announced = True

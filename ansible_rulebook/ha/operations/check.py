@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from typing import Callable, Sequence
 from ..conninfo import Conninfo
 from ..election.lease import Timings
 from ..errors import HaError
+from ..upstream.names import is_able_to_keep_state
 from ..upstream.plain_run import HOOK
 from .asking import Question, Unasked
 from .cluster import Cluster, look
@@ -205,7 +205,7 @@ def hook_findings(seconds: float) -> list[Finding]:
                 "script ansible-rulebook of this package.",
             )
         )
-    if importlib.util.find_spec("ansible_rulebook.persistence") is None:
+    if not is_able_to_keep_state():
         findings.append(
             warn(
                 INSTALLATION,

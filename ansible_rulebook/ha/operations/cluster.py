@@ -15,15 +15,17 @@ from psycopg import Connection
 
 from ..conninfo import Conninfo
 from ..election.beacon import Beacon
-from ..election.names import APPLICATION, application_name, lock_key
+from ..election.names import (
+    APPLICATION,
+    PAUSE,
+    application_name,
+    lock_key,
+)
 from ..election.reasons import Reason
 from ..errors import ServerUnavailable
 from ..state.names import original
 from . import sql
 from .asking import reading
-
-PAUSE = "eda-ha-pause"
-"""The kind of the ``application_name`` of a session that pauses a cluster."""
 
 LEADER = "leader"
 FOLLOWER = "follower"

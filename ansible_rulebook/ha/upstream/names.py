@@ -8,6 +8,7 @@ checked first: a version that lacks one is refused with the name of it.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -108,6 +109,11 @@ def lacks_state() -> str | None:
                 f"1.3 ({path} {problem})"
             )
     return None
+
+
+def is_able_to_keep_state() -> bool:
+    """Whether this upstream is new enough, without loading much of it."""
+    return importlib.util.find_spec("ansible_rulebook.persistence") is not None
 
 
 def own_version() -> str:

@@ -27,8 +27,9 @@ from shown import Shown, said
 
 from ansible_rulebook.ha.conninfo import Conninfo
 from ansible_rulebook.ha.election.beacon import Beacon
+from ansible_rulebook.ha.election.names import PAUSE
 from ansible_rulebook.ha.election.reasons import Reason
-from ansible_rulebook.ha.operations.cluster import PAUSE, look
+from ansible_rulebook.ha.operations.cluster import look
 from ansible_rulebook.ha.operations.exit_codes import ExitCode
 from ansible_rulebook.ha.state import sql
 from ansible_rulebook.ha.state.history import Beginning, History
