@@ -165,7 +165,8 @@ def test_it_makes_tables_and_prints_what_a_worker_needs(
         "GRANT USAGE ON SCHEMA public TO eda;",
         "GRANT SELECT ON public.eda_ha_schema TO eda;",
         "GRANT SELECT, INSERT, UPDATE ON public.eda_ha_cluster TO eda;",
-        "GRANT SELECT, INSERT, DELETE ON public.eda_ha_history TO eda;",
+        "GRANT SELECT, INSERT, UPDATE, DELETE"
+        " ON public.eda_ha_history TO eda;",
         "GRANT SELECT, INSERT, UPDATE, DELETE"
         " ON public.eda_ha_ruleset TO eda;",
         "GRANT SELECT, INSERT, UPDATE, DELETE ON public.eda_ha_record TO eda;",
@@ -336,7 +337,9 @@ def test_it_refuses_tables_that_it_cannot_bring_up_to_date(
     assert "newer" in error(FAILED, "init-db", EDA_HA_POSTGRES_DSN=dsn)
     server.query(f"UPDATE {sql.SCHEMA} SET oldest = 1", dsn=dsn)
     init_db(dsn)
-    server.query(f"UPDATE {sql.SCHEMA} SET version = 1", dsn=dsn)
+    server.query(
+        f"UPDATE {sql.SCHEMA} SET version = {schema.VERSION}", dsn=dsn
+    )
     server.query(f"DROP TABLE {sql.MATCH}", dsn=dsn)
     said = error(FAILED, "init-db", EDA_HA_POSTGRES_DSN=dsn)
     assert f"has no {sql.MATCH}" in said
