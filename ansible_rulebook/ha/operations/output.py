@@ -19,7 +19,7 @@ def print_json(command: str, **content: Any) -> None:
 
 
 class Printer:
-    """Prints for people. What it is given is cleaned here, and only here."""
+    """Prints for people, and nothing that acts on a terminal."""
 
     def __init__(self) -> None:
         self._console: Any = None

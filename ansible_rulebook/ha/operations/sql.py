@@ -28,7 +28,7 @@ TABLES: Final = [CLUSTER, HISTORY, RECORD, MATCH]
 
 # Of a session's statement only a beacon is read: one line of printable ASCII
 # at its head without a star in it. What else a session says, in whatever
-# encoding, stays where it is.
+# encoding, stays where it is. (A session has the locks of its own database.)
 SESSIONS: Final = """
 SELECT activity.pid, activity.application_name,
        activity.query = '<insufficient privilege>' AS is_hidden,
@@ -40,12 +40,11 @@ SELECT activity.pid, activity.application_name,
        lock.granted, lock.key
   FROM pg_catalog.pg_stat_activity AS activity
   LEFT JOIN (
-       SELECT pid, granted, database, mode,
+       SELECT pid, granted,
               (classid::bigint << 32) | objid::bigint AS key
          FROM pg_catalog.pg_locks
         WHERE locktype = 'advisory' AND objsubid = 1
        ) AS lock ON lock.pid = activity.pid
-                AND lock.database = activity.datid
  WHERE activity.datname = pg_catalog.current_database()
    AND (pg_catalog.starts_with(activity.application_name, %(prefix)s)
         OR lock.granted AND lock.key = ANY(%(keys)s::bigint[]))

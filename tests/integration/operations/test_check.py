@@ -28,7 +28,8 @@ PATIENT = "60"  # seconds, on a busy machine
 
 @pytest.fixture
 def role(server: Server, dsn: str) -> Iterator[str]:
-    name = f"role_{uuid.uuid4().hex[:8]}"
+    """Its name, in quotes: it would clear the terminal."""
+    name = f'"\x1b[2J{uuid.uuid4().hex[:8]}"'
     server.query(f"CREATE ROLE {name} LOGIN PASSWORD 'x'", dsn=dsn)
     yield name
     server.query(f"DROP OWNED BY {name}", dsn=dsn)
@@ -40,7 +41,7 @@ def check(dsn: str, *args: str) -> Done:
 
 
 def as_role(dsn: str, role: str) -> str:
-    return make_conninfo(dsn, user=role, password="x")
+    return make_conninfo(dsn, user=role.strip('"'), password="x")
 
 
 def bad(done: Done) -> list[Any]:
@@ -158,6 +159,10 @@ def test_a_role_without_rights_is_told_what_it_lacks(
     done = check(as_role(dsn, role), "--json")
     assert done.code == ExitCode.DEGRADED
     only(done, Level.WARNING, "lacks CREATE on schema public")
+    assert done.stdout.isascii()
+    text = check(as_role(dsn, role)).stdout
+    assert "Role \\x1b[2J" in text
+    assert "\x1b" not in text
     server.query(
         f"ALTER ROLE {role} SET default_transaction_read_only = on", dsn=dsn
     )

@@ -27,7 +27,7 @@ from shown import Shown, said
 
 from ansible_rulebook.ha.conninfo import Conninfo
 from ansible_rulebook.ha.election.beacon import Beacon
-from ansible_rulebook.ha.election.names import PAUSE
+from ansible_rulebook.ha.election.names import PAUSE, application_name
 from ansible_rulebook.ha.election.reasons import Reason
 from ansible_rulebook.ha.operations.cluster import look
 from ansible_rulebook.ha.operations.exit_codes import ExitCode
@@ -153,7 +153,8 @@ def test_locks_of_others_are_not_ours(shown: Shown, server: Server) -> None:
     # The same key in another database, and another key in this one.
     elsewhere = server.create_database()
     try:
-        other = shown.named("eda-ha:x", elsewhere)
+        namesake = application_name(shown.key, "w9", "99999999")
+        other = shown.named(namesake, elsewhere)
         shown.hold(other)
         mine = shown.session("w1")
         mine.execute("SELECT pg_advisory_lock(%s)", (shown.key ^ 1,))
@@ -310,7 +311,8 @@ def test_encodings_of_databases(server: Server, encoding: str) -> None:
             shown = Shown(server, dsn, stack)
             shown.leader("w1", said("wörker \U0001f600", lease=15.0))
             rude = shown.named(
-                "eda-ha:rude", make_conninfo(dsn, client_encoding=encoding)
+                application_name(shown.key, "rude", "12345678"),
+                make_conninfo(dsn, client_encoding=encoding),
             )
             # Bytes that are no text in any other encoding.
             rude.pgconn.exec_(b"/* eda-ha {\xff\xfe} */ SELECT 1")
