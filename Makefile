@@ -6,7 +6,8 @@ JOBS ?= 2
 BRIDGE := ansible_rulebook/ha/engine/java/build.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench chaos oracle bridge bridge-check venv clean
+.PHONY: help demo test lint bench chaos oracle bridge bridge-check
+.PHONY: screenshots venv clean
 # Two extras are not to be installed into one environment at a time.
 .NOTPARALLEL:
 
@@ -38,6 +39,9 @@ bridge: $(VENV)/.embedded ## compile the engine bridge (Debian's JDK 17)
 
 bridge-check: $(VENV)/.embedded ## whether the jar is what its sources give
 	$(BIN)/python $(BRIDGE) --check
+
+screenshots: $(VENV)/.test ## pictures of the page (needs Chromium)
+	$(BIN)/python tools/screenshots.py
 
 venv: $(VENV)/.embedded ## only install what the demo and the workers need
 

@@ -172,10 +172,9 @@ def _worker(each: WorkerView, own: Snapshot) -> str:
     name = _text(each.worker)
     if each.worker == own.worker_id and each.pid in (0, own.pid):
         name += " (this one)"
-    mark = "★ " if each.role == "leader" else ""
     # An address that somebody else wrote is shown, but is no link.
     cells = (
-        f'<span aria-hidden="true">{mark}</span>{_text(each.role)}',
+        _text(each.role),
         _text(each.state),
         f"{_text(each.host)}{f', {each.pid}' if each.pid else ''}",
         _time(each.since),
