@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from contextlib import suppress
 from typing import Any, Callable
 
@@ -21,6 +23,7 @@ from .election_log import ElectionLog
 from .lease import Timings
 from .lock import AdvisoryLock
 from .namesakes import NamesakeWatch
+from .observer import Observer, View
 from .reasons import Reason
 from .requests import Answer, Request
 from .session import LockSession
@@ -42,6 +45,7 @@ class Elector:
     :param log: says what happens; the one that :func:`check_server` had.
     :param claims_terms: see :meth:`.AdvisoryLock.open`.
     :param about: what this worker says of itself, but for its role.
+    :param observer: told what happens.
     :param clock: seconds that never step back.
 
     The callbacks are those of :class:`.LeaderElection`.
@@ -59,6 +63,7 @@ class Elector:
         on_request: Callable[[Request], None] | None = None,
         claims_terms: bool = False,
         about: Beacon | None = None,
+        observer: Observer | None = None,
         clock: Callable[[], float] = lease_clock.now,
     ) -> None:
         self.ha_uuid = lock.ha_uuid
@@ -75,8 +80,15 @@ class Elector:
         self._wake = asyncio.Event()
         self._candidate = Candidate(lock.timings)
         self._transitions = Transitions(
-            self._candidate, log, on_promotion, on_demotion, self._wake.set
+            self._candidate,
+            log,
+            on_promotion,
+            on_demotion,
+            self._wake.set,
+            observer or Observer(),
+            clock,
         )
+        self._observer = observer or Observer()
         self.leader_event = self._transitions.leader_event
         self.follower_event = self._transitions.follower_event
         self._confirmations = Confirmations()
@@ -112,6 +124,21 @@ class Elector:
     def timings(self) -> Timings:
         """Poll interval and lease, as the server allows them."""
         return self._candidate.timings
+
+    def view(self) -> View:
+        """What this worker sees of the election now. For any thread."""
+        term, confirmed_at = self.term, self._candidate.confirmed_at
+        ago = self._clock() - confirmed_at
+        return View(
+            self._candidate.phase.value,
+            0 if term is None else term.number,
+            self._transitions.since,
+            self.is_leader(),
+            self._candidate.in_session,
+            self._log.leader,
+            self.timings.lease_duration,
+            time.time() - ago if math.isfinite(ago) else None,
+        )
 
     async def step_down(self) -> None:
         """Give up leadership (a switchover) and wait until it is given up.
@@ -264,6 +291,7 @@ class Elector:
             self._session.life,
             self._session.led_last,
         )
+        self._observer.connected()
         if seconds:
             self._log.lock_delay(seconds)
         self._namesakes.saw(
@@ -342,9 +370,11 @@ class Elector:
                 raise SessionLost("the server does not confirm the lock")
         except SessionLost as error:
             asking.answer(False)
+            self._observer.renewal_failed()
             await self._lose_session(error)
             return
         self._candidate.proved(sent_at)
+        self._observer.renewed(self._clock() - sent_at)
         asking.answer(True)
         if self.term is not None:
             self.term.renewed(self._candidate.trusted_until)

@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import Any, Callable, Coroutine
 
 from .elector import Elector
+from .observer import View
 from .reasons import Reason
 from .requests import Request
 from .term import Term
@@ -75,6 +76,10 @@ class ElectionThread:
     ) -> None:
         """See :meth:`Elector.request_step_down`."""
         self._ask(lambda election: election.request_step_down(why, reason))
+
+    def view(self) -> View | None:
+        """See :meth:`Elector.view`; None before it has begun. Any thread."""
+        return None if self._election is None else self._election.view()
 
     async def confirm(self) -> bool:
         """See :meth:`Elector.confirm`. For the main loop."""

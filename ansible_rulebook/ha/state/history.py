@@ -49,6 +49,10 @@ class History:
         self._session = session
         self._ha_uuid = ha_uuid
 
+    def close(self) -> None:
+        """Disconnect."""
+        self._session.close()
+
     def begin_term(self, term: int, found: Beginning) -> None:
         """A term that was claimed has begun.
 

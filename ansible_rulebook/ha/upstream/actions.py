@@ -56,9 +56,14 @@ class FencedAction(Mixin):  # type: ignore[misc]
         actions.check()
         if self.has_effects and not await self.ha_worker.leadership.confirm():
             raise asyncio.CancelledError
+        error: BaseException | None = None
         try:
             return await super().__call__()
+        except BaseException as caught:
+            error = caught
+            raise
         finally:
+            actions.ended(error)
             actions.check()  # what was killed with the term is not done
 
 
