@@ -6,14 +6,9 @@ JOBS ?= 2
 BRIDGE := ansible_rulebook/ha/engine/java/build.py
 
 .DEFAULT_GOAL := help
-<<<<<<< HEAD
 .PHONY: help demo test lint bench chaos oracle bridge bridge-check venv clean
 .PHONY: dist release installs
 .PHONY: screenshots
-=======
-.PHONY: help demo test lint bench chaos oracle bridge bridge-check
-.PHONY: screenshots venv clean
->>>>>>> http
 # Two extras are not to be installed into one environment at a time.
 .NOTPARALLEL:
 
@@ -47,7 +42,6 @@ bridge: $(VENV)/.embedded ## compile the engine bridge (Debian's JDK 17)
 bridge-check: $(VENV)/.embedded ## whether the jar is what its sources give
 	$(BIN)/python $(BRIDGE) --check
 
-<<<<<<< HEAD
 dist: $(VENV)/.release ## build wheel and sdist, and check them
 	$(BIN)/python tools/release.py --draft
 
@@ -57,8 +51,6 @@ release: $(VENV)/.release ## the same for a tagged commit; publishes nothing
 installs: $(VENV)/.release ## install dist/*.whl with pip, uv, pipx (PYTHONS)
 	$(BIN)/python tools/installs.py $(PYTHONS)
 
-=======
->>>>>>> http
 screenshots: $(VENV)/.test ## pictures of the page (needs Chromium)
 	$(BIN)/python tools/screenshots.py
 

@@ -87,11 +87,7 @@ class HttpServer:
         self._scrape = SharedAnswer(_scrape)
         self._feed = Feed(take_snapshot, self._cluster, metrics.totals)
         self._loop = asyncio.new_event_loop()
-<<<<<<< HEAD
-        self._stopping = asyncio.Event()
-=======
         self._serving: asyncio.Task[None] | None = None
->>>>>>> http
         self._streams = 0
         self._documents: dict[str, Callable[[], Awaitable[web.Response]]] = {
             "/": self._page,
@@ -111,23 +107,14 @@ class HttpServer:
 
     def start(self) -> None:
         """Answer from now on."""
-<<<<<<< HEAD
-=======
         self._serving = self._loop.create_task(self._serve())
->>>>>>> http
         self._thread.start()
 
     def stop(self) -> None:
         """Answer no longer. Returns within a bounded time."""
-<<<<<<< HEAD
-        if self._thread.is_alive():
-            with suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(self._stopping.set)
-=======
         if self._serving is not None:
             with suppress(RuntimeError):  # it has ended by itself
                 self._loop.call_soon_threadsafe(self._serving.cancel)
->>>>>>> http
             self._thread.join(STOP_WITHIN + 1.0)
         for each in self._sockets:
             each.close()
@@ -136,16 +123,11 @@ class HttpServer:
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
-<<<<<<< HEAD
-        try:
-            self._loop.run_until_complete(self._serve())
-=======
         assert self._serving is not None
         try:
             self._loop.run_until_complete(self._serving)
         except asyncio.CancelledError:
             pass
->>>>>>> http
         except Exception:
             logger.exception("HTTP is not served any more")
         finally:
@@ -159,11 +141,7 @@ class HttpServer:
             for each in self._sockets
         ]
         try:
-<<<<<<< HEAD
-            while not self._stopping.is_set():
-=======
             while True:
->>>>>>> http
                 door.sweep()
                 if self._lag is not None:
                     self._metrics.loop_lag(self._lag.seconds())
@@ -171,12 +149,7 @@ class HttpServer:
                     await self._feed.tick()
                 except Exception:
                     logger.debug("No news for the page", exc_info=True)
-<<<<<<< HEAD
-                with suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(self._stopping.wait(), SWEEP_EVERY)
-=======
                 await asyncio.sleep(SWEEP_EVERY)
->>>>>>> http
         finally:
             for each in listeners:
                 each.close()
@@ -293,17 +266,12 @@ class _Connection(web.RequestHandler):
         self._received += len(data)
         if self._received > MOST_BYTES:
             self.abort()
-<<<<<<< HEAD
-        else:
-            super().data_received(data)
-=======
             return
         try:
             super().data_received(data)
         except Exception as error:  # of a parser that expects no such bytes
             logger.debug("A client was cut off: %r", error)
             self.abort()
->>>>>>> http
 
     def abort(self) -> None:
         """Close it whatever is under way."""

@@ -25,11 +25,7 @@ class Metrics:
     """The calls that a worker makes. For any thread; none of them waits."""
 
     def transition(self, to: str, reason: str) -> None:
-<<<<<<< HEAD
-        """The role changed to ``to``, for a :class:`.reasons.Reason`."""
-=======
         """The role changed to ``to``, for one of the :mod:`.reasons`."""
->>>>>>> http
 
     def event(self, source: str, outcome: str) -> None:
         """An event met one of :data:`EVENT_OUTCOMES`."""

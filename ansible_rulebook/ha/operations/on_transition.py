@@ -29,11 +29,7 @@ class Transition(NamedTuple):
     term: int
     """``EDA_HA_TERM``: the one that begins or ends."""
     reason: str = ""
-<<<<<<< HEAD
-    """``EDA_HA_REASON``: one of the :mod:`..election.reasons`."""
-=======
     """``EDA_HA_REASON``: one of the :mod:`.reasons`."""
->>>>>>> http
     gap: float | None = None
     """``EDA_HA_GAP``: seconds without a leader before the term; empty if
     not known."""

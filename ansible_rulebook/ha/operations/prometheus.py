@@ -16,13 +16,8 @@ from prometheus_client import (
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-<<<<<<< HEAD
 from ..election.reasons import Reason
 from .metrics import ACTION_OUTCOMES, EVENT_OUTCOMES, OTHER, Metrics
-=======
-from .metrics import ACTION_OUTCOMES, EVENT_OUTCOMES, OTHER, Metrics
-from .reasons import Reason
->>>>>>> http
 from .snapshot import Snapshot, TakeSnapshot
 from .view import shown
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import sys
+from typing import Any
 
 import pytest
 
@@ -84,9 +86,40 @@ def test_a_wrong_host_is_one_line(host: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_all_addresses_of_a_name_share_a_free_port() -> None:
-    sockets = bind(Listen("localhost", 0), ORIGIN)
+@pytest.fixture
+def two_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every name has two addresses, both of this machine."""
+    if sys.platform != "linux":
+        pytest.skip("only Linux has 127.0.0.2 at once")
+
+    def resolve(host: str, port: int, **options: Any) -> list[Any]:
+        kind = (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "")
+        return [(*kind, (f"127.0.0.{n}", port)) for n in (1, 2)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+
+
+def test_all_addresses_of_a_name_share_a_free_port(
+    two_addresses: None,
+) -> None:
     with contextlib.ExitStack() as stack:
-        for each in sockets:
+        bound = bind(Listen("name", 0), ORIGIN)
+        for each in bound:
             stack.enter_context(each)
-        assert len({each.getsockname()[1] for each in sockets}) == 1
+        (first, port), (second, other_port) = (
+            each.getsockname() for each in bound
+        )
+        assert (first, second) == ("127.0.0.1", "127.0.0.2")
+        assert port == other_port != 0
+
+
+def test_one_busy_address_of_a_name_is_enough(two_addresses: None) -> None:
+    """Half of the clients would reach somebody else."""
+    with contextlib.closing(socket.socket()) as taken:
+        taken.bind(("127.0.0.2", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(OptionError, match=r"in use$"):
+            bind(Listen("name", port), ORIGIN)
+        with contextlib.closing(socket.socket()) as free:
+            free.bind(("127.0.0.1", port))  # nothing was left open

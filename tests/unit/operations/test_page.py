@@ -153,16 +153,8 @@ def test_a_hostile_text_stays_text() -> None:
     view = ClusterView(
         workers=(
             WorkerView(
-                HOSTILE,
-                HOSTILE,
-                HOSTILE,
-                HOSTILE,
-                1,
-                1e300,
-                -1e300,
-                HOSTILE,
-                1,
-                HOSTILE,
+                *(HOSTILE, HOSTILE, HOSTILE, HOSTILE),
+                *(1, 1e300, -1e300, HOSTILE, 1, HOSTILE),
             ),
         ),
         terms=(TermView(1, HOSTILE, NOW, None, HOSTILE, HOSTILE),),
