@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import enum
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Mapping
 
 from .election.lease import (
@@ -93,7 +93,8 @@ class HaOptions:
     session_pooler: bool = False
     state: StateMode = StateMode.AUTO
     http_sockets: tuple[socket, ...] = ()  # bound; empty: no HTTP
-    on_transition: tuple[str, ...] = ()  # a command's words
+    # A command's words; a password may be among them.
+    on_transition: tuple[str, ...] = field(default=(), repr=False)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -153,8 +153,16 @@ def test_a_hostile_text_stays_text() -> None:
     view = ClusterView(
         workers=(
             WorkerView(
-                *(HOSTILE, HOSTILE, HOSTILE, HOSTILE),
-                *(1, 1e300, -1e300, HOSTILE, 1, HOSTILE),
+                HOSTILE,
+                HOSTILE,
+                state=HOSTILE,
+                host=HOSTILE,
+                pid=1,
+                since=1e300,
+                last_seen=-1e300,
+                version=HOSTILE,
+                priority=1,
+                http=HOSTILE,
             ),
         ),
         terms=(TermView(1, HOSTILE, NOW, None, HOSTILE, HOSTILE),),
