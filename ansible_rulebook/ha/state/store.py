@@ -70,6 +70,7 @@ class StateStore:
     :param claimant: what this process is known by among the claims.
     :param log: for what operators have to see.
     :param failed: told that what was written last may be lost.
+    :param committed: told how long each transaction took, in seconds.
     :param engine_thread: for what takes long and changes sessions.
     """
 
@@ -81,10 +82,12 @@ class StateStore:
         log: WorkerLog,
         failed: Callable[[HaError], None],
         engine_thread: ThreadPoolExecutor,
+        committed: Callable[[float], None],
     ) -> None:
         self._ha_uuid = str(options.ha_uuid)
         self._log = log
         self._failed = failed
+        self._committed = committed
         self._engine_thread = engine_thread
         self._timings = options.timings
         key = lock_key(options.ha_uuid)
@@ -243,6 +246,7 @@ class StateStore:
             reconnect,
             self._timings.demote_within / 2,
             self._failed,
+            self._committed,
         )
         self._housekeeping.begin(claim.term)
 
