@@ -105,7 +105,7 @@ class Worker:
             lambda queue: make_gate(queue, self.leadership), self._log
         )
         self.sources = Sources(self.leadership, self.gates.of)
-        self._engine = EngineHost(self.rulesets)
+        self._engine = EngineHost(self.rulesets.reset)
         self._keeper = StateKeeper(
             options.state,
             self._make_store(),
@@ -246,7 +246,7 @@ class Worker:
 
     async def _assume(self, term: Term) -> None:
         """Act with the state that the last leader left."""
-        await self._engine.is_empty()
+        await self._engine.emptied()
         # Before the recovery: its matches arrive while it goes on.
         self.leadership.begin(term)
         if self.state is not None:
@@ -299,7 +299,7 @@ class Worker:
     def _end_leadership(self) -> None:
         """Act no more, and let no time pass for the rules."""
         self.leadership.end()
-        self._engine.stop_time()
+        self._engine.pause_clock()
 
     async def _end_actions(self) -> None:
         dropped = self.rulesets.drop_matches()
@@ -366,7 +366,7 @@ class Worker:
             self.gates.settle,
         )
         if self.leadership.term is term:
-            self._engine.let_time_pass()
+            self._engine.start_clock()
         self._keeper.recovered()
 
     async def _go_without_state(self, error: StateRefused) -> None:
@@ -375,7 +375,7 @@ class Worker:
         :raises HaError: if this worker does not lead without it.
         """
         try:
-            await self._keeper.refuse(error)
+            await self._keeper.go_without(error)
         except StateRefused as required:
             self._fail(required)  # no try after this one can succeed
         if self.state is not None:

@@ -21,6 +21,23 @@ UPSTREAM = re.compile(r"ansible_rulebook(?!\.ha(\.|$))(\.|$)")
 ENGINE = re.compile(r"(drools|jpy)(\.|$)")
 IMPORTERS = {"import_module", "__import__", "find_spec", "reload"}
 
+# Which of our packages each one may name, for types too. The modules beside
+# them know what comes before them in docs/architecture.rst. (The names of
+# ``ha/__init__.py``, the public ones, are not used within.)
+MAY_KNOW: dict[str, set[str]] = {
+    "election": set(),
+    "engine": set(),
+    "state": {"election", "engine"},
+    "rulebook": {"election", "engine", "state"},
+    "worker": {"election", "engine", "state", "rulebook"},
+    "upstream": {"election", "engine", "state", "rulebook", "worker"},
+    "operations": {"election", "state", "embedded"},
+    "embedded": set(),
+}
+BELOW_ALL = {"errors", "redaction", "conninfo", "log"}
+OPTIONS = {"options", "own_process"}
+KNOW_OPTIONS = {"state", "worker", "upstream", "operations"}
+
 
 def module_of(path: Path) -> str:
     parts = path.relative_to(HOME).with_suffix("").parts
@@ -81,6 +98,26 @@ def test_only_upstream_names_ansible_rulebook():
 
 def test_only_the_engine_names_drools_and_java():
     assert offending(ENGINE, "engine") == []
+
+
+@pytest.mark.parametrize("package", MAY_KNOW)
+def test_a_package_knows_only_those_below_it(package: str):
+    may_know = {package, *MAY_KNOW[package], *BELOW_ALL}
+    if package in KNOW_OPTIONS:
+        may_know |= OPTIONS
+    assert known_to(package) <= may_know
+
+
+def known_to(package: str) -> set[str]:
+    """The packages and modules of ours that one of them names."""
+    paths = [HOME / f"{package}.py", *(HOME / package).rglob("*.py")]
+    return {
+        name[len(PACKAGE) + 1 :].partition(".")[0]
+        for path in paths
+        if path.exists()
+        for name in named(path.read_text(), package_of(path))
+        if name.startswith(f"{PACKAGE}.")
+    }
 
 
 @pytest.mark.parametrize(

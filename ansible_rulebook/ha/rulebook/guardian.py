@@ -169,13 +169,13 @@ class Guardian:
         for each in self._known:
             self._write(BEGAN + os.fsencode(each))
 
-    def begin(self) -> str:
+    def action_began(self) -> str:
         """An action begins; it is to carry the token that is returned."""
         token = uuid.uuid4().hex
         self._add(token)
         return token
 
-    def end(self, token: str) -> None:
+    def action_ended(self, token: str) -> None:
         """An action has ended by itself, well or badly."""
         self._discard(token)
 
@@ -206,7 +206,7 @@ class Guardian:
             tokens = {each for each in self._known if not is_folder(each)}
         killed = kill_children(tokens)
         for token in tokens:
-            self.end(token)
+            self.action_ended(token)
         return killed
 
     def clean_up(self) -> None:

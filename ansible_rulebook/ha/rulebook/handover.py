@@ -42,7 +42,7 @@ class Handover:
         :param within: seconds.
         :returns: whether all is done; if not, the time is over.
         """
-        self._leadership.close()
+        self._leadership.turn_sources_away()
         settling = asyncio.ensure_future(self._settle())
         try:
             await asyncio.wait({settling}, timeout=within)

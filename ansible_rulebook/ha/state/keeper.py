@@ -77,7 +77,7 @@ class StateKeeper:
             if not await self.store.survey():
                 return False
         except StateRefused as error:
-            await self.refuse(error)
+            await self.go_without(error)
             return False
         if self.obstacle is not None:
             self._log.info("The state can be kept again")
@@ -89,7 +89,7 @@ class StateKeeper:
         """Whether to survey again before this worker contends."""
         return self.store is not None and self._lacks_state is not None
 
-    async def refuse(self, error: StateRefused) -> None:
+    async def go_without(self, error: StateRefused) -> None:
         """Go on without state, if operator and cluster let us.
 
         :raises StateRefused: if the operator does not let us.

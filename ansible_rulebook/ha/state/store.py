@@ -305,10 +305,6 @@ class StateStore:
         journal.changes.done(uuid.UUID(match).bytes, has_actions)
         journal.wrote_in_passing()
 
-    def look_up_action(self, match: str, place: int) -> dict[str, Any] | None:
-        """What an earlier leader stored of an action, if anything."""
-        return self.progress.look_up(match, place)
-
     def update_action(
         self, match: str, place: int, info: dict[str, Any], is_start: bool
     ) -> None:

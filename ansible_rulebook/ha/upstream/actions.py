@@ -93,7 +93,7 @@ class GuardedRunner(Mixin):  # type: ignore[misc]
 
     async def __call__(self) -> None:
         self.ha_worker.actions.check()  # a retry may come long after
-        token = self.ha_worker.guardian.begin()
+        token = self.ha_worker.guardian.action_began()
         self.runner_args = _with_variables(
             self.runner_args, {VARIABLE: token, **self._fencing_token()}
         )
@@ -111,7 +111,7 @@ class GuardedRunner(Mixin):  # type: ignore[misc]
 
     def _ended(self, token: str) -> None:
         self.ha_worker.actions.check()  # killed with the term?
-        self.ha_worker.guardian.end(token)
+        self.ha_worker.guardian.action_ended(token)
 
 
 class WatchedJob(Mixin):  # type: ignore[misc]
