@@ -59,6 +59,16 @@ class Actions:
         if not self._leadership.may_act():
             raise asyncio.CancelledError
 
+    async def confirm(self) -> None:
+        """The same for one that acts outside of this process.
+
+        Then the server is asked, too.
+
+        :raises asyncio.CancelledError: if it must not go on.
+        """
+        if not await self._leadership.confirm():
+            raise asyncio.CancelledError
+
     def running(self) -> int:
         """How many have not ended. For any thread."""
         return len(self._running)

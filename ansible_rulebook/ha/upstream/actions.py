@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
 from ..rulebook.guardian import VARIABLE
@@ -53,9 +52,10 @@ class FencedAction(Mixin):  # type: ignore[misc]
 
     async def __call__(self) -> Any:
         actions = self.ha_worker.actions
-        actions.check()
-        if self.has_effects and not await self.ha_worker.leadership.confirm():
-            raise asyncio.CancelledError
+        if self.has_effects:
+            await actions.confirm()
+        else:
+            actions.check()
         try:
             return await super().__call__()
         finally:
