@@ -15,8 +15,8 @@ LOOK_EVERY = 0.005  # seconds
 class Handover:
     """Ends what a term has begun before the lock is given up.
 
-    Like a drain, but for the worker, which stays. What does not end in time
-    is cut short by the demotion, and with state the next leader runs it.
+    Like a drain, but the worker lives on. The demotion cuts short what does
+    not end in time, and with state the next leader runs it.
 
     :param leadership: of the worker.
     :param sources: of the worker.
@@ -52,7 +52,7 @@ class Handover:
 
     async def _settle(self) -> None:
         await self._sources.end_term()
-        # Both change with every event: to be told of each would cost more.
+        # Both change with every event: to signal each change would cost more.
         while not (  # noqa: ASYNC110
             self._gates.are_idle and self._rulesets.are_idle
         ):
