@@ -28,7 +28,7 @@ class EngineHost:
         self._engine: RecordedEngine | None = None
         self._resetting: asyncio.Future[None] | None = None
         self.thread = ThreadPoolExecutor(1, "ha-engine")
-        """For what takes long and changes sessions."""
+        """For long calls that change sessions."""
 
     def attach(
         self,
@@ -39,10 +39,12 @@ class EngineHost:
         deliver: Callable[[str, str], None],
         failed: Callable[[str], None],
     ) -> Any:
-        """Have everything recorded that changes in this engine.
+        """Have all changes in this engine recorded.
+
+        The other parameters are those of :class:`RecordedEngine`.
 
         :param engine: drools_jpy's Java object; its rulesets come later.
-        :param attach_store: gives the bridge to whoever stores.
+        :param attach_store: gives the bridge to the store.
         :returns: what is to take the engine's place.
         :raises StateRefused: if this engine's state cannot be kept.
         """
@@ -90,11 +92,11 @@ class EngineHost:
     async def warm_up(
         self, texts: Mapping[str, str], may_go_on: Callable[[], bool]
     ) -> bool:
-        """Have Java do beforehand what a promotion will wait for.
+        """Have Java do a recovery for practice; see :mod:`.warm_up`.
 
         :param texts: the definitions of the rulesets, by name.
         :param may_go_on: asked between two steps.
-        :returns: whether it has.
+        :returns: whether it is done; also true if Java cannot.
         """
         if self._bridge is None:
             return True
@@ -113,7 +115,7 @@ class EngineHost:
                 steps.close()
 
     async def close(self) -> None:
-        """Wait for what still runs; the process ends."""
+        """Wait until the engine is empty. It is not used any more."""
         with suppress(Exception):  # of sessions that have ended meanwhile
             await self.emptied()
         self.thread.shutdown(wait=False)
