@@ -8,6 +8,7 @@ BRIDGE := ansible_rulebook/ha/engine/java/build.py
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint bench chaos oracle bridge bridge-check venv clean
 .PHONY: dist release installs
+.PHONY: screenshots
 # Two extras are not to be installed into one environment at a time.
 .NOTPARALLEL:
 
@@ -49,6 +50,9 @@ release: $(VENV)/.release ## the same for a tagged commit; publishes nothing
 
 installs: $(VENV)/.release ## install dist/*.whl with pip, uv, pipx (PYTHONS)
 	$(BIN)/python tools/installs.py $(PYTHONS)
+
+screenshots: $(VENV)/.test ## pictures of the page (needs Chromium)
+	$(BIN)/python tools/screenshots.py
 
 venv: $(VENV)/.embedded ## only install what the demo and the workers need
 

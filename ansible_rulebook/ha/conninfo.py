@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from copy import copy
 from typing import Any
 
 from psycopg import Error, conninfo, pq
@@ -122,6 +123,17 @@ class Conninfo:
     def merged(self, **changes: Any) -> dict[str, Any]:
         """The parameters for a connection, with ``changes`` on top."""
         return {**self._params, **changes}
+
+    def with_params(self, **changes: Any) -> Conninfo:
+        """Another one, with some parameters replaced or, if None, left out."""
+        made = copy(self)
+        made._params = {
+            name: value
+            for name, value in self.merged(**changes).items()
+            if value is not None
+        }
+        made._resolved = {**_resolved(made._params), **made._params}
+        return made
 
     def redact(self, text: str) -> str:
         """``text`` on one line, with every secret of the string masked."""

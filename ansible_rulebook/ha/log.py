@@ -2,9 +2,66 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import sys
 import uuid
-from typing import Mapping
+from datetime import datetime, timezone
+from typing import Any, Mapping, TextIO
+
+from .errors import OptionError
+
+FORMAT = "EDA_HA_LOG_FORMAT"
+OURS = __name__.rpartition(".")[0]  # the logger above all of ours
+TOLD = "ha_told"  # the attribute of a record that has its parts
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line, in ASCII: nothing in it can end the line.
+
+    ``time``, ``level``, ``logger`` and ``message`` are always there;
+    ``worker``, ``ha_uuid``, ``reason`` and ``fields`` where they are known,
+    ``exception`` with a traceback.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        at = datetime.fromtimestamp(record.created, timezone.utc)
+        line: dict[str, Any] = {
+            "time": at.isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        told: Mapping[str, Any] = getattr(record, TOLD, {})
+        line.update({key: value for key, value in told.items() if value})
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str)
+
+
+def choose_format(
+    environ: Mapping[str, str], stream: TextIO | None = None
+) -> None:
+    """Write our lines as the variable asks for: ``text`` or ``json``.
+
+    As JSON they go to ``stream`` (standard error if it is None), and not to
+    the handlers of ansible-rulebook, which would put words before them. Its
+    own lines stay as they are.
+
+    :raises OptionError: if the variable says something else.
+    """
+    asked = (environ.get(FORMAT) or "text").lower()
+    if asked not in ("text", "json"):
+        raise OptionError(f"{FORMAT}: give text or json")
+    logger = logging.getLogger(OURS)
+    for handler in logger.handlers[:]:
+        if isinstance(handler.formatter, JsonFormatter):
+            logger.removeHandler(handler)
+    logger.propagate = asked == "text"
+    if asked == "json":
+        handler = logging.StreamHandler(stream or sys.stderr)
+        handler.setFormatter(JsonFormatter())
+        logger.addHandler(handler)
 
 
 class WorkerLog:
@@ -41,6 +98,15 @@ class WorkerLog:
             what,
             ", ".join(details),
             exc_info=exc_info,
+            extra={
+                TOLD: {
+                    "message": what,
+                    "reason": why,
+                    "worker": self._worker_id,
+                    "ha_uuid": str(self._ha_uuid),
+                    "fields": dict(fields),
+                }
+            },
         )
 
     def debug(self, what: str, why: str = "", **fields: object) -> None:

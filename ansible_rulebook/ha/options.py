@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import enum
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Mapping
 
 from .election.lease import (
@@ -23,6 +23,8 @@ from .errors import OptionError
 from .redaction import mask_password
 
 if TYPE_CHECKING:
+    from socket import socket
+
     from .conninfo import Conninfo
 
 LONGEST_WORKER_ID = 200  # characters
@@ -64,7 +66,12 @@ LEASE = Option("--ha-lease-duration", "EDA_HA_LEASE_DURATION")
 WORKER = Option("--ha-worker-id", "EDA_HA_WORKER_ID")
 POOLER = Option("--ha-session-pooler", "EDA_HA_SESSION_POOLER")
 STATE = Option("--ha-state", "EDA_HA_STATE")
-NEEDING_DSN = (HA_UUID, POLL, LEASE, WORKER, POOLER, STATE)
+HTTP = Option("--ha-http-listen", "EDA_HA_HTTP_LISTEN")
+ON_TRANSITION = Option("--ha-on-transition", "EDA_HA_ON_TRANSITION")
+NEEDING_DSN = (
+    *(HA_UUID, POLL, LEASE, WORKER, POOLER, STATE),
+    *(HTTP, ON_TRANSITION),
+)
 
 
 class StateMode(enum.Enum):
@@ -85,6 +92,9 @@ class HaOptions:
     worker_id: str | None = None  # None: <hostname>-<pid>
     session_pooler: bool = False
     state: StateMode = StateMode.AUTO
+    http_sockets: tuple[socket, ...] = ()  # bound; empty: no HTTP
+    # A command's words; a password may be among them.
+    on_transition: tuple[str, ...] = field(default=(), repr=False)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -142,6 +152,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "with 1 if it cannot be kept; off: never.",
         "{auto,required,off}",
     )
+    add(
+        HTTP,
+        "Answer HTTP there: health checks, metrics and a page. A port\n"
+        "alone is for this machine only. Off by default.",
+        "HOST:PORT",
+    )
+    add(
+        ON_TRANSITION,
+        "Run this at each change of role, without a shell, with\n"
+        "EDA_HA_ROLE, EDA_HA_TERM, EDA_HA_REASON and EDA_HA_GAP.",
+        "COMMAND",
+    )
     group.add_argument(
         POOLER.flag,
         action="store_const",
@@ -186,6 +208,9 @@ def read_options(
         worker_id=_worker_id(WORKER.read(args, environ)),
         session_pooler=_flag(POOLER, args, environ),
         state=_state(STATE.read(args, environ)),
+        on_transition=_command(ON_TRANSITION.read(args, environ)),
+        # Last: what it opens is not closed by an error of another option.
+        http_sockets=_sockets(HTTP.read(args, environ)),
     )
 
 
@@ -256,6 +281,23 @@ def _worker_id(text: str | None) -> str | None:
             f"{LONGEST_WORKER_ID} characters, give a shorter one"
         )
     return text
+
+
+def _command(text: str | None) -> tuple[str, ...]:
+    if text is None:
+        return ()
+    from .operations.on_transition import parse_command
+
+    return tuple(parse_command(text, ON_TRANSITION.origin))
+
+
+def _sockets(text: str | None) -> tuple[socket, ...]:
+    if text is None:
+        return ()
+    from .operations.listen import bind, parse_listen
+
+    listen = parse_listen(text, HTTP.origin)
+    return tuple(bind(listen, HTTP.origin))
 
 
 def _state(text: str | None) -> StateMode:

@@ -19,25 +19,37 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import secrets
+import socket
+import time
+from dataclasses import replace
 from typing import Any, Awaitable, Callable
 
+from .election.beacon import Beacon
+from .election.candidate import Phase
 from .election.election_log import ElectionLog
 from .election.elector import Elector, check_server
 from .election.leader_election import default_worker_id
 from .election.leadership import Leadership
 from .election.lock import AdvisoryLock
+from .election.observer import View
+from .election.reasons import Reason
+from .election.requests import Request
 from .election.term import Term
 from .election.thread import ElectionThread
 from .engine.host import EngineHost
 from .errors import HaError, ServerUnavailable, StateRefused
 from .log import WorkerLog
+from .operations.reporter import Reporter
+from .operations.snapshot import DRAINING, Snapshot
 from .options import HaOptions, StateMode
 from .rulebook.actions import Actions
-from .rulebook.drain import Broadcast, Drain
+from .rulebook.drain import TEARDOWN_WITHIN, Broadcast, Drain
 from .rulebook.gate import EventGate, event_in_hand
 from .rulebook.gates import Gates
 from .rulebook.guardian import Guardian
+from .rulebook.handover import Handover
 from .rulebook.rulesets import Ruleset, Rulesets
 from .rulebook.self_fence import SelfFence
 from .rulebook.signals import SignalListener
@@ -45,6 +57,7 @@ from .rulebook.sources import Sources
 from .rulebook.standby import Standby
 from .state.keeper import StateKeeper
 from .state.store import StateStore
+from .version import own_version
 
 logger = logging.getLogger(__name__)
 
@@ -80,6 +93,16 @@ class Worker:
         self._loop = asyncio.get_running_loop()
         self._deliver = deliver
         self._claimant = secrets.token_hex(8)
+        self._reporter = Reporter(
+            options,
+            self.worker_id,
+            self.snapshot,
+            self._log,
+            self._term_began,
+            self._term_ended,
+        )
+        self.metrics = self._reporter.metrics
+        self._started_at = time.time()
         self._election_log = ElectionLog(self.worker_id, options.ha_uuid)
         self._lock = AdvisoryLock(
             options.conninfo,
@@ -99,13 +122,16 @@ class Worker:
             self.demote,
             self.guardian.watch,
             self._fail,
+            self._hand_over,
             self._self_fence,
         )
         self.leadership = Leadership(self._election.confirm)
         self.rulesets = Rulesets()
-        self.actions = Actions(self.leadership)
+        self.actions = Actions(self.leadership, self.metrics)
         self.gates = Gates(
-            lambda queue: make_gate(queue, self.leadership), self._log
+            lambda queue: make_gate(queue, self.leadership),
+            self.metrics,
+            self._log,
         )
         self.sources = Sources(self.leadership, self.gates.of)
         self._engine = EngineHost(self.rulesets.reset)
@@ -133,10 +159,15 @@ class Worker:
             self.rulesets,
             broadcast,
             shutdown_delay,
-            self._election.withdraw,
+            self._begin_to_leave,
             self._self_fence,
             self._log,
         )
+        self._handover = Handover(
+            self.leadership, self.sources, self.gates, self.rulesets
+        )
+        self._shutdown_delay = max(shutdown_delay, 0.0)
+        self._handing_over: asyncio.Task[None] | None = None
         self._signals = SignalListener(self._drain.ask)
         self._transition = asyncio.Lock()  # a promotion or a demotion
         self._is_idle = True  # no term, and none being ended
@@ -168,6 +199,7 @@ class Worker:
         await check_server(self._lock, self._election_log)
         await self._keeper.survey()
         self.guardian.start()
+        self._reporter.start()
         standby = asyncio.ensure_future(self._standby.run())
         standby.add_done_callback(self._standby_ended)
         self._rulebook = asyncio.ensure_future(upstream())
@@ -208,6 +240,7 @@ class Worker:
         if self.state is not None:
             self.state.close()
         self.guardian.dismiss()
+        await self._loop.run_in_executor(None, self._reporter.close)
         self._drain.finished()
 
     @property
@@ -218,6 +251,10 @@ class Worker:
     def install_signal_handlers(self) -> None:
         """See :meth:`SignalListener.install`."""
         self._signals.install()
+
+    def _begin_to_leave(self) -> None:
+        self._reporter.draining(self._shutdown_delay + TEARDOWN_WITHIN)
+        self._election.withdraw()
 
     def _running(self) -> list[str]:
         """The sources and actions that still run. For any thread."""
@@ -232,7 +269,75 @@ class Worker:
             self._lock,
             self._election_log,
             claims_terms=self.state is not None,
+            about=self._about(),
+            observer=self._reporter,
             **callbacks,
+        )
+
+    def _about(self) -> Beacon:
+        """What others may know of this worker."""
+        return Beacon(
+            version=own_version(),
+            worker=self.worker_id,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            http=self._reporter.address,
+        )
+
+    def snapshot(self) -> Snapshot:
+        """How this worker is now. For any thread."""
+        view, store = self._election.view(), self.state
+        known = {} if view is None else view._asdict()
+        is_leader = known.get("phase") == Phase.LEADING.value
+        snapshot = Snapshot(
+            str(self.options.ha_uuid),
+            self.worker_id,
+            own_version(),
+            socket.gethostname(),
+            os.getpid(),
+            self._started_at,
+            role="leader" if is_leader else "follower",
+            state=known.get("phase", Phase.OFFLINE.value),
+            term=known.get("term", 0),
+            since=known.get("since", self._started_at),
+            leads=self.leadership.is_open(),
+            can_take_over=self._can_take_over(view),
+            rulesets_up=self.rulesets.up.is_set(),
+            in_session=known.get("in_session", False),
+            leader=known.get("leader", ""),
+            lease_duration=known.get(
+                "lease", self.options.timings.lease_duration
+            ),
+            last_renewal=known.get("last_renewal"),
+            is_alive=not self._self_fence.is_called,
+        )
+        if self.is_leaving:
+            snapshot = replace(snapshot, state=DRAINING)
+        if store is not None:
+            snapshot = replace(
+                snapshot,
+                retained=store.retained,
+                pending=store.pending,
+                behind=store.behind,
+            )
+        return snapshot
+
+    def _term_began(self, term: int, gap: float | None) -> None:
+        if self.state is not None:
+            self.state.tell_begin(term, gap)
+
+    def _term_ended(self, term: int, reason: Reason) -> None:
+        if self.state is not None:
+            self.state.tell_end(term, reason)
+
+    def _can_take_over(self, view: View | None) -> bool:
+        return (
+            view is not None
+            and view.phase == Phase.CONTENDING.value
+            and view.in_session
+            and self.rulesets.up.is_set()
+            and self._keeper.obstacle is None
+            and not self.is_leaving
         )
 
     # -- transitions, told by the election -------------------------------
@@ -283,6 +388,26 @@ class Worker:
             self._engine.reset()
             self.guardian.unwatch()
             self._is_idle = True
+
+    def _hand_over(self, request: Request) -> None:
+        """Let what runs come to its end, then let another worker lead."""
+        handing_over = self._handing_over
+        if handing_over is None or handing_over.done():
+            self._handing_over = asyncio.ensure_future(
+                self._step_down_in_order(request)
+            )
+
+    async def _step_down_in_order(self, request: Request) -> None:
+        term = self.leadership.acting_term()
+        if term is None or self.is_leaving:
+            return
+        if not await self._handover.prepare(self._shutdown_delay):
+            self._log.warning(
+                "Handing over though not everything has ended",
+                f"within --shutdown-delay {self._shutdown_delay:g} s",
+            )
+        if self.leadership.term is term:
+            self._election.step_down(request.why, Reason.SWITCHOVER)
 
     async def _end_term(
         self, end_sources: Callable[[], Awaitable[None]]
@@ -401,16 +526,19 @@ class Worker:
             return
         if isinstance(error, StateRefused):
             self.state.look_again()
+        self.metrics.write_failed()
         self._end_leadership()
         self._log.warning(
             "Stepping down", f"the state could not be stored: {error}"
         )
-        self._election.step_down("the state could not be stored")
+        self._election.step_down(
+            "the state could not be stored", Reason.STATE_FAILED
+        )
 
     def _engine_failed(self, why: str) -> None:
         """The engine does not work any more: let another worker lead."""
         self._log.error("The rule engine fails, stepping down", why)
-        self._election.step_down("the rule engine fails")
+        self._election.step_down("the rule engine fails", Reason.ENGINE_FAILED)
 
     # -- the rulebook's life ---------------------------------------------
 
@@ -431,6 +559,7 @@ class Worker:
             ruleset.prime()
         self.rulesets.started(ruleset)
         if self.rulesets.up.is_set():
+            self._reporter.ready()
             if self._reloaded is not None:
                 self._resuming = asyncio.ensure_future(self._resume_term())
             # Upstream collects garbage after each 1,000 events. All that was

@@ -291,7 +291,7 @@ def test_a_string_is_parsed_where_it_comes_in_and_nowhere_else():
     }
     assert parsing == {
         "options.py",  # a run of the command
-        "operations/commands/__init__.py",
+        "operations/commands/common.py",
         "election/leader_election.py",  # the Python API
     }
 

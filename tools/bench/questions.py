@@ -95,6 +95,7 @@ async def measure_in_thread(dsn: str) -> None:
         demote,
         lambda until: None,
         lambda error: None,
+        lambda request: None,
         print,
     )
     thread.start()

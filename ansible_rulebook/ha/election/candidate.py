@@ -25,6 +25,7 @@ from typing import Callable
 
 from .lease import Timings
 from .lock_delay import LockDelay, ServerLife
+from .reasons import Reason
 
 FIRST_LOOK = 0.1  # seconds from the first look at the lock to the next one
 LAST_LOOK = 1.0  # seconds, the longest such pause
@@ -128,6 +129,8 @@ class Candidate:
         self._withdrawn = False
         self._suspended = False
         self._end_term: str | None = None  # why it has to end
+        self.reason = Reason.UNKNOWN
+        """Why the term ends or has ended."""
         self.lost_unasked = False
         """Whether the last term ended without being asked to."""
         self._session = False
@@ -235,7 +238,9 @@ class Candidate:
                 self._allow_demotion_until(sent_at)
             return
         # A withdrawal may have crossed with the answer that gave the lock.
-        self._end_term = "no longer contending" if self._withdrawn else None
+        self._end_term = None
+        if self._withdrawn:
+            self._end("no longer contending", Reason.STOPPED)
         self._demoted = self.lost_unasked = False
         self.phase = Phase.PROMOTING
 
@@ -253,7 +258,7 @@ class Candidate:
     def promotion_failed(self, reason: str) -> None:
         """Something that a leader needs did not come up."""
         self.failed_promotions += 1
-        self._end_term = self._end_term or reason
+        self._end(reason, Reason.PROMOTION_FAILED)
 
     def session_lost(self, now: float, reason: str) -> None:
         """The session ended, or its last statement's outcome is unknown."""
@@ -263,7 +268,7 @@ class Candidate:
             self._retry_at = self._backoff.next_at(now)
         elif self.phase in (Phase.PROMOTING, Phase.LEADING):
             self.lost_unasked |= self._end_term is None
-            self._end_term = self._end_term or reason
+            self._end(reason, Reason.SESSION_LOST)
 
     def demoted(self) -> None:
         """Everything that the term started has ended."""
@@ -281,15 +286,22 @@ class Candidate:
 
     # -- what is wanted --------------------------------------------------
 
-    def step_down(self, reason: str) -> None:
+    def _end(self, why: str, reason: Reason) -> None:
+        """The term has to end; what was said first holds."""
+        if self._end_term is None:
+            self._end_term, self.reason = why, reason
+
+    def step_down(
+        self, why: str, reason: Reason = Reason.STEPPED_DOWN
+    ) -> None:
         """Give up leadership. Does nothing on a follower."""
         if self.phase in (Phase.PROMOTING, Phase.LEADING):
-            self._end_term = self._end_term or reason
+            self._end(why, reason)
 
-    def suspend(self, reason: str) -> None:
+    def suspend(self, why: str) -> None:
         """Give up leadership, and do not contend for now."""
         self._suspended = True
-        self.step_down(reason)
+        self.step_down(why, Reason.STATE_FAILED)
 
     def resume(self) -> None:
         """Contend again."""
@@ -303,12 +315,12 @@ class Candidate:
         """Never contend again. A term that is announced goes on."""
         self._withdrawn = True
         if self.phase is Phase.PROMOTING:
-            self.step_down("no longer contending")
+            self.step_down("no longer contending", Reason.STOPPED)
 
     def quit(self) -> None:
         """Never contend again, and give up leadership."""
         self._withdrawn = True
-        self.step_down("stopping")
+        self.step_down("stopping", Reason.STOPPED)
 
     # -- what to do ------------------------------------------------------
 
@@ -351,7 +363,10 @@ class Candidate:
             silence = now - self._sent_at
             self._session = False
             self.lost_unasked = True
-            self._end_term = f"lease expired: no answer for {silence:.1f} s"
+            self._end(
+                f"lease expired: no answer for {silence:.1f} s",
+                Reason.LEASE_EXPIRED,
+            )
         if self._end_term is not None:
             # After a pause of the process, its share of time begins here.
             self._demote_by = max(

@@ -28,6 +28,8 @@ class ElectionLog(WorkerLog):
         super().__init__(logger, worker_id, ha_uuid)
         self._clock = clock
         self._led_at: float | None = None
+        self.leader = ""
+        """Who led when this worker last saw a leader."""
         self.in_outage = False
         """Whether the last thing known of the server is that it is away."""
 
@@ -77,17 +79,26 @@ class ElectionLog(WorkerLog):
     def following(self, leader: str | None) -> None:
         """Another worker holds the lock."""
         self.was_led()
+        self.leader = leader or ""
         self.reachable()
         self.info("Following", leader=leader)
 
-    def acquired(self, term: Term) -> None:
-        """The term is announced."""
+    def acquired(self, term: Term) -> float | None:
+        """The term is announced.
+
+        :returns: seconds that nobody led before, if that is known.
+        """
         fields: dict[str, object] = {"term": term.number}
+        gap = None
         if self._led_at is not None:
-            nobody_led = self._clock() - self._led_at
-            fields["nobody_led"] = f"{nobody_led:.2f} s"
+            gap = self._clock() - self._led_at
+            fields["nobody_led"] = f"{gap:.2f} s"
+        if self.leader and self.leader != self._worker_id:
+            fields["replaces"] = self.leader
+        self.leader = self._worker_id
         acquired = "Successfully acquired leadership"
         self.write(logging.INFO, acquired, fields=fields)
+        return gap
 
     def lost(
         self, term: Term, reason: str, confirmed_at: float | None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from contextlib import suppress
 from typing import Any, Callable
 
@@ -21,6 +23,8 @@ from .election_log import ElectionLog
 from .lease import Timings
 from .lock import AdvisoryLock
 from .namesakes import NamesakeWatch
+from .observer import Observer, View
+from .reasons import Reason
 from .requests import Answer, Request
 from .session import LockSession
 from .term import Term
@@ -41,11 +45,10 @@ class Elector:
     :param log: says what happens; the one that :func:`check_server` had.
     :param claims_terms: see :meth:`.AdvisoryLock.open`.
     :param about: what this worker says of itself, but for its role.
-    :param on_request: called with a request that is permitted and can be
-        done: to end the term in good order and then step down.
+    :param observer: told what happens.
     :param clock: seconds that never step back.
 
-    The other callbacks are those of :class:`.LeaderElection`.
+    The callbacks are those of :class:`.LeaderElection`.
     """
 
     def __init__(
@@ -60,6 +63,7 @@ class Elector:
         on_request: Callable[[Request], None] | None = None,
         claims_terms: bool = False,
         about: Beacon | None = None,
+        observer: Observer | None = None,
         clock: Callable[[], float] = lease_clock.now,
     ) -> None:
         self.ha_uuid = lock.ha_uuid
@@ -76,8 +80,15 @@ class Elector:
         self._wake = asyncio.Event()
         self._candidate = Candidate(lock.timings)
         self._transitions = Transitions(
-            self._candidate, log, on_promotion, on_demotion, self._wake.set
+            self._candidate,
+            log,
+            on_promotion,
+            on_demotion,
+            self._wake.set,
+            observer or Observer(),
+            clock,
         )
+        self._observer = observer or Observer()
         self.leader_event = self._transitions.leader_event
         self.follower_event = self._transitions.follower_event
         self._confirmations = Confirmations()
@@ -114,6 +125,21 @@ class Elector:
         """Poll interval and lease, as the server allows them."""
         return self._candidate.timings
 
+    def view(self) -> View:
+        """What this worker sees of the election now. For any thread."""
+        term, confirmed_at = self.term, self._candidate.confirmed_at
+        ago = self._clock() - confirmed_at
+        return View(
+            self._candidate.phase.value,
+            0 if term is None else term.number,
+            self._transitions.since,
+            self.is_leader(),
+            self._candidate.in_session,
+            self._log.leader,
+            self.timings.lease_duration,
+            time.time() - ago if math.isfinite(ago) else None,
+        )
+
     async def step_down(self) -> None:
         """Give up leadership (a switchover) and wait until it is given up.
 
@@ -123,12 +149,16 @@ class Elector:
         self.request_step_down()
         await self._settled.wait()
 
-    def request_step_down(self, why: str = "stepped down") -> None:
+    def request_step_down(
+        self,
+        why: str = "stepped down",
+        reason: Reason = Reason.STEPPED_DOWN,
+    ) -> None:
         """Give up leadership, without waiting. Does nothing on a follower.
 
         Call it in the election's loop.
         """
-        self._candidate.step_down(why)
+        self._candidate.step_down(why, reason)
         self._wake.set()
 
     def contend(self) -> None:
@@ -197,7 +227,9 @@ class Elector:
                 if self.term is not None and self.term.seen_over:
                     # It was reported as over, so it must not go on.
                     await self._read_news()
-                    self._candidate.step_down("the lease had ended")
+                    self._candidate.step_down(
+                        "the lease had ended", Reason.LEASE_EXPIRED
+                    )
                 await self._answer_requests()
                 step = self._candidate.decide(
                     self._clock(), self._transitions.has_promotion
@@ -259,6 +291,7 @@ class Elector:
             self._session.life,
             self._session.led_last,
         )
+        self._observer.connected()
         if seconds:
             self._log.lock_delay(seconds)
         self._namesakes.saw(
@@ -337,9 +370,11 @@ class Elector:
                 raise SessionLost("the server does not confirm the lock")
         except SessionLost as error:
             asking.answer(False)
+            self._observer.renewal_failed()
             await self._lose_session(error)
             return
         self._candidate.proved(sent_at)
+        self._observer.renewed(self._clock() - sent_at)
         asking.answer(True)
         if self.term is not None:
             self.term.renewed(self._candidate.trusted_until)
@@ -435,7 +470,7 @@ class Elector:
         if session is None or self._candidate.phase is not Phase.LEADING:
             return
         request = session.take_request()
-        if request is None or self._on_request is None:
+        if request is None:
             return
         try:
             refusal = await self._refusal(session, request)
@@ -443,8 +478,12 @@ class Elector:
         except SessionLost as error:
             await self._lose_session(error)
             return
-        if not refusal:
+        if refusal:
+            return
+        if self._on_request is not None:
             self._on_request(request)
+        else:
+            self._candidate.step_down(request.why, Reason.SWITCHOVER)
 
     async def _refusal(self, session: LockSession, request: Request) -> str:
         """Why the request is not granted; empty if it is."""

@@ -16,6 +16,7 @@ from .election_log import ElectionLog
 from .elector import Elector, check_server
 from .lease import POLL_INTERVAL, Timings
 from .lock import AdvisoryLock
+from .requests import Request
 from .term import Term
 from .transitions import OnDemotion, OnPromotion
 
@@ -56,6 +57,10 @@ class LeaderElection(Elector):
         at the begin of a term, too.
     :param on_overdue: called if the demotion takes so long that another
         worker may lead by now. Default: log it.
+    :param on_request: called with a :class:`Request` to hand over, from a
+        role that could end the leader's session, while another worker is
+        there. Has to have the worker step down, at once or when what it does
+        has come to its end. Default: at once.
     :param session_pooler: a connection pooler stands in between, and it
         keeps one server session for each client connection.
     :param clock: seconds that never step back, for tests.
@@ -75,6 +80,7 @@ class LeaderElection(Elector):
         on_demotion: OnDemotion | None = None,
         on_renewal: Callable[[Term], None] | None = None,
         on_overdue: Callable[[], None] | None = None,
+        on_request: Callable[[Request], None] | None = None,
         session_pooler: bool = False,
         clock: Callable[[], float] = lease_clock.now,
     ) -> None:
@@ -92,6 +98,7 @@ class LeaderElection(Elector):
             on_demotion=on_demotion,
             on_renewal=on_renewal,
             on_overdue=on_overdue,
+            on_request=on_request,
             clock=clock,
         )
 

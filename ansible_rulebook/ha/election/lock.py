@@ -20,7 +20,7 @@ from ..redaction import one_line
 from . import sql
 from .lease import Timings
 from .lock_delay import ServerLife
-from .names import PROCESS_DIGITS, application_name, lock_key
+from .names import APPLICATION, PROCESS_DIGITS, application_name, lock_key
 from .session import LockSession
 from .settings import (
     IN_ALL,
@@ -79,6 +79,7 @@ class AdvisoryLock:
         keeps one server session for one client connection.
     :param claimant: names this process in ``application_name``, and in the
         table of claims if it claims its terms there; default random.
+    :param kind: what its sessions are, in ``application_name``.
     """
 
     def __init__(
@@ -89,14 +90,15 @@ class AdvisoryLock:
         timings: Timings,
         session_pooler: bool = False,
         claimant: str | None = None,
+        kind: str = APPLICATION,
     ) -> None:
         self.conninfo = conninfo
         self.ha_uuid = ha_uuid
         self.worker_id = worker_id
         self.claimant = claimant or secrets.token_hex(PROCESS_DIGITS // 2)
         self.key = lock_key(ha_uuid)
-        self.name = application_name(self.key, worker_id, self.claimant)
-        self.name_prefix = application_name(self.key, worker_id)
+        self.name = application_name(self.key, worker_id, self.claimant, kind)
+        self.name_prefix = application_name(self.key, worker_id, kind=kind)
         self.timings = timings
         self.session_pooler = session_pooler
         self._warned: set[str] = set()

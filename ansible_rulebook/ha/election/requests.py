@@ -23,6 +23,13 @@ class Request(NamedTuple):
     pid: int = 0
     """The server process of their session."""
 
+    @property
+    def why(self) -> str:
+        """Why the term ends that is given up for it."""
+        by = f" by {self.by}" if self.by else ""
+        reason = f": {self.reason}" if self.reason else ""
+        return f"asked to hand over{by}{reason}"
+
     def payload(self) -> str:
         """What to send."""
         words = {"to": self.to, "reason": self.reason, "by": self.by}

@@ -22,7 +22,7 @@ from ..errors import SessionLost
 from . import sql
 from .lease import Timings
 from .lock_delay import ServerLife
-from .names import APPLICATION, NOMINATION, application_name
+from .names import APPLICATION, NOMINATION, PAUSE, application_name
 from .requests import Answer, Request, answer_channel, request_channel
 
 T = TypeVar("T")
@@ -216,11 +216,14 @@ class LockSession:
 
         :raises SessionLost: outcome unknown.
         """
-        prefix = application_name(self._key, worker_id)
-        if not worker_id:
-            prefix = prefix[:-1]
-        values = {"length": len(prefix), "prefix": prefix}
-        return len(await self.fetch(sql.OTHERS, values))
+        count = 0
+        for kind in (APPLICATION, PAUSE):
+            prefix = application_name(self._key, worker_id, kind=kind)
+            if not worker_id:
+                prefix = prefix[:-1]
+            values = {"length": len(prefix), "prefix": prefix}
+            count += len(await self.fetch(sql.OTHERS, values))
+        return count
 
     async def answer(self, answer: Answer) -> None:
         """Tell those who asked.

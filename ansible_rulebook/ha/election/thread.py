@@ -13,6 +13,9 @@ from contextlib import suppress
 from typing import Any, Callable, Coroutine
 
 from .elector import Elector
+from .observer import View
+from .reasons import Reason
+from .requests import Request
 from .term import Term
 
 PING_EVERY = 1.0  # seconds
@@ -31,6 +34,7 @@ class ElectionThread:
         a time that is past.
     :param ended: called in the main loop with the error that ended the
         election, or None after a clean end.
+    :param hand_over: called in the main loop with a request for it.
     :param self_fence: ends the process, for a reason; any thread.
     """
 
@@ -41,6 +45,7 @@ class ElectionThread:
         demote: Callable[[str], Coroutine[Any, Any, None]],
         allow_actions: Callable[[float], None],
         ended: Callable[[BaseException | None], None],
+        hand_over: Callable[[Request], None],
         self_fence: Callable[[str], None],
     ) -> None:
         self._make_election = make_election
@@ -48,6 +53,7 @@ class ElectionThread:
         self._demote = demote
         self._allow_actions = allow_actions
         self._ended = ended
+        self._hand_over = hand_over
         self._self_fence = self_fence
         self._main_loop = asyncio.get_running_loop()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -65,9 +71,15 @@ class ElectionThread:
         if not self._withdrawn.is_set():
             self._thread.start()
 
-    def step_down(self, why: str) -> None:
+    def step_down(
+        self, why: str, reason: Reason = Reason.STEPPED_DOWN
+    ) -> None:
         """See :meth:`Elector.request_step_down`."""
-        self._ask(lambda election: election.request_step_down(why))
+        self._ask(lambda election: election.request_step_down(why, reason))
+
+    def view(self) -> View | None:
+        """See :meth:`Elector.view`; None before it has begun. Any thread."""
+        return None if self._election is None else self._election.view()
 
     async def confirm(self) -> bool:
         """See :meth:`Elector.confirm`. For the main loop."""
@@ -118,6 +130,7 @@ class ElectionThread:
             on_demotion=self._on_demotion,
             on_renewal=self._on_renewal,
             on_overdue=self._on_overdue,
+            on_request=self._on_request,
         )
         # What was asked for before there was an election to ask.
         if self._withdrawn.is_set():
@@ -164,6 +177,9 @@ class ElectionThread:
         if self._election is not None:
             margin = self._election.timings.demote_within
             self._allow_actions(term.trusted_until + margin)
+
+    def _on_request(self, request: Request) -> None:
+        self._tell_main(self._hand_over, request)
 
     def _on_overdue(self) -> None:
         self._self_fence("demotion takes longer than the lease")

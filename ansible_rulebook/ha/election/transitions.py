@@ -10,6 +10,8 @@ from typing import Awaitable, Callable, TypeVar, Union
 from ..errors import LeadershipLost, ServerUnavailable
 from .candidate import Candidate, Phase
 from .election_log import ElectionLog
+from .observer import Observer
+from .reasons import Reason
 from .term import Term
 
 T = TypeVar("T")
@@ -26,6 +28,8 @@ class Transitions:
     :param on_promotion: starts what a leader needs.
     :param on_demotion: ends everything that the term started.
     :param ended: called when a transition has ended.
+    :param observer: told of each.
+    :param clock: seconds that never step back.
     """
 
     def __init__(
@@ -35,6 +39,8 @@ class Transitions:
         on_promotion: OnPromotion | None,
         on_demotion: OnDemotion | None,
         ended: Callable[[], None],
+        observer: Observer,
+        clock: Callable[[], float],
     ) -> None:
         self.leader_event = asyncio.Event()
         self.follower_event = asyncio.Event()
@@ -46,6 +52,9 @@ class Transitions:
         self._on_promotion = on_promotion
         self._on_demotion = on_demotion
         self._ended = ended
+        self._observer = observer
+        self._clock = clock
+        self._began = 0.0  # the promotion, on the clock
         self.since = time.time()
         """When this worker's role began, in seconds of the epoch."""
         self._announced = False
@@ -70,6 +79,7 @@ class Transitions:
     def promote(self, term: Term) -> None:
         """Start what a leader needs, then announce the term."""
         self.term = term
+        self._began = self._clock()
         self._promotion = asyncio.ensure_future(self._promote(term))
         self._promotion.add_done_callback(lambda _: self._ended())
 
@@ -86,6 +96,7 @@ class Transitions:
             unasked = self._candidate.lost_unasked
             confirmed_at = self._candidate.confirmed_at if unasked else None
             self._log.lost(self.term, reason, confirmed_at)
+            self._observer.lost(self.term, self._candidate.reason)
         else:
             self._log.info("Not promoted", reason)
         self._demotion = asyncio.ensure_future(self._demote(reason))
@@ -111,7 +122,9 @@ class Transitions:
         except (ServerUnavailable, LeadershipLost) as error:
             # An outage: the worker goes on to try, for as long as it takes.
             self._log.warning("Promotion failed", str(error))
-            self._candidate.step_down("promotion failed")
+            self._candidate.step_down(
+                "promotion failed", Reason.PROMOTION_FAILED
+            )
             return
         except Exception as error:
             self._log.exception("Promotion failed")
@@ -126,14 +139,17 @@ class Transitions:
             return
         if not term.is_current():
             # After a late renewal, nothing else would announce the term.
-            self._candidate.step_down("the lease ended during promotion")
+            self._candidate.step_down(
+                "the lease ended during promotion", Reason.LEASE_EXPIRED
+            )
             return
         self._candidate.promoted()
         self._announced = True
         self.since = time.time()
         self.follower_event.clear()
         self.leader_event.set()
-        self._log.acquired(term)
+        gap = self._log.acquired(term)
+        self._observer.acquired(term, gap, self._clock() - self._began)
 
     async def _demote(self, reason: str) -> None:
         try:

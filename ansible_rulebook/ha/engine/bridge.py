@@ -202,6 +202,12 @@ def packed(records: Sequence[Record]) -> str:
     )
 
 
+def numbers_of(records: str) -> list[int]:
+    """The numbers of packed records."""
+    fields = len(Record._fields)
+    return [int(each) for each in records.split(SEPARATOR)[:-1:fields]]
+
+
 @cache
 def rule_name(rule: str) -> str:
     """The name of a :class:`Match`'s rule."""

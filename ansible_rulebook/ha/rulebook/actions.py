@@ -7,6 +7,7 @@ import logging
 from typing import Any
 
 from ..election.leadership import Leadership
+from ..operations.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
@@ -15,16 +16,19 @@ class Actions:
     """The actions of a worker.
 
     :param leadership: whether this worker may act.
+    :param metrics: count how they end.
     """
 
-    def __init__(self, leadership: Leadership) -> None:
+    def __init__(self, leadership: Leadership, metrics: Metrics) -> None:
         self._leadership = leadership
+        self._metrics = metrics
         self._running: set[asyncio.Task[Any]] = set()
         self.dropped_total = 0
 
     def drop(self, what: str) -> None:
         """Count an action that may not start."""
         self.dropped_total += 1
+        self._metrics.action("refused")
         logger.debug("Not leading, dropped %s", what)
 
     def started(self) -> bool:
@@ -49,6 +53,15 @@ class Actions:
         task = asyncio.current_task()
         assert task is not None
         self._running.discard(task)
+
+    def ended(self, error: BaseException | None) -> None:
+        """Count how an action ended."""
+        if error is None:
+            self._metrics.action("successful")
+        elif isinstance(error, asyncio.CancelledError):
+            self._metrics.action("cancelled")
+        else:
+            self._metrics.action("failed")
 
     def check(self) -> None:
         """The fence, for an action that has begun.

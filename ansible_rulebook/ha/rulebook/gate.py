@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Callable, Coroutine, Deque, Mapping
 
 from ..election.term import Term
 from ..errors import LeadershipLost
+from ..operations.metrics import Metrics
 from ..state.names import key_of
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ class EventGate:
         self.dropped_total = 0
         self.repeated_total = 0
         self.refused_total = 0
+        self.metrics = Metrics()
         self.state: StateStore | None = None
         """Keeps the engine's state; None if no state is kept."""
         self._leadership = leadership
@@ -171,6 +173,7 @@ class EventGate:
             return await self._last_message(item)
         self._in_hand = item
         _read_gate.set(self)
+        self._count(item, "processed")
         return item
 
     async def _last_message(self, message: Any) -> Any:
@@ -248,8 +251,12 @@ class EventGate:
             return False
         return self._repeated()
 
+    def _count(self, event: Any, outcome: str) -> None:
+        self.metrics.event(str(_source(event)), outcome)
+
     def _repeated(self) -> bool:
         self.repeated_total += 1
+        self._count(self._in_hand, "duplicate")
         logger.info("An event that has been processed before is dropped")
         return True
 
@@ -432,8 +439,10 @@ class EventGate:
         """
         if self.will_be_sent_again(event) and not self.is_aware(event):
             self.dropped_total += 1
+            self._count(event, "dropped")
             return False
         self.held_total += 1
+        self._count(event, "held")
         if first:
             self._held.appendleft(event)
         else:

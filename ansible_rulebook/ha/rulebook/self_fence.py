@@ -33,9 +33,12 @@ class SelfFence:
         self._kill_actions = kill_actions
         self._running = running
         self._log = log
+        self.is_called = False
+        """Whether the process is about to end."""
 
     def __call__(self, why: str) -> None:
         """Kill the actions, say why, exit with code 75. For any thread."""
+        self.is_called = True
         # A dead loop may hold a lock that logging needs.
         last_resort = threading.Timer(LAST_WORDS, os._exit, (EXIT_FENCED,))
         last_resort.daemon = True

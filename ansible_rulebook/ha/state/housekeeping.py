@@ -17,13 +17,13 @@ from psycopg import Connection
 from ..election.names import lock_key
 from ..errors import HaError
 from . import sql
+from .history import TERMS
 from .session import StateSession
 
 logger = logging.getLogger(__name__)
 
 FIRST_AFTER = 60.0  # seconds of leading
 EVERY = 3600.0  # seconds
-TERMS = 1000  # of a cluster that stay in its history
 ABANDONED_AFTER = 30  # days without a leader
 PORTION = 1000  # rows at a time
 PAUSE = 0.1  # seconds between two portions

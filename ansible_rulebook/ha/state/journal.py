@@ -155,6 +155,14 @@ class Journal:
             self._pipeline.look()
 
     @property
+    def behind(self) -> float:
+        """Seconds since the oldest change that is not durable yet."""
+        since = self._asked_at if self._is_busy else self._pending_since
+        if self.is_over or since is None:
+            return 0.0
+        return max(0.0, self._loop.time() - since)
+
+    @property
     def is_behind(self) -> bool:
         """Whether too much waits to be durable to take in more events."""
         if self._sent_size + self._changes.size > MOST_BEHIND:

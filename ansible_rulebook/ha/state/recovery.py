@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any, Dict, List, Mapping, NamedTuple, Tuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Set, Tuple
 
-from ..engine.bridge import Answer, Bridge, now, rule_name
+from ..engine.bridge import Answer, Bridge, now, numbers_of, rule_name
 from ..errors import HaError
 from ..log import WorkerLog
 from .changes import Changes, Kept
@@ -69,6 +69,8 @@ class Recovery:
         """What is known of actions, by match and place."""
         self.caught_up: List[Tuple[str, Answer]] = []
         """Matches and changes of the time in which nobody led, by ruleset."""
+        self.records: Set[Tuple[str, int]] = set()
+        """Rulesets and the numbers of the records that were put back."""
 
     def restore(self) -> None:
         """Fill the sessions, and let the time pass in which nobody led.
@@ -100,6 +102,9 @@ class Recovery:
                 # (not_all) has matched already.
                 records = self._claim.records.get(key, "")
                 self._bridge.restore(session, records)
+                self.records.update(
+                    (ruleset, number) for number in numbers_of(records)
+                )
             at = now()
             answer = self._bridge.advance(session, at)
         except RuntimeError as error:

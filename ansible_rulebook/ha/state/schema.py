@@ -36,7 +36,7 @@ class Migration(NamedTuple):
 # Never changed once released, only added to. A leader may be writing while
 # one is applied, so each has to bear that: version N's writes on N+1's
 # tables, unless ``oldest`` says otherwise.
-MIGRATIONS = (Migration(sql.CREATE, 1),)
+MIGRATIONS = (Migration(sql.CREATE, 1), Migration(sql.TELL_TERMS, 1))
 VERSION = len(MIGRATIONS)
 
 

@@ -22,7 +22,7 @@ COMMIT: Final = "eda_ha_commit"
 PRIVILEGES: Final = {
     SCHEMA: ("SELECT",),
     CLUSTER: ("SELECT", "INSERT", "UPDATE"),
-    HISTORY: ("SELECT", "INSERT", "DELETE"),
+    HISTORY: ("SELECT", "INSERT", "UPDATE", "DELETE"),
     RULESET: ("SELECT", "INSERT", "UPDATE", "DELETE"),
     RECORD: ("SELECT", "INSERT", "UPDATE", "DELETE"),
     MATCH: ("SELECT", "INSERT", "DELETE"),
@@ -173,6 +173,20 @@ COMMENT ON TABLE {{schema}}.{COMMIT} IS
     'The last transactions of each leader, and the events in them';
 """
 
+# The second version: what people ask of a term. Null where nobody has told.
+TELL_TERMS: Final = f"""
+ALTER TABLE {{schema}}.{HISTORY}
+    ADD until timestamptz,
+    ADD ended text,
+    ADD replaces text,
+    ADD evidence text,
+    ADD gap double precision,
+    ADD records bigint,
+    ADD matches bigint,
+    ADD events bigint,
+    ADD actions bigint;
+"""
+
 # Where everything is, quoted, for GRANT statements.
 PLACES: Final = """
 SELECT pg_catalog.quote_ident(pg_catalog.current_database()),
@@ -244,6 +258,39 @@ INSERT INTO {HISTORY} (ha_uuid, term, worker_id, since, first_mark)
 SELECT ha_uuid, term, worker_id, since, mark FROM {CLUSTER}
  WHERE ha_uuid = %(ha_uuid)s
 ON CONFLICT DO NOTHING
+"""
+
+BEGIN_HISTORY: Final = f"""
+UPDATE {HISTORY}
+   SET replaces = %(replaces)s, evidence = %(evidence)s, gap = %(gap)s,
+       records = %(records)s, matches = %(matches)s
+ WHERE ha_uuid = %(ha_uuid)s AND term = %(term)s
+"""
+
+# Where the worker of that term has told more itself, that stays.
+END_HISTORY_BEFORE: Final = f"""
+UPDATE {HISTORY} AS before
+   SET ended = coalesce(before.ended, %(ended)s),
+       until = coalesce(before.until, CASE
+           WHEN %(gap)s::float8 IS NOT NULL THEN greatest(before.since,
+               present.since - %(gap)s::float8 * interval '1 second') END)
+  FROM {HISTORY} AS present
+ WHERE present.ha_uuid = %(ha_uuid)s AND present.term = %(term)s
+   AND before.ha_uuid = present.ha_uuid
+   AND before.term = (SELECT pg_catalog.max(term) FROM {HISTORY}
+                       WHERE ha_uuid = %(ha_uuid)s AND term < %(term)s)
+"""
+
+# It may come late, but its term was over when the next one began.
+END_HISTORY: Final = f"""
+UPDATE {HISTORY} AS own
+   SET ended = %(ended)s, events = %(events)s, actions = %(actions)s,
+       until = least(
+           greatest(own.since, pg_catalog.clock_timestamp()
+               - %(ago)s::float8 * interval '1 second'),
+           (SELECT pg_catalog.min(since) FROM {HISTORY}
+             WHERE ha_uuid = %(ha_uuid)s AND term > %(term)s))
+ WHERE ha_uuid = %(ha_uuid)s AND term = %(term)s
 """
 
 # The last mark of an earlier term: where the one after it began.

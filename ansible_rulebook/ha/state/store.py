@@ -18,6 +18,7 @@ import logging
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from typing import (
     Any,
     Callable,
@@ -30,12 +31,14 @@ from typing import (
 from psycopg import Connection
 
 from ..election.names import application_name, lock_key
+from ..election.reasons import Reason
 from ..election.term import Term
 from ..engine.bridge import Answer, Bridge, Match, rule_name
 from ..errors import HaError, ServerUnavailable
 from ..log import WorkerLog
 from ..options import HaOptions
 from .changes import Found, Kept
+from .history import Beginning, History
 from .housekeeping import Housekeeping
 from .journal import Journal, Mark
 from .names import stored
@@ -94,12 +97,18 @@ class StateStore:
             self._session, self._ha_uuid, stored(worker_id), key, claimant
         )
         self._housekeeping = Housekeeping(self._session, self._ha_uuid)
+        self._history = History(self._session.another(), self._ha_uuid)
+        self._beginning = Beginning()
+        self._events = 0  # of this term, that were processed
+        self._completed = 0  # matches of this term
         self._readiness = Readiness(self._session, log)
         self._bridge: Bridge | None = None
         self._settings = RecoverySettings()
         self._rulesets: dict[str, Kept] = {}
         self._journal: Journal | None = None
         self._recorded: Mark | None = None  # of the last action's progress
+        self._records: set[tuple[str, int]] = set()  # that are stored
+        self._unfinished: set[str] = set()  # matches, by their UUIDs
         self.seen = Seen()
         self.progress = Progress()
         self._thread = ThreadPoolExecutor(1, "ha-state")
@@ -195,6 +204,16 @@ class StateStore:
         )
         await loop.run_in_executor(self._engine_thread, recovery.restore)
         self._begin(claim, await self._in_thread(self._session.take))
+        self._records = recovery.records
+        self._unfinished = {match.match for match in claim.matches}
+        self._events = self._completed = 0
+        self._beginning = Beginning(
+            replaces=claim.last_worker,
+            reason=Reason.KILLED if claim.last_worker else Reason.UNKNOWN,
+            evidence="its session had ended" if claim.last_worker else "",
+            records=sum(claim.retained.values()),
+            matches=len(claim.matches),
+        )
         self.seen.restart(claim.events)
         self.progress.recovered(recovery.actions)
         # One transaction: a worker that dies before it leaves all as it was.
@@ -272,7 +291,12 @@ class StateStore:
         """
         journal = self._open_journal()
         changes = journal.changes
+        self._events += event is not None
         changes.answer(ruleset, answer)
+        self._records.update((ruleset, each.number) for each in answer.kept)
+        self._records.difference_update(
+            (ruleset, number) for number in answer.gone
+        )
         if event is not None:
             changes.event(event)
         found = [self._found(ruleset, match) for match in answer.matches]
@@ -281,6 +305,7 @@ class StateStore:
 
     def _found(self, ruleset: str, match: Match) -> str:
         identity = uuid.uuid4()
+        self._unfinished.add(str(identity))
         self._open_journal().changes.found(
             Found(
                 identity.bytes,
@@ -290,6 +315,22 @@ class StateStore:
             )
         )
         return in_json(match.rule, match.data, str(identity))
+
+    @property
+    def retained(self) -> int:
+        """How many events and facts the rules keep in this term."""
+        return len(self._records)
+
+    @property
+    def pending(self) -> int:
+        """How many matches have actions that have not all run."""
+        return len(self._unfinished)
+
+    @property
+    def behind(self) -> float:
+        """See :attr:`Journal.behind`; 0 outside of a term. Any thread."""
+        journal = self._journal
+        return 0.0 if journal is None else journal.behind
 
     def last_write(self) -> Mark | None:
         """The mark of what was written last."""
@@ -304,6 +345,8 @@ class StateStore:
         journal = self._journal
         if journal is None or journal.is_over:
             return  # the next leader runs it again
+        self._unfinished.discard(match)
+        self._completed += 1
         has_actions = self.progress.forget(match)
         journal.changes.done(uuid.UUID(match).bytes, has_actions)
         journal.wrote_in_passing()
@@ -334,6 +377,37 @@ class StateStore:
         recorded = self._recorded
         return recorded is None or await recorded.is_durable()
 
+    # -- the history of terms ----------------------------------------------
+
+    def tell_begin(self, term: int, gap: float | None) -> None:
+        """Write down how a term has begun, without waiting for that.
+
+        :param gap: seconds that nobody led before, if that is known.
+        """
+        found = replace(self._beginning, gap=gap)
+        self._write_history(self._history.begin_term, term, found)
+        self._write_history(self._history.prune, term)
+
+    def tell_end(self, term: int, reason: Reason) -> None:
+        """Write down how it has ended, without waiting for that."""
+        self._write_history(
+            self._history.end_term,
+            term,
+            reason,
+            self._events,
+            self._completed,
+        )
+
+    def _write_history(self, write: Callable[..., object], *args: Any) -> None:
+        def try_it() -> None:
+            try:
+                write(*args)
+            except HaError as error:  # nothing depends on it
+                logger.debug("The history was not written: %s", error)
+
+        with suppress(RuntimeError):  # closed meanwhile
+            self._thread.submit(try_it)
+
     # -- the end of a term -----------------------------------------------
 
     async def retire(self) -> int:
@@ -342,6 +416,8 @@ class StateStore:
         :returns: the number of the term that ends, 0 if there was none.
         """
         journal, self._journal = self._journal, None
+        self._records.clear()
+        self._unfinished.clear()
         self._housekeeping.end()
         if journal is None:
             # A call in the thread may wait for a silent server: end it.
@@ -367,6 +443,7 @@ class StateStore:
             self._session.give_back(journal.end())
         self._session.abort()
         self._thread.submit(self._session.close)
+        self._thread.submit(self._history.close)
         self._thread.shutdown(wait=False)
 
     def _open_journal(self) -> Journal:

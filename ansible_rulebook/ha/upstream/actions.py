@@ -56,9 +56,14 @@ class FencedAction(Mixin):  # type: ignore[misc]
             await actions.confirm()
         else:
             actions.check()
+        error: BaseException | None = None
         try:
             return await super().__call__()
+        except BaseException as caught:
+            error = caught
+            raise
         finally:
+            actions.ended(error)
             actions.check()  # what was killed with the term is not done
 
 

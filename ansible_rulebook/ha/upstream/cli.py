@@ -8,10 +8,11 @@ import sys
 from typing import Any, NoReturn
 
 from ..errors import OptionError, UpstreamChanged
+from ..log import choose_format
 from ..options import DSN, add_arguments, read_options
 from ..own_process import hide
 from ..redaction import mask_password
-from .names import DISTRIBUTION, own_version
+from ..version import DISTRIBUTION, own_version
 
 EXIT_USAGE = 2
 EXIT_ERROR = 1
@@ -39,6 +40,8 @@ def graft_cli(cli: Any) -> None:
         upstream_validate(args)
         try:
             options = read_options(args, os.environ)
+            if options is not None:
+                choose_format(os.environ)
         except OptionError as error:
             _exit(EXIT_USAGE, str(error))
         if options is not None:

@@ -8,14 +8,15 @@ checked first: a version that lacks one is refused with the name of it.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from typing import Any
 
 from ..engine import names as drools
 from ..errors import UpstreamChanged
+from ..version import DISTRIBUTION, own_version
 
-DISTRIBUTION = "ansible-rulebook-ha"
 UPSTREAM = "ansible-rulebook"
 
 # Where each seam is, and the parameters that we rely on.
@@ -110,12 +111,9 @@ def lacks_state() -> str | None:
     return None
 
 
-def own_version() -> str:
-    """The version of this distribution."""
-    try:
-        return version(DISTRIBUTION)
-    except PackageNotFoundError:
-        return "not installed"
+def is_able_to_keep_state() -> bool:
+    """Whether this upstream is new enough, without loading much of it."""
+    return importlib.util.find_spec("ansible_rulebook.persistence") is not None
 
 
 def upstream(module: str) -> Any:

@@ -4,6 +4,13 @@ from __future__ import annotations
 
 import sys
 
+# The command as every Python starts it, with what its .pth file does. Exits
+# with 0 if it has our options.
+HOOK = (
+    "import sys; from ansible_rulebook.cli import get_parser; "
+    "sys.exit('--ha-uuid' not in get_parser().format_help())"
+)
+
 
 def refuse_a_plain_run() -> None:
     """End a rulebook that runs without us though HA is asked for.

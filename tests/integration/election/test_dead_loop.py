@@ -35,7 +35,7 @@ async def main():
     )
     thread = election_thread.ElectionThread(
         make_election, promote, demote, lambda ends_at: None,
-        lambda error: None, self_fence,
+        lambda error: None, lambda request: None, self_fence,
     )
     thread.start()
     await led.wait()

@@ -371,6 +371,7 @@ def test_a_right_that_is_revoked_is_found(
         (sql.SCHEMA, "SELECT"),
         (sql.HISTORY, "SELECT"),
         (sql.HISTORY, "INSERT"),
+        (sql.HISTORY, "UPDATE"),
         (sql.HISTORY, "DELETE"),
         (sql.RULESET, "DELETE"),
     }

@@ -1,31 +1,43 @@
-"""``ansible-rulebook-ha``: what is done to a cluster from outside.
+"""``ansible-rulebook-ha``: what is seen of a cluster, and done to it.
 
-A command is a module with ``add(commands)``, which declares it, and a function
-that returns the exit code: 0, 1 if the server did not do it, 2 if it was
-called wrongly.
+A command is a module with ``add(commands)``, which declares it with its
+options and sets ``begin``: a function that returns the exit code.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import platform
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import NoReturn
 
-from ...conninfo import Conninfo
-from ...election.lease import Timings
-from ...errors import HaError, OptionError
-from ...options import DSN
-from ...own_process import hide
+from ...errors import HaError, OptionError, ServerUnavailable
 from ...redaction import mask_password, one_line
-from ...state.session import StateSession
-from . import demo, forget, init_db
+from ..asking import Unasked
+from ..exit_codes import ExitCode
+from ..output import LONGEST_LINE, print_json
+from ..plain import clean
+from . import (
+    check,
+    demo,
+    forget,
+    history,
+    init_db,
+    leader,
+    new_uuid,
+    status,
+    why,
+)
+from .common import PROGRAM
 
-PROGRAM = "ansible-rulebook-ha"
-APPLICATION = "eda-ha-command"
-EXIT_SERVER = 1
-EXIT_USAGE = 2
+COMMANDS = (
+    *(status, leader, history, why, check),
+    *(init_db, forget, new_uuid, demo),
+)
+BROKEN_PIPE = 141  # as a shell says it
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,61 +45,91 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     :returns: the exit code.
     """
-    args = _parser().parse_args(argv)
+    _print_anything()
     try:
-        code: int = args.begin(args)
+        code = _run(argv)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return int(ExitCode.INTERRUPTED)
+    except BrokenPipeError:
+        # Nobody reads on. What Python has left to say goes nowhere.
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    return code
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    parser = _parser()
+    try:
+        args = parser.parse_args(argv)
+    except OptionError as error:  # of an option's type
+        return _fail(None, ExitCode.USAGE, str(error))
+    try:
+        return int(args.begin(args))
     except OptionError as error:
-        return _fail(EXIT_USAGE, str(error))
+        return _fail(args, ExitCode.USAGE, str(error))
+    except (Unasked, ServerUnavailable) as error:
+        return _fail(args, ExitCode.UNASKED, str(error))
     except HaError as error:
-        return _fail(EXIT_SERVER, str(error))
-    return code
-
-
-def _on_server(args: argparse.Namespace) -> int:
-    session = StateSession(_conninfo(args), APPLICATION, Timings())
-    try:
-        code: int = args.run(args, session)
-    finally:
-        session.close()
-    return code
+        return _fail(args, ExitCode.REFUSED, str(error))
 
 
 class _Parser(argparse.ArgumentParser):
     """Repeats a mistyped option in its error, but no password."""
 
     def error(self, message: str) -> NoReturn:
-        super().error(mask_password(message))
+        super().error(clean(mask_password(message), LONGEST_LINE))
+
+
+class _Version(argparse.Action):
+    """Says what is installed, when it is asked."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib import metadata  # takes long to load
+
+        for name in (PROGRAM, "ansible-rulebook", "psycopg"):
+            try:
+                print(f"{name} {metadata.version(name)}")
+            except metadata.PackageNotFoundError:
+                print(f"{name} is not installed")
+        print(f"Python {platform.python_version()} {sys.executable}")
+        parser.exit(ExitCode.DONE)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog=PROGRAM,
-        description="Prepares what ansible-rulebook's high availability "
-        "needs, cleans up after it, and shows it at work.",
+        description="Shows clusters of ansible-rulebook workers, prepares "
+        "what they need, and cleans up after them.",
     )
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for module in (init_db, forget):
-        command = module.add(commands)
-        command.add_argument(
-            DSN.flag,
-            metavar="DSN",
-            help="PostgreSQL connection string. Can also be passed via "
-            f"{DSN.variable}.",
-        )
-        command.set_defaults(begin=_on_server)
-    demo.add(commands).set_defaults(begin=demo.run)
+    parser.add_argument(
+        "--version",
+        action=_Version,
+        nargs=0,
+        help="show the versions of what is installed, and exit",
+    )
+    commands = parser.add_subparsers(
+        metavar="COMMAND", required=True, dest="command"
+    )
+    for module in COMMANDS:
+        module.add(commands)
     return parser
 
 
-def _conninfo(args: argparse.Namespace) -> Conninfo:
-    dsn = DSN.read(args, os.environ)
-    if dsn is None:
-        raise OptionError(f"{DSN.origin} is required")
-    parsed = Conninfo(dsn, DSN.origin)
-    hide(parsed)
-    return parsed
+def _fail(
+    args: argparse.Namespace | None, code: ExitCode, message: str
+) -> int:
+    message = clean(one_line(message), LONGEST_LINE)
+    if getattr(args, "json", False):
+        assert args is not None
+        print_json(args.command, exit=int(code), error=message)
+    print(f"{PROGRAM}: error: {message}", file=sys.stderr)
+    return int(code)
 
 
-def _fail(code: int, message: str) -> int:
-    print(f"{PROGRAM}: error: {one_line(message)}", file=sys.stderr)
-    return code
+def _print_anything() -> None:
+    """Let no character end the program that this terminal does not know."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError, ValueError):
+            stream.reconfigure(errors="backslashreplace")  # type: ignore

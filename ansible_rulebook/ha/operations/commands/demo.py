@@ -27,6 +27,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
         metavar="FOLDER",
         help="copy the workers' logs there",
     )
+    command.set_defaults(begin=run)
     return command
 
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import os
 from typing import Any
 
 from ...election.names import lock_key
 from ...election.sql import TRY_LOCK
-from ...errors import OptionError, StateRefused
-from ...options import HA_UUID, read_uuid
+from ...errors import StateRefused
 from ...state.housekeeping import forget_some
 from ...state.session import StateSession
+from ..exit_codes import ExitCode
+from ..output import print_json
+from . import common
 
 PORTION = 10_000  # rows at a time
 
@@ -26,29 +27,25 @@ def add(commands: Any) -> argparse.ArgumentParser:
         "leader begins with empty rules. Stop the workers first.",
     )
     command.add_argument(
-        HA_UUID.flag,
-        metavar="UUID",
-        help=f"the cluster. Can also be passed via {HA_UUID.variable}.",
-    )
-    command.add_argument(
         "--force",
         action="store_true",
         help="also while a worker leads; what that one knows, it goes on to "
         "know until it ends",
     )
-    command.set_defaults(run=run)
+    common.add_uuid(command)
+    common.add_dsn(command, common.LONG_TIMEOUT)
+    common.add_json(command)
+    command.set_defaults(begin=common.on_server(run))
     return command
 
 
-def run(args: argparse.Namespace, session: StateSession) -> int:
+def run(args: argparse.Namespace, session: StateSession) -> ExitCode:
     """Delete it all, in portions.
 
     :raises StateRefused: if a worker leads.
     :raises ServerUnavailable: if the server cannot be asked now.
     """
-    ha_uuid = read_uuid(args, os.environ)
-    if ha_uuid is None:
-        raise OptionError(f"{HA_UUID.origin} is required")
+    ha_uuid = common.ha_uuid(args)
     # Whoever leads holds the lock, and nobody can begin to while we do.
     with session.transaction() as connection:
         row = connection.execute(TRY_LOCK, (lock_key(ha_uuid),)).fetchone()
@@ -62,5 +59,13 @@ def run(args: argparse.Namespace, session: StateSession) -> int:
         with session.transaction() as connection:
             gone = forget_some(connection, str(ha_uuid), PORTION)
         rows += gone
-    print(f"cluster {ha_uuid} has forgotten {rows} rows")
-    return 0
+    if args.json:
+        print_json(
+            "forget",
+            exit=int(ExitCode.DONE),
+            ha_uuid=str(ha_uuid),
+            rows=rows,
+        )
+    else:
+        print(f"cluster {ha_uuid} has forgotten {rows} rows")
+    return ExitCode.DONE

@@ -15,6 +15,9 @@ from typing import Any
 from ...errors import OptionError, StateRefused
 from ...state import schema
 from ...state.session import StateSession
+from ..exit_codes import ExitCode
+from ..output import print_json
+from . import common
 
 SOME_ROLE = "worker"  # stands in the statements unless a role is named
 
@@ -34,11 +37,13 @@ def add(commands: Any) -> argparse.ArgumentParser:
         metavar="ROLE",
         help=f"the role to name in the statements, default {SOME_ROLE}",
     )
-    command.set_defaults(run=run)
+    common.add_dsn(command, common.LONG_TIMEOUT)
+    common.add_json(command)
+    command.set_defaults(begin=common.on_server(run))
     return command
 
 
-def run(args: argparse.Namespace, session: StateSession) -> int:
+def run(args: argparse.Namespace, session: StateSession) -> ExitCode:
     """Create what is missing, and bring up to date what is there.
 
     Does no harm to a cluster that is running.
@@ -64,7 +69,11 @@ def run(args: argparse.Namespace, session: StateSession) -> int:
     obstacle = schema.survey(session).obstacle()
     if obstacle is not None:
         raise StateRefused(obstacle)
-    for line in schema.grants(session, role or SOME_ROLE):
+    granted = schema.grants(session, role or SOME_ROLE)
+    if args.json:
+        print_json("init-db", exit=int(ExitCode.DONE), grants=granted)
+        return ExitCode.DONE
+    for line in granted:
         print(line)
     if role is None:
         print(
@@ -72,4 +81,4 @@ def run(args: argparse.Namespace, session: StateSession) -> int:
             f"instead of {SOME_ROLE} (--worker-role names it)",
             file=sys.stderr,
         )
-    return 0
+    return ExitCode.DONE

@@ -1,0 +1,53 @@
+"""Whom the election tells what happens, besides the log."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from .reasons import Reason
+from .term import Term
+
+
+class View(NamedTuple):
+    """The election as one worker sees it. Times are seconds of the epoch."""
+
+    phase: str
+    """The value of :class:`.candidate.Phase`."""
+    term: int
+    """0 if there is none."""
+    since: float
+    """When the role began."""
+    leads: bool
+    """By the lease's clock, at this instant."""
+    in_session: bool
+    leader: str
+    """Who led when this worker last saw a leader; may be itself."""
+    lease: float
+    """Seconds, as in force."""
+    last_renewal: float | None
+
+
+class Observer:
+    """Called in the election's loop, and must not wait.
+
+    This one does nothing.
+    """
+
+    def connected(self) -> None:
+        """A session with PostgreSQL is open."""
+
+    def renewed(self, seconds: float) -> None:
+        """The server confirmed the lock, and took so long."""
+
+    def renewal_failed(self) -> None:
+        """It did not."""
+
+    def acquired(self, term: Term, gap: float | None, took: float) -> None:
+        """This worker leads.
+
+        :param gap: seconds that nobody led before, if that is known.
+        :param took: seconds from the lock to here.
+        """
+
+    def lost(self, term: Term, reason: Reason) -> None:
+        """This worker leads no more."""

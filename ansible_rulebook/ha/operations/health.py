@@ -1,0 +1,58 @@
+"""Whether a cluster is as it should be."""
+
+from __future__ import annotations
+
+from typing import Iterable, NamedTuple
+
+from .cluster import Cluster
+from .exit_codes import ExitCode
+from .plain import clean, count, duration
+
+# From good to bad.
+_ORDER = (ExitCode.DONE, ExitCode.DEGRADED, ExitCode.REFUSED)
+
+
+class Health(NamedTuple):
+    """An exit code, and a sentence for each thing that is wrong."""
+
+    code: ExitCode
+    problems: tuple[str, ...] = ()
+
+
+def judge(cluster: Cluster, followers: int = 0) -> Health:
+    """The health of one cluster.
+
+    :param followers: how many are required.
+    """
+    problems = []
+    code = ExitCode.DONE
+    if cluster.pause is not None:
+        code = ExitCode.DEGRADED
+        problems.append(f"paused by {clean(cluster.pause.name)}")
+    elif cluster.leader is None:
+        code = ExitCode.REFUSED
+        problems.append("nobody leads")
+        if cluster.stranger is not None:
+            problems.append(
+                f"the session {clean(cluster.stranger.name) or '(no name)'} "
+                f"(PostgreSQL process {cluster.stranger.backend}) holds the "
+                "lock, and is no worker"
+            )
+    elif cluster.is_silent:
+        code = ExitCode.DEGRADED
+        problems.append(
+            "the leader has given no sign for "
+            f"{duration(cluster.leader.silent)}, longer than its lease"
+        )
+    present = len(cluster.followers)
+    if present < followers:
+        code = max(code, ExitCode.DEGRADED, key=_ORDER.index)
+        problems.append(
+            f"{count(present, 'follower')} where {followers} are required"
+        )
+    return Health(code, tuple(problems))
+
+
+def worst(codes: Iterable[ExitCode]) -> ExitCode:
+    """The worst of them; without any, nobody leads anything."""
+    return max(codes, key=_ORDER.index, default=ExitCode.REFUSED)

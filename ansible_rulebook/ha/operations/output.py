@@ -1,0 +1,93 @@
+"""What commands print: rich tables on a terminal, plain text elsewhere."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any, Sequence
+
+from .plain import cell, clean
+
+FORMAT = 1  # changes when a key's meaning does, not when one is added
+LONGEST_LINE = 2000  # characters
+GAP = "  "
+
+
+def print_json(command: str, **content: Any) -> None:
+    """One line of ASCII, whatever is in it."""
+    print(json.dumps({"v": FORMAT, "command": command, **content}))
+
+
+class Printer:
+    """Prints for people, and nothing that acts on a terminal."""
+
+    def __init__(self) -> None:
+        self._console: Any = None
+        if sys.stdout.isatty():
+            from rich.console import Console
+
+            self._console = Console(
+                markup=False, emoji=False, highlight=False, soft_wrap=False
+            )
+
+    @property
+    def is_terminal(self) -> bool:
+        """Somebody looks at it now."""
+        return self._console is not None
+
+    def clear(self) -> None:
+        """Begin at the top of the terminal."""
+        if self._console is not None:
+            self._console.clear()
+
+    def line(self, text: str = "", style: str = "") -> None:
+        """A sentence."""
+        text = clean(text, LONGEST_LINE)
+        if self._console is None:
+            print(text)
+        else:
+            self._console.print(text, style=style or None)
+
+    def pairs(self, pairs: Sequence[tuple[str, object]]) -> None:
+        """Names and values, one a line."""
+        width = max((len(name) for name, _ in pairs), default=0)
+        for name, value in pairs:
+            self.line(f"{name:<{width}}{GAP}{cell(value, LONGEST_LINE)}")
+
+    def table(
+        self,
+        heads: Sequence[str],
+        rows: Sequence[Sequence[object]],
+        styles: Sequence[str] = (),
+    ) -> None:
+        """A table; ``styles`` are of the rows, and say nothing more."""
+        cells = [[cell(value) for value in row] for row in rows]
+        rows_and_heads = [list(heads), *cells]
+        if self._console is None or self._console.width < _width(
+            rows_and_heads
+        ):
+            self._columns(rows_and_heads)
+            return
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(*heads)
+        for number, row in enumerate(cells):
+            style = styles[number] if number < len(styles) else ""
+            table.add_row(*map(Text, row), style=style or None)
+        self._console.print(table)
+
+    @staticmethod
+    def _columns(rows: Sequence[Sequence[str]]) -> None:
+        widths = [max(map(len, column)) for column in zip(*rows)]
+        for row in rows:
+            padded = [f"{value:<{width}}" for value, width in zip(row, widths)]
+            print(GAP.join(padded).rstrip())
+
+
+def _width(rows: Sequence[Sequence[str]]) -> int:
+    """What a table with frames takes, if no cell is to be broken."""
+    from rich.cells import cell_len
+
+    widths = [max(map(cell_len, column)) for column in zip(*rows)]
+    return sum(widths) + 3 * len(widths) + 1

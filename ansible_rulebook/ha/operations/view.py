@@ -1,0 +1,74 @@
+"""The cluster as a person looks at it, wherever the answer comes from."""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import Any, Awaitable, Callable, NamedTuple, Union
+
+from .snapshot import FORMAT
+
+LONGEST_TEXT = 200  # characters of anything that somebody else wrote
+
+
+class WorkerView(NamedTuple):
+    """A worker. Times are seconds since the epoch, 0.0 if not known."""
+
+    worker: str
+    role: str
+    """``leader`` or ``follower``."""
+    state: str = ""
+    host: str = ""
+    pid: int = 0
+    since: float = 0.0
+    last_seen: float = 0.0
+    version: str = ""
+    priority: int = 100
+    http: str = ""
+    """``host:port`` of its own page, if it has one."""
+
+
+class TermView(NamedTuple):
+    """A term. Times are seconds since the epoch."""
+
+    term: int
+    worker: str
+    began: float
+    ended: float | None = None
+    """None while it goes on, and if nobody knows."""
+    why_began: str = ""
+    why_ended: str = ""
+    gap: float | None = None
+    """Seconds before it in which nobody led; None if not known."""
+    events: int | None = None
+    actions: int | None = None
+
+
+class ClusterView(NamedTuple):
+    """All of the workers, and the last terms, the newest one first."""
+
+    workers: tuple[WorkerView, ...] = ()
+    terms: tuple[TermView, ...] = ()
+    paused_by: str = ""
+    """Who keeps everybody from leading, if somebody does."""
+
+    def as_json(self) -> dict[str, Any]:
+        """The terms, as ``/history`` tells them."""
+        terms = [term._asdict() for term in self.terms]
+        return {"version": FORMAT, "terms": terms}
+
+
+LookAtCluster = Callable[[], Union[ClusterView, Awaitable[ClusterView]]]
+
+
+def shown(text: object, limit: int = LONGEST_TEXT) -> str:
+    """``text`` as it may be shown: no control characters, not too long.
+
+    Half characters and those that turn the direction of writing are
+    replaced, too.
+    """
+    known = str(text)
+    cut = known[:limit] + ("…" if len(known) > limit else "")
+    return "".join(
+        "\ufffd" if unicodedata.category(each)[0] == "C" else each
+        for each in cut
+    )
