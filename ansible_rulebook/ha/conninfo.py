@@ -1,7 +1,7 @@
 """The connection string: parsed once, never printed with its secrets.
 
-What reads a string from the outside makes a :class:`Conninfo` of it, and
-everything else is given that.
+The code that reads options makes a :class:`Conninfo` of the string, and passes
+that on to everything else.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PLACES = {
 SECRETS = ("password", "sslpassword", "passphrase", "oauth_client_secret")
 
 _URI = re.compile(r"^\s*postgres(ql)?://", re.IGNORECASE)
-NEVER = "sslmode"  # a parameter of which libpq does not take any value
+NEVER = "sslmode"  # a parameter for which libpq accepts some values only
 LEAST_SECRET = 4  # characters; to mask every "a" would give it away
 
 

@@ -115,9 +115,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     add(
         DSN,
-        "PostgreSQL connection string, anything that libpq takes\n"
-        "(better passed by variable, service or PGPASSFILE if it\n"
-        "contains a password). Turns high availability on.",
+        "Turns high availability on: PostgreSQL connection string,\n"
+        "anything that libpq takes. If it contains a password, better\n"
+        "pass it by variable, service or PGPASSFILE.",
         "DSN",
     )
     add(
@@ -127,13 +127,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add(
         POLL,
-        "Seconds from one look at the lock to the next, "
-        f"default {POLL_INTERVAL:g}.",
+        "Seconds for which a follower waits at the lock before it asks\n"
+        f"again, default {POLL_INTERVAL:g}.",
         "SECONDS",
     )
     add(
         LEASE,
-        "Seconds after which a silent leader is replaced, default\n"
+        "Seconds after which a leader that the server has not heard of\n"
+        "is replaced, default "
         f"{LEASES_PER_POLL:g} poll intervals, at least "
         f"{SHORTEST_LEASE:g}.",
         "SECONDS",
@@ -146,9 +147,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add(
         STATE,
-        "Whether a new leader goes on with the rules' state: auto\n"
-        "(default): where it can be kept; required: exit with 1 where\n"
-        "it cannot; off: never.",
+        "Whether a new leader goes on with the rules' state. auto\n"
+        "(default): if it can be kept; required: the worker exits\n"
+        "with 1 if it cannot be kept; off: never.",
         "{auto,required,off}",
     )
     add(
@@ -167,7 +168,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         POOLER.flag,
         action="store_const",
         const="true",
-        help="The DSN leads to a connection pooler, and that one pools whole\n"
+        help="The DSN leads to a connection pooler, which pools whole\n"
         f"sessions. Can also be passed via {POOLER.variable}.",
     )
 

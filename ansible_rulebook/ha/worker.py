@@ -6,9 +6,12 @@
                    |                          |
                    +-------> DRAINING <-------+ -> STOPPED
 
+The table in ``docs/how_it_works.rst`` says which phase of the election goes
+with which of these states.
+
 The order in :meth:`Worker._end_term` is what keeps two workers from acting
 at the same time: no new event, no running source, no running action, no
-write, an empty engine, and only then the lock.
+write. Then the engine is emptied, and only then the lock is given up.
 """
 
 from __future__ import annotations
@@ -131,7 +134,7 @@ class Worker:
             self._log,
         )
         self.sources = Sources(self.leadership, self.gates.of)
-        self._engine = EngineHost(self.rulesets)
+        self._engine = EngineHost(self.rulesets.reset)
         self._keeper = StateKeeper(
             options.state,
             self._make_store(),
@@ -178,8 +181,8 @@ class Worker:
     async def run(self, upstream: Callable[[], Awaitable[None]]) -> None:
         """Run upstream's rulebook as a member of the cluster.
 
-        Returns when the rulebook has ended or was asked to, and the lock is
-        free.
+        Returns when the rulebook has ended, by itself or because it was
+        asked to, and the lock is free.
 
         :raises ServerRefused: before anything is started.
         :raises StateRefused: before anything is started.
@@ -188,7 +191,7 @@ class Worker:
         """
         self.install_signal_handlers()
         self._log.info(
-            "Starting: the server is looked at, then Java is loaded",
+            "Starting: checking the server, then loading Java",
             server=self.options.conninfo.places,
             lease=f"{self.options.timings.lease_duration:g} s",
             state=self.options.state.value,
@@ -212,7 +215,7 @@ class Worker:
             self._rulebook.result()
 
     def _standby_ended(self, standby: asyncio.Future[None]) -> None:
-        """It goes on for as long as the worker does."""
+        """The standby's task runs on; if it ends by an error, so do we."""
         if not standby.cancelled():
             self._fail(standby.exception())
 
@@ -224,7 +227,7 @@ class Worker:
         self._rulebook.cancel()
 
     async def _finish(self) -> None:
-        """End what upstream left over, and give up the lock last."""
+        """End what upstream has left running, and then give up the lock."""
         self._drain.rulebook_ended()
         if self._rulebook is not None and not self._rulebook.done():
             self._rulebook.cancel()
@@ -242,7 +245,7 @@ class Worker:
 
     @property
     def is_leaving(self) -> bool:
-        """The end was asked for."""
+        """Whether this worker was asked to end, or its rulebook has ended."""
         return self.leadership.shutdown_event.is_set()
 
     def install_signal_handlers(self) -> None:
@@ -254,7 +257,7 @@ class Worker:
         self._election.withdraw()
 
     def _running(self) -> list[str]:
-        """What keeps this worker from ending. For any thread."""
+        """The sources and actions that still run. For any thread."""
         running = self.sources.running()
         actions = self.actions.running()
         return running + ([f"{actions} actions"] if actions else [])
@@ -344,15 +347,15 @@ class Worker:
         await self.rulesets.up.wait()
         async with self._transition:
             if self.is_leaving:
-                # The election has been told, or is about to be.
+                # The election cancels this when it hears of it, too.
                 await self._loop.create_future()
             self._is_idle = False
             await self._assume(term)
 
     async def _assume(self, term: Term) -> None:
         """Act with the state that the last leader left."""
-        await self._engine.is_empty()
-        # Before the recovery: its matches arrive while it goes on.
+        await self._engine.emptied()
+        # Before the recovery, during which matches arrive.
         self.leadership.begin(term)
         if self.state is not None:
             try:
@@ -369,7 +372,7 @@ class Worker:
         self.leadership.announce()
 
     def _prime(self) -> None:
-        """Give the engine the facts that it has not had yet."""
+        """Give the engine the gathered facts that it has not had yet."""
         for ruleset in self.rulesets.with_facts():
             if self.state is None:
                 ruleset.prime()
@@ -379,7 +382,7 @@ class Worker:
 
     async def demote(self, reason: str) -> None:
         """End everything that the term has started."""
-        self._break_off_resuming()  # or it would keep us out
+        self._break_off_resuming()  # it may hold self._transition
         async with self._transition:
             await self._end_term(self.sources.end_term)
             self._engine.reset()
@@ -424,7 +427,7 @@ class Worker:
     def _end_leadership(self) -> None:
         """Act no more, and let no time pass for the rules."""
         self.leadership.end()
-        self._engine.stop_time()
+        self._engine.pause_clock()
 
     async def _end_actions(self) -> None:
         dropped = self.rulesets.drop_matches()
@@ -436,7 +439,7 @@ class Worker:
                 f"{cancelled} running actions cancelled and {dropped} "
                 "matches dropped at the end of the term"
             )
-        # A cancelled ansible-playbook leaves its forks at the task in hand.
+        # A cancelled ansible-playbook leaves its forks behind, at their tasks.
         await self._loop.run_in_executor(None, self.guardian.clean_up)
 
     # -- the state -------------------------------------------------------
@@ -460,12 +463,13 @@ class Worker:
         )
 
     def attach_state(self, engine: Any, config: dict[str, Any]) -> Any:
-        """Keep the state of this engine; its rulesets come after that.
+        """Keep the state of this engine. Its rulesets are built later.
 
         :param engine: drools_jpy's Java object.
         :param config: upstream's settings for it.
         :returns: what is to take the engine's place.
-        :raises StateRefused: if that cannot be, and must.
+        :raises StateRefused: if it cannot be kept, and the operator requires
+            it.
         """
         store = self.state
         assert store is not None
@@ -492,18 +496,18 @@ class Worker:
             self.gates.settle,
         )
         if self.leadership.term is term:
-            self._engine.let_time_pass()
+            self._engine.start_clock()
         self._keeper.recovered()
 
     async def _go_without_state(self, error: StateRefused) -> None:
-        """The server will not have the state, now or later.
+        """The server refuses the state, and trying again does not help.
 
-        :raises HaError: if this worker does not lead without it.
+        :raises HaError: if this worker does not lead without state.
         """
         try:
-            await self._keeper.refuse(error)
+            await self._keeper.go_without(error)
         except StateRefused as required:
-            self._fail(required)  # no try after this one can succeed
+            self._fail(required)
         if self.state is not None:
             raise ServerUnavailable(f"the state cannot be kept: {error}")
         self.rulesets.reset()
@@ -512,13 +516,12 @@ class Worker:
         self._engine.stop_recording()
         self.gates.keep_state(None)
         if self.rulesets.up.is_set() and self.leadership.term is None:
-            self.rulesets.reset()  # of sessions that were to be recorded
+            self.rulesets.reset()  # plain sessions for the bridge's
 
     def _state_failed(self, error: HaError) -> None:
-        """Something could not be stored: nothing more may follow.
+        """A write failed: step down, and let nothing follow from it.
 
-        This worker steps down, and whoever leads next goes on with what is
-        stored.
+        The next leader goes on with what is stored.
         """
         if self.state is None:
             return
@@ -534,7 +537,7 @@ class Worker:
         )
 
     def _engine_failed(self, why: str) -> None:
-        """The engine takes nothing any more: another worker's may."""
+        """The engine does not work any more: let another worker lead."""
         self._log.error("The rule engine fails, stepping down", why)
         self._election.step_down("the rule engine fails", Reason.ENGINE_FAILED)
 
@@ -543,7 +546,7 @@ class Worker:
     def reload(self) -> None:
         """The rulebook is being loaded anew; the election goes on."""
         if self.state is not None:
-            # The engine is a new one: the term begins again with the state.
+            # The engine will be a new one, so the term's state is recovered.
             self._reloaded = self.leadership.term or self._reloaded
             self._end_leadership()
         self._break_off_resuming()
@@ -552,7 +555,7 @@ class Worker:
         gc.unfreeze()
 
     def ruleset_started(self, ruleset: Ruleset) -> None:
-        """A ruleset waits for events, perhaps after a reload."""
+        """A ruleset waits for events, at the start or after a reload."""
         if self.leadership.acting_term() is not None:
             ruleset.prime()
         self.rulesets.started(ruleset)
@@ -560,8 +563,8 @@ class Worker:
             self._reporter.ready()
             if self._reloaded is not None:
                 self._resuming = asyncio.ensure_future(self._resume_term())
-            # Upstream collects garbage after each 1,000 events: what was
-            # loaded at the start, ours included, need not be looked at.
+            # Upstream collects garbage after each 1,000 events. All that was
+            # loaded until now stays, so the collector need not look at it.
             gc.collect()
             gc.freeze()
 

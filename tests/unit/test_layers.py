@@ -21,6 +21,49 @@ UPSTREAM = re.compile(r"ansible_rulebook(?!\.ha(\.|$))(\.|$)")
 ENGINE = re.compile(r"(drools|jpy)(\.|$)")
 IMPORTERS = {"import_module", "__import__", "find_spec", "reload"}
 
+# What each part may name of ours, for types too: a package or a module, with
+# all in it. See docs/architecture.rst. Each may know itself and BELOW_ALL.
+MAY_KNOW: dict[str, set[str]] = {
+    "election": set(),
+    "engine": set(),
+    "state": {"election", "engine", "options"},
+    "rulebook": {"election", "engine", "state", "operations.metrics"},
+    "operations": {
+        "election",
+        "state",
+        "embedded",
+        "options",
+        "own_process",
+        "upstream.names",
+        "upstream.plain_run",
+    },
+    "worker": {
+        "election",
+        "engine",
+        "state",
+        "rulebook",
+        "operations",
+        "options",
+    },
+    "upstream": {
+        "election",
+        "engine",
+        "state",
+        "rulebook",
+        "options",
+        "own_process",
+        "worker",
+    },
+    "embedded": set(),
+    "options": {
+        "election.lease",
+        "operations.listen",
+        "operations.on_transition",
+    },
+    "own_process": {"options"},
+}
+BELOW_ALL = {"errors", "redaction", "conninfo", "log", "version"}
+
 
 def module_of(path: Path) -> str:
     parts = path.relative_to(HOME).with_suffix("").parts
@@ -81,6 +124,34 @@ def test_only_upstream_names_ansible_rulebook():
 
 def test_only_the_engine_names_drools_and_java():
     assert offending(ENGINE, "engine") == []
+
+
+@pytest.mark.parametrize("part", MAY_KNOW)
+def test_a_part_knows_only_those_below_it(part: str):
+    allowed = {part, *MAY_KNOW[part], *BELOW_ALL}
+    assert [
+        name
+        for name in ours_that_are_known_to(part)
+        if not any(f"{name}.".startswith(f"{each}.") for each in allowed)
+    ] == []
+
+
+def test_what_is_below_all_knows_nothing_else():
+    for part in BELOW_ALL:
+        for name in ours_that_are_known_to(part):
+            assert name.partition(".")[0] in BELOW_ALL
+
+
+def ours_that_are_known_to(part: str) -> list[str]:
+    """Our names in a package or a module, without those of ``ha`` itself."""
+    paths = [HOME / f"{part}.py", *(HOME / part).rglob("*.py")]
+    return [
+        name[len(PACKAGE) + 1 :]
+        for path in paths
+        if path.exists()
+        for name in named(path.read_text(), package_of(path))
+        if name.startswith(f"{PACKAGE}.")
+    ]
 
 
 @pytest.mark.parametrize(

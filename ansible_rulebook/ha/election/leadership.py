@@ -127,7 +127,7 @@ class Leadership:
         waiting, self._next = self._next, asyncio.Event()
         waiting.set()
 
-    def close(self) -> None:
+    def turn_sources_away(self) -> None:
         """The term is to end in good order: no source may put any more."""
         self._is_closed = True
 

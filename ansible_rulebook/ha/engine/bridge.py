@@ -1,9 +1,9 @@
 """Drools' sessions, called directly through a small Java part of our own.
 
-drools_jpy's own calls take part neither in what an event costs nor in what is
-stored: a call on the bridge returns the matches of an event and the changes
-of the working memory, and a new session is filled from such records. The
-sources are in ``java/``, with the command that compiles them.
+They take the place of drools_jpy's own calls. A call on the bridge returns
+the matches of an event and the changes of the working memory, as records. A
+new session is filled from such records. The sources are in ``java/``, with the
+command that compiles them.
 """
 
 from __future__ import annotations
@@ -52,13 +52,13 @@ class Record(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What came of a call: matches, and changes of the working memory."""
+    """The result of a call: matches, and changes of the working memory."""
 
     matches: Sequence[Match] = ()
     kept: Sequence[Record] = ()
-    """Records that have come or changed."""
+    """Records that are new or have changed."""
     gone: Sequence[int] = ()
-    """Numbers of those that have gone."""
+    """The numbers of records that are gone."""
 
 
 NOTHING = Answer()
@@ -72,12 +72,11 @@ def now() -> int:
 class Bridge:
     """Sessions with recorded working memory.
 
-    Everything runs on the thread that calls. What Java refuses arrives as
-    jpy's RuntimeError.
+    Everything runs on the thread that calls. Exceptions of Java's arrive as
+    RuntimeError, from jpy.
 
     :param engine: drools_jpy's Java object, which knows where Drools is.
-    :raises StateRefused: if this drools_jpy is another than the one that the
-        bridge fits.
+    :raises StateRefused: if the bridge does not fit this drools_jpy.
     """
 
     def __init__(self, engine: Any) -> None:
@@ -88,7 +87,7 @@ class Bridge:
         """Encrypt what is stored from here on (AES-256-GCM, as Drools).
 
         :param key: 32 bytes, Base64.
-        :param old_key: what was stored earlier may need this one.
+        :param old_key: for records that were encrypted with it.
         :raises StateRefused: if a key cannot be used.
         """
         try:
@@ -98,15 +97,15 @@ class Bridge:
         self.is_encrypting = True
 
     def encrypted(self, text: str) -> str:
-        """A text as it is to be stored."""
+        """Encrypt a text that is to be stored, if there is a key."""
         if not self.is_encrypting:
             return text
         return str(self._java.encrypted(text))
 
     def decrypted(self, text: str) -> str:
-        """The reverse.
+        """The reverse of :meth:`encrypted`.
 
-        :raises HaError: if there is no key for it.
+        :raises HaError: if no key fits.
         """
         if not self.is_encrypting and text[:1] in "{[":
             return text  # plain JSON
@@ -153,7 +152,7 @@ class Bridge:
         return _answer(self._java.assertEvent(session, at, event))
 
     def assert_fact(self, session: int, at: int, fact: str) -> Answer:
-        """The same with a fact."""
+        """As :meth:`assert_event`, with a fact."""
         return _answer(self._java.assertFact(session, at, fact))
 
     def retract(
@@ -164,10 +163,10 @@ class Bridge:
         partial: bool = False,
         exclude: Sequence[str] = (),
     ) -> Answer:
-        """Let time pass until ``at``, then take out the facts that match.
+        """Let time pass until ``at``, then take out the facts that are equal.
 
-        :param partial: they may have more keys than the given one.
-        :param exclude: keys that do not count.
+        :param partial: facts with more keys than ``fact`` count as equal.
+        :param exclude: keys that are not compared.
         """
         import jpy
 
@@ -187,9 +186,9 @@ class Bridge:
         return int(self._java.retained(session))
 
     def restore(self, session: int, records: str) -> None:
-        """Fill an empty session; nothing follows from what is put back.
+        """Fill an empty session. No rule fires for records put back.
 
-        Its clock shows the time of the last record then.
+        Afterwards its clock shows the time of the last record.
 
         :param records: :func:`packed`.
         """
@@ -243,7 +242,7 @@ def _load(engine: Any) -> Any:
 
     file = jpy.get_type("java.io.File")(str(JAR))
     try:
-        # Not on the class path: Java may run before anybody asks for state.
+        # Not on the class path: Java may run before we are asked for state.
         loader = jpy.get_type("java.net.URLClassLoader")(
             jpy.array("java.net.URL", [file.toURI().toURL()]),
             engine.getClass().getClassLoader(),
@@ -256,7 +255,7 @@ def _load(engine: Any) -> Any:
         )
         if missing is not None:
             raise StateRefused(
-                f"this drools_jpy lacks {missing}, on which the state is built"
+                f"this drools_jpy lacks {missing}, which the state needs"
             )
         bridge = loader.loadClass(f"{PACKAGE}.Bridge")
         return bridge.getDeclaredConstructor(none).newInstance(nothing)

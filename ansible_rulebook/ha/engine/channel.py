@@ -19,10 +19,11 @@ LONGEST_TURN = 0.02  # seconds that matches may take the event loop for
 async def read_messages(reader: StreamReader, writer: StreamWriter) -> None:
     """Read the engine's timed matches until the end.
 
-    With state they do not come this way. Upstream's reader takes a short
-    read for a message and ends with the first match that it cannot deliver.
-    Here a match of a session that was reset meanwhile, at the end of a term,
-    is skipped, and a message of thousands of matches lets others have a turn.
+    With state they do not come this way. Upstream's reader mistakes a short
+    read for a whole message, and ends at the first match that it cannot
+    deliver. This one skips a match of a session that was reset meanwhile, at
+    the end of a term. A message of thousands of matches does not block the
+    loop.
     """
     from drools.dispatch import Dispatch
     from drools.ruleset import RulesetCollection

@@ -7,14 +7,11 @@ import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Callable, Mapping
+from typing import Any, Callable, Mapping
 
 from .bridge import Bridge
 from .recorded import RecordedEngine, Recording, Source, collect_less, reason
 from .warm_up import warm_up
-
-if TYPE_CHECKING:
-    from ..rulebook.rulesets import Rulesets
 
 logger = logging.getLogger(__name__)
 
@@ -22,16 +19,16 @@ logger = logging.getLogger(__name__)
 class EngineHost:
     """Puts our engine in drools_jpy's place, empties it and warms it up.
 
-    :param rulesets: whose sessions the engine has.
+    :param reset_sessions: begins an empty session for each ruleset; blocks.
     """
 
-    def __init__(self, rulesets: Rulesets) -> None:
-        self._rulesets = rulesets
+    def __init__(self, reset_sessions: Callable[[], None]) -> None:
+        self._reset_sessions = reset_sessions
         self._bridge: Bridge | None = None
         self._engine: RecordedEngine | None = None
         self._resetting: asyncio.Future[None] | None = None
         self.thread = ThreadPoolExecutor(1, "ha-engine")
-        """For what takes long and changes sessions."""
+        """For long calls that change sessions."""
 
     def attach(
         self,
@@ -42,10 +39,12 @@ class EngineHost:
         deliver: Callable[[str, str], None],
         failed: Callable[[str], None],
     ) -> Any:
-        """Have everything recorded that changes in this engine.
+        """Have all changes in this engine recorded.
+
+        The other parameters are those of :class:`RecordedEngine`.
 
         :param engine: drools_jpy's Java object; its rulesets come later.
-        :param attach_store: gives the bridge to whoever stores.
+        :param attach_store: gives the bridge to the store.
         :returns: what is to take the engine's place.
         :raises StateRefused: if this engine's state cannot be kept.
         """
@@ -62,12 +61,12 @@ class EngineHost:
         if self._engine is not None:
             self._engine.stop_recording()
 
-    def let_time_pass(self) -> None:
-        """For the rules; only a leader's time passes."""
+    def start_clock(self) -> None:
+        """Let time pass for the rules. It only does on a leader."""
         if self._engine is not None:
             self._engine.clock.start()
 
-    def stop_time(self) -> None:
+    def pause_clock(self) -> None:
         """Let no time pass for the rules."""
         if self._engine is not None:
             self._engine.clock.pause()
@@ -75,14 +74,14 @@ class EngineHost:
     def reset(self) -> None:
         """Begin to empty the engine: what it knows belongs to a past term.
 
-        Java can take its time. The lease does not wait for that: nothing of
-        it acts any more.
+        Java may take long. The lock does not wait for it, since nothing in
+        the engine acts any more. See :meth:`emptied`.
         """
         loop = asyncio.get_running_loop()
-        self._resetting = loop.run_in_executor(None, self._rulesets.reset)
+        self._resetting = loop.run_in_executor(None, self._reset_sessions)
 
-    async def is_empty(self) -> None:
-        """Wait until the engine has been emptied."""
+    async def emptied(self) -> None:
+        """Wait until what :meth:`reset` began is done."""
         while self._resetting is not None:
             resetting = self._resetting
             await asyncio.wait({resetting})
@@ -93,11 +92,11 @@ class EngineHost:
     async def warm_up(
         self, texts: Mapping[str, str], may_go_on: Callable[[], bool]
     ) -> bool:
-        """Have Java do beforehand what a promotion will wait for.
+        """Have Java do a recovery for practice; see :mod:`.warm_up`.
 
         :param texts: the definitions of the rulesets, by name.
         :param may_go_on: asked between two steps.
-        :returns: whether it has.
+        :returns: whether it is done; also true if Java cannot.
         """
         if self._bridge is None:
             return True
@@ -116,7 +115,7 @@ class EngineHost:
                 steps.close()
 
     async def close(self) -> None:
-        """Wait for what still runs; the process ends."""
+        """Wait until the engine is empty. It is not used any more."""
         with suppress(Exception):  # of sessions that have ended meanwhile
-            await self.is_empty()
+            await self.emptied()
         self.thread.shutdown(wait=False)

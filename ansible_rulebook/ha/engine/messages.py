@@ -1,11 +1,11 @@
-"""What the engine sends through its asynchronous channel."""
+"""The messages that the engine sends through its asynchronous channel."""
 
 from __future__ import annotations
 
 import json
 from typing import Any, Iterator
 
-SMALL = 65536  # bytes that are parsed in no time
+SMALL = 65536  # bytes of a message that is parsed at once
 RESULTS = '"result":['
 
 _decoder = json.JSONDecoder()

@@ -1,4 +1,4 @@
-"""What is relied on of drools_jpy: where it is, and its parameters."""
+"""The names of drools_jpy that we rely on, with their parameters."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ SEAMS: dict[str, tuple[str, ...]] = {
     "drools.dispatch.Dispatch": ("session_id", "serialized_result"),
 }
 
-# What the state needs on top of that.
+# The state needs these, too.
 STATE_SEAMS: dict[str, tuple[str, ...]] = {
     "drools.ruleset.Ruleset._dispatch": ("self", "rule_match"),
 }

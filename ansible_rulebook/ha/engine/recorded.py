@@ -1,4 +1,4 @@
-"""The engine as upstream calls it, with all that changes in it recorded."""
+"""The engine as upstream calls it, with all its changes recorded."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from .session_clock import SessionClock
 
 logger = logging.getLogger(__name__)
 
-# Java collects its garbage when it has to; that upstream has it stop for a
-# whole collection every 1,000 events takes 6 % of what a leader can do.
+# Upstream has Java stop for a full garbage collection every 1,000 events. That
+# costs 6 % of a leader's throughput, and Java collects anyway when it has to.
 COLLECT_AFTER = 10_000  # events, unless the operator has set it
 COLLECT_VARIABLE = "DROOLS_JPY_GC_AFTER"
 
@@ -22,30 +22,30 @@ MOST_FAILURES = 10  # calls in a row, then the engine is taken for broken
 
 
 class Source(Protocol):
-    """Where the event that is being processed came from."""
+    """Where the event in hand came from: the one that is being processed."""
 
     def is_hopeless(self) -> bool:
-        """Whether that event could not be stored in too many tries."""
+        """Whether storing it failed too often to try again."""
 
     def is_repeated(self, ruleset: str) -> bool:
-        """Whether that event has been processed before; then no more."""
+        """Whether it has been processed before. Then it is not again."""
 
     def key(self, ruleset: str) -> bytes | None:
-        """What it is known by, if it may come again."""
+        """The key that tells it from all others, if it may come again."""
 
     def written(self) -> None:
-        """What came of it has been handed to the journal."""
+        """The changes by it are in the journal's hands."""
 
     def not_written(self) -> None:
         """It has not been processed, since the term is over."""
 
 
 class Recording(Protocol):
-    """Stores what changes."""
+    """Stores the changes of sessions."""
 
     @property
     def is_recording(self) -> bool:
-        """Whether it does: in a term in which no write has failed."""
+        """Whether changes are stored: in a term in which no write failed."""
 
     def wrote(
         self, ruleset: str, answer: Answer, event: bytes | None = None
@@ -61,11 +61,11 @@ class RecordedEngine:
 
     :param engine: drools_jpy's Java object.
     :param bridge: makes the sessions.
-    :param recording: told of each change.
-    :param source: finds out where the event of the present task came from,
-        None if it is an action's.
-    :param deliver: told of each match of a timer, and its ruleset.
-    :param failed: told why, if the engine takes nothing any more.
+    :param recording: stores each change.
+    :param source: finds the source of the event in hand; None if the present
+        task runs an action.
+    :param deliver: called with a ruleset and a match that a timer has caused.
+    :param failed: called with the reason if the engine does not work any more.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class RecordedEngine:
         return getattr(self._engine, name)
 
     def stop_recording(self) -> None:
-        """No state is kept any more: sessions to come are plain ones."""
+        """No state is kept any more: make no more sessions of the bridge's."""
         self.clock.pause()
         self._is_plain = True
 
@@ -114,7 +114,7 @@ class RecordedEngine:
         return self._bridge.dispose(session)
 
     def sessionStats(self, session: int | None) -> Any:
-        """Of a session that is being replaced there are none."""
+        """A session's statistics; None while it is being replaced."""
         if session is None:
             return None
         if session in self._names:
@@ -200,7 +200,7 @@ class RecordedEngine:
             try:
                 answer = self._call(self._bridge.advance, session, now())
             except RuntimeError as error:
-                failure = failure or error  # the others' timers run on
+                failure = failure or error  # go on with other rulesets
                 continue
             if any(answer):
                 for match in self._recording.wrote(ruleset, answer):
@@ -209,10 +209,13 @@ class RecordedEngine:
             raise failure
 
     def _check(self, source: Source | None) -> None:
-        """Nothing may follow a write that was lost, and nothing a term.
+        """Let nothing change after a write that was lost, or after the term.
 
-        Upstream takes an action that fails for one that has run; one that
-        was cancelled is run again by whoever leads next.
+        An action is cancelled rather than failed: upstream records an action
+        that fails as one that has run. The next leader runs it again.
+
+        :raises asyncio.CancelledError: in an action.
+        :raises RuntimeError: in the processing of an event.
         """
         if self._recording.is_recording:
             return
@@ -222,9 +225,10 @@ class RecordedEngine:
         raise RuntimeError("this worker does not lead any more")
 
     def _call(self, work: Callable[..., Answer], *args: Any) -> Answer:
-        """One failure may be the event's fault; many are the engine's.
+        """Call the bridge; step down after too many failures in a row.
 
-        A leader that can process nothing keeps the lead from those who can.
+        One failure may be the event's fault, many are the engine's. A leader
+        that can process nothing must let another worker lead.
         """
         try:
             answer = work(*args)
@@ -251,7 +255,7 @@ class RecordedEngine:
 
 
 def _refuse(why: str) -> NoReturn:
-    """Not for the engine; a source with feedback is told to go on."""
+    """Drop the event in hand. A source with feedback is told of it."""
     from drools.exceptions import MessageNotHandledException
 
     logger.error(why)

@@ -10,10 +10,9 @@ logger = logging.getLogger(__name__)
 
 
 def replace_engine(wrap: Callable[[Any], Any]) -> None:
-    """Have the rulesets that are still to be built call another engine.
+    """Have the rulesets that are built from now on call another engine.
 
-    :param wrap: is given drools_jpy's Java object, returns what takes its
-        place.
+    :param wrap: takes drools_jpy's Java object, returns its replacement.
     """
     from drools.ruleset import RulesetCollection
 
@@ -21,7 +20,7 @@ def replace_engine(wrap: Callable[[Any], Any]) -> None:
 
 
 def deliver(ruleset: str, match: str) -> None:
-    """Run the rule of a match that came by itself, not from a call.
+    """Run the rule of a match that no call has returned (a timer's).
 
     :param ruleset: its name.
     :param match: JSON.
@@ -39,7 +38,7 @@ def reset(ruleset: Any) -> None:
     try:
         ruleset.end_session()
     except RuntimeError as error:
-        # Its clock was amid a tick. The engine has forgotten it by then.
+        # Drools' clock was in a tick. The engine has dropped the session.
         logger.debug("A session did not end well: %s", error)
     ruleset._session_id = None
     ruleset.start_session()

@@ -1,8 +1,8 @@
 """Time as the engine's sessions see it, moved by the leader.
 
-Drools would move it from a thread of its own, ten times per second. Here each
-call brings its session up to date first, so that a timer never runs out after
-an event that came later, and this clock sees to the time in between.
+Drools' own clock moves in a thread, ten times per second. Here each call
+first brings its session up to date, so that no event overtakes a timer that
+ran out before it. In between this clock does.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""A recovery for practice, so that a Java that stands by has done one.
+"""The warm-up: a follower's Java does some recoveries for practice.
 
-Java takes several times as long for what it does for the first time, and a
-standby's first recovery is the one that everybody waits for. So it does some
-beforehand, with sessions of the same rules that nobody else sees.
+Java takes several times as long for what it does for the first time. But a
+follower's first recovery is the one that everybody waits for. So it does some
+beforehand, in sessions of the same rules that nobody else sees.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Generator, Sequence
 from .bridge import Bridge, Record, now, packed
 
 ROUNDS = 5  # more gain little
-RULESETS = 3  # more need the same classes
+RULESETS = 3  # more gain little: they use the same classes
 EVENTS = 300
 
 logger = logging.getLogger(__name__)
@@ -24,12 +24,12 @@ logger = logging.getLogger(__name__)
 def warm_up(
     bridge: Bridge, rulesets: Sequence[str]
 ) -> Generator[None, None, None]:
-    """Recover some of these rulesets a few times. A step is short.
+    """Recover some of these rulesets a few times, in short steps.
 
     :param rulesets: their definitions.
     :raises RuntimeError: if Java cannot.
     """
-    # What Drools says of it looks as if this worker led.
+    # Drools' log would look as if this worker led.
     with bridge.quiet():
         yield from _practise(bridge, rulesets[:RULESETS])
     logger.debug("Java has recovered %d rulesets for practice", len(rulesets))
@@ -54,7 +54,7 @@ def _practise(
 
 
 def _some_events() -> list[Record]:
-    # Of no rule's kind: what they bring about shall be nothing.
+    # They have no key but meta, so that rules match none of them.
     at = now()
     return [
         Record(

@@ -1,4 +1,4 @@
-"""Actions: none starts, and none goes on, without the term."""
+"""Actions: none starts, and none goes on, after its term."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 class Actions:
     """The actions of a worker.
 
-    :param leadership: whether they may act.
+    :param leadership: whether this worker may act.
     :param metrics: count how they end.
     """
 
@@ -32,10 +32,12 @@ class Actions:
         logger.debug("Not leading, dropped %s", what)
 
     def started(self) -> bool:
-        """This task is an action's; false if it must not go on.
+        """Count the present task as a running action.
 
-        In the task itself, because a second one around it cost a third of
-        the throughput.
+        The action's own task calls this: a second task around each action
+        cost a third of the throughput.
+
+        :returns: false if the action must not go on.
         """
         self._leadership.bind()
         if not self._leadership.may_act():
@@ -47,7 +49,7 @@ class Actions:
         return True
 
     def finished(self) -> None:
-        """The action of this task has ended, well or not."""
+        """The action of the present task has ended, well or badly."""
         task = asyncio.current_task()
         assert task is not None
         self._running.discard(task)
@@ -64,12 +66,22 @@ class Actions:
     def check(self) -> None:
         """The fence, for an action that has begun.
 
-        One that was cut short by the end of its term has to end quietly,
-        since upstream takes one that fails for one that has run.
+        An action whose term has ended is cancelled rather than failed:
+        upstream records an action that fails as one that has run.
 
         :raises asyncio.CancelledError: if it must not go on.
         """
         if not self._leadership.may_act():
+            raise asyncio.CancelledError
+
+    async def confirm(self) -> None:
+        """:meth:`check` for an action with effects outside of this process.
+
+        The server is asked, too.
+
+        :raises asyncio.CancelledError: if it must not go on.
+        """
+        if not await self._leadership.confirm():
             raise asyncio.CancelledError
 
     def running(self) -> int:
@@ -77,7 +89,7 @@ class Actions:
         return len(self._running)
 
     async def cancel(self) -> int:
-        """Cut short what runs, and wait until it has ended.
+        """Cancel the running actions, and wait until they have ended.
 
         :returns: how many there were.
         """

@@ -27,7 +27,7 @@ class Deadline:
         )
 
     def within(self, seconds: float) -> None:
-        """Set it, or bring it forward; it is never put off.
+        """Set the deadline, or bring it forward. It never moves back.
 
         For any thread.
         """

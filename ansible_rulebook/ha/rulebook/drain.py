@@ -1,8 +1,8 @@
 """The orderly end of a worker that is told to stop.
 
-Sources end, what they gave is processed, running actions finish. One
-deadline bounds all of it, and it holds even while the event loop stands
-still: a worker that does not end keeps the lock from the others.
+Sources end, their events are processed, running actions finish. One deadline
+bounds all of it. It holds even while the event loop stands still, since a
+worker that does not end keeps the lock from the others.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ FOLLOWERS_WITHIN = 0.5  # seconds; on a follower they have nothing in hand
 CANCEL_WITHIN = 2.0  # seconds for a source that is cancelled
 TEARDOWN_WITHIN = 15.0  # seconds from the last action to the free lock
 HURRIED_WITHIN = 5.0  # seconds, all that a second signal leaves
-SAME_SIGNAL = 0.5  # seconds; wrappers pass a Ctrl-C on that we got, too
+# A Ctrl-C reaches us and our wrapper, which passes it on: that is one signal.
+SAME_SIGNAL = 0.5  # seconds
 
 Broadcast = Callable[[str, float], Coroutine[Any, Any, None]]
 
@@ -37,7 +38,7 @@ class Drain:
     :param rulesets: of the worker.
     :param broadcast: tells all rulesets to end: message, delay in seconds.
     :param shutdown_delay: seconds that running actions get.
-    :param withdraw: the election is not to contend any more.
+    :param withdraw: has the election never contend again.
     :param self_fence: ends the process, for a reason.
     :param log: for what happens.
     """
@@ -96,10 +97,10 @@ class Drain:
             self._draining.cancel()
 
     def finished(self) -> None:
-        """The lock is free.
+        """The lock is free. Call the deadline off if the rulebook ended.
 
-        A worker that was told to end is still to leave its process: a
-        plugin's thread could keep that alive.
+        A worker that was told to end keeps it: a thread of a plugin could
+        keep the process alive.
         """
         if self._asked_at is None:
             self._deadline.call_off()
@@ -144,7 +145,7 @@ class Drain:
         self._withdraw()
         within = min(within, self._delay)
         ending = asyncio.ensure_future(self._sources.end_all(within))
-        # The actions are not to wait for a source that never ends.
+        # A source that never ends must not keep the actions waiting.
         await asyncio.wait({ending}, timeout=within + CANCEL_WITHIN)
 
     def _cut_short(self) -> None:

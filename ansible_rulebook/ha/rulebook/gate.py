@@ -35,7 +35,8 @@ _read_gate: ContextVar[EventGate | None] = ContextVar("gate", default=None)
 def event_in_hand() -> EventGate | None:
     """The gate whose event this task is processing.
 
-    None if it reads no gate: what it gives to the engine is an action's.
+    None if the task reads no gate. Then it runs an action, and what it gives
+    to the engine comes from that.
     """
     return _read_gate.get()
 
@@ -43,17 +44,19 @@ def event_in_hand() -> EventGate | None:
 class EventGate:
     """Both ends of one ruleset's event queue, open only to the leader.
 
-    Sources put and the engine gets while this worker leads. An event that
-    was between the two when leadership ended is held for this worker's next
-    term, or dropped where its source will send it again. Either is counted.
+    While this worker leads, sources put events and the engine gets them. An
+    event that was between the two when leadership ended is held for this
+    worker's next term. If its source will send it again, it is dropped
+    instead. Both are counted.
 
     :param queue: the ruleset's queue.
     :param leadership: whether this worker may act.
     :param is_control: tells a message to the engine (a shutdown) from an
         event; messages always pass.
-    :param is_urgent: tells a message that waits for nothing.
-    :param will_be_sent_again: tells events that a source repeats until it
-        got feedback for them.
+    :param is_urgent: whether a message to the engine must not wait for the
+        journal.
+    :param will_be_sent_again: whether the source of an event sends it until
+        it gets feedback for it.
     """
 
     def __init__(
@@ -72,25 +75,27 @@ class EventGate:
         self.refused_total = 0
         self.metrics = Metrics()
         self.state: StateStore | None = None
-        """Keeps the engine's state; None if nobody does."""
+        """Keeps the engine's state; None if no state is kept."""
         self._leadership = leadership
         self._is_control = is_control
         self._is_urgent = is_urgent
-        # Such sources are not started again, so they do not send again.
+        # These run on through demotions, so what they sent is not sent again.
         self._aware_sources: set[Any] = set()
         self.feedbacks: list[DurableFeedback] = []
         """Those of the ruleset's sources."""
         self._held: Deque[Any] = deque()
         self._in_hand: Any = None
         self._failed_on: Any = None
-        # Written, but not known to be durable.
+        # Events with the mark of their changes, not known to be durable.
         self._unsafe: Deque[tuple[Any, Mark]] = deque()
         self._mark: Mark | None = None  # of the event in hand
-        # May be stored: in that transaction of that term.
+        # Events of which it is not known whether they were stored, each with
+        # the term and the number of its transaction.
         self._doubtful: list[tuple[Any, int, int]] = []
         self._stored: set[int] = set()  # by id(), of events that are held
         self._is_stored = False  # the event in hand
-        # After a refusal one at a time, to find out which it is about.
+        # After a refusal this many events go one at a time, so that the next
+        # refusal tells which event is meant.
         self._one_by_one = 0
         self._refused: Any = None
         self._refusals = 0
@@ -134,7 +139,7 @@ class EventGate:
         self.queue.put_nowait(event)
 
     async def _room(self) -> None:
-        # asyncio.Queue would keep a blocked putter beyond its term.
+        # asyncio.Queue.put() would go on to wait when the term has ended.
         turn = asyncio.get_running_loop().create_future()
         self._putters.append(turn)
         try:
@@ -172,11 +177,11 @@ class EventGate:
         return item
 
     async def _last_message(self, message: Any) -> Any:
-        """The message that ends the ruleset, once it may.
+        """The message that ends the ruleset, once what came before is done.
 
-        What waits for the journal would have gone on before the message
-        without one: a match to its action, a rule to its next action. Either
-        could ask for a shutdown that is more urgent.
+        Matches and actions that wait for the journal came before the
+        message, so they go on first. One of them may ask for a shutdown that
+        is more urgent; then that message is returned instead.
         """
         if self.state is None or self._is_urgent(message):
             return message
@@ -220,7 +225,7 @@ class EventGate:
         return self.queue.empty() and not self._held and self._in_hand is None
 
     def refuse(self) -> Any:
-        """Upstream's reader failed on the event in hand: give it no more.
+        """Upstream's reader failed on the event in hand: drop that event.
 
         :returns: the event, or None if it did not fail on a new one.
         """
@@ -256,11 +261,11 @@ class EventGate:
         return True
 
     def key(self, ruleset: str) -> bytes | None:
-        """What the event in hand is known by."""
+        """The key that tells the event in hand from all others, if any."""
         return key_of(ruleset, self._in_hand)
 
     def written(self) -> None:
-        """What came of the event in hand has been handed to the journal."""
+        """The changes by the event in hand are in the journal's hands."""
         if self.state is not None and not self._is_stored:
             self._mark = self.state.last_write()
 
@@ -277,7 +282,7 @@ class EventGate:
         return self._mark
 
     async def _lay_down(self) -> None:
-        """Be done with the event in hand, as far as is known."""
+        """Let go of the event in hand: the reader asks for the next one."""
         mark, self._mark = self._mark, None
         event, self._in_hand = self._in_hand, None
         self._is_stored = False
@@ -322,14 +327,14 @@ class EventGate:
             self._take_back(event, first=True)
         if lost:
             logger.info(
-                "What came of %d events may not be stored: whoever leads "
-                "next is given those again that are not",
+                "The changes by %d events may not be stored: those events "
+                "that are not will be processed again",
                 len(lost),
             )
         self._wake_reader()
 
     def _is_last_refusal(self, event: Any) -> bool:
-        """Count it; nothing would ever come after an event that is held."""
+        """Count a refusal. An event that is always refused blocks the rest."""
         if _content(event) != self._refused:
             self._refused, self._refusals = _content(event), 0
         self._refusals += 1
@@ -337,16 +342,17 @@ class EventGate:
             return False
         self.dropped_total += 1
         logger.error(
-            "What came of an event could not be stored %d times: the event "
+            "The changes by an event could not be stored %d times: the event "
             "is dropped",
             self._refusals,
         )
         return True
 
     def is_hopeless(self) -> bool:
-        """Whether the event in hand is one that could never be stored.
+        """Whether the event in hand was refused too often to try it again.
 
-        For sources that send it again: with other metadata, it is the same.
+        A source that sends it again may have given it other metadata. So
+        only the content is compared.
         """
         return (
             self._refusals >= LAST_TRY
@@ -354,16 +360,16 @@ class EventGate:
         )
 
     def doubtful_terms(self) -> set[int]:
-        """Terms of which the last transaction has to be known."""
+        """The earlier terms whose last durable transaction is asked for."""
         return {term for _, term, _ in self._doubtful}
 
     def settle(self, last_marks: Mapping[int, int]) -> None:
-        """A term begins: which of the events that are held were stored.
+        """A term begins: find out which of the events held were stored.
 
-        Those are not given to the engine again, and are acknowledged.
+        Those are acknowledged, and not given to the engine again.
 
-        :param last_marks: of each of :meth:`doubtful_terms` the last
-            transaction, as far as that is known.
+        :param last_marks: the last durable transaction of each of
+            :meth:`doubtful_terms` that is known.
         """
         for event, term, number in self._doubtful:
             if number <= last_marks.get(term, -1):
@@ -387,12 +393,12 @@ class EventGate:
             if not self._leadership.takes_events():
                 self._keep(item)
             elif self._held:
-                self._held.append(item)  # it came after those
+                self._held.append(item)  # behind those that came earlier
             else:
                 return item
 
     async def _next(self) -> Any:
-        # Events wait for a term, and a shutdown must not wait behind them.
+        # Events that are held wait for a term. A shutdown must not wait, too.
         getting = asyncio.ensure_future(self.queue.get())
         leading = asyncio.ensure_future(self._leadership.next_term())
         try:
@@ -409,7 +415,7 @@ class EventGate:
 
     def _wake_reader(self) -> None:
         if self._held and not self.queue.full():
-            self.queue.put_nowait(_NOTHING)  # it waits there
+            self.queue.put_nowait(_NOTHING)  # it waits in queue.get()
 
     def _keep(self, event: Any, first: bool = False) -> None:
         if self._take_back(event, first):
@@ -423,11 +429,14 @@ class EventGate:
             )
 
     def is_aware(self, event: Any) -> bool:
-        """Whether its source goes on when this worker follows."""
+        """Whether the event's source runs on followers, too."""
         return _source(event) in self._aware_sources
 
     def _take_back(self, event: Any, first: bool) -> bool:
-        """Hold it, unless its source sends it again."""
+        """Hold an event, or drop it if its source sends it again.
+
+        :returns: whether it is held.
+        """
         if self.will_be_sent_again(event) and not self.is_aware(event):
             self.dropped_total += 1
             self._count(event, "dropped")
@@ -498,7 +507,7 @@ class GatedQueue:
 
 
 class DurableFeedback:
-    """A source's feedback queue, which acknowledges what is durable.
+    """A source's feedback queue: acknowledges an event once it is durable.
 
     :param queue: upstream's.
     :param gate: the gate of the event in hand.
@@ -512,10 +521,10 @@ class DurableFeedback:
         gate.feedbacks.append(self)
 
     async def put(self, event: Any) -> None:
-        """Acknowledge the event in hand, as soon as it cannot be lost.
+        """Acknowledge the event in hand as soon as it is durable.
 
-        In their order, and the next event does not wait for that, unless
-        the source reads none of what it is told.
+        Acknowledgements keep the order of the events. The next event does
+        not wait for this one's, unless too many wait to be read.
         """
         mark = self._gate.mark
         if not self._waiting and (mark is None or mark.is_known_durable):
@@ -528,9 +537,9 @@ class DurableFeedback:
             await asyncio.wait({self._task})
 
     def end_term(self) -> None:
-        """Whoever is started next must not be told of these events.
+        """Drop acknowledgements that wait: the next start sent no such event.
 
-        A source that goes on is still to be told of what is durable.
+        A source that runs on followers, too, still gets them.
         """
         if self._waiting and not self._gate.is_aware(self._waiting[0][0]):
             self._waiting.clear()

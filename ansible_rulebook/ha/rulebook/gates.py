@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Gates:
-    """From one load of the rulebook; what they counted outlives it.
+    """The gates of one load of the rulebook. The counts go on after it.
 
     :param make_gate: makes the gate for a ruleset's queue.
     :param metrics: count what becomes of events.
@@ -41,7 +41,7 @@ class Gates:
         return gate
 
     def keep_state(self, state: StateStore | None) -> None:
-        """What comes of events is stored there from now on, or nowhere."""
+        """Store the changes by events there from now on; None: nowhere."""
         for gate in self._gates.values():
             gate.state = state
 
@@ -73,7 +73,7 @@ class Gates:
             gate.recall(term)
 
     def clear(self) -> None:
-        """The rulebook is being loaded anew: what they held is dropped."""
+        """The rulebook is being loaded anew: drop the events that are held."""
         self._dropped_before += self._held_or_dropped()
         self._gates.clear()
 
@@ -92,7 +92,7 @@ class Gates:
             self._log.warning("Events could not be processed", events=refused)
         if held or dropped or actions_dropped:
             self._log.info(
-                "Not processed for want of leadership",
+                "Not processed, since this worker did not lead",
                 events_held=held,
                 events_dropped=dropped,
                 actions_dropped=actions_dropped,

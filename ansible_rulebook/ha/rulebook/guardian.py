@@ -1,16 +1,17 @@
-"""Sees to it that no playbook outlives the leadership it was started under.
+"""Sees to it that no playbook outlives the term it was started in.
 
-A playbook is a process group of its own. It goes on when its worker is killed
-or paused, beside the new leader's run of it. So each worker has a guardian:
-a small process that knows when the worker's lease ends, and kills the
-worker's playbooks when the worker is gone or did not renew it in time. Of a
-worker that is gone it also removes the folders that its playbooks ran in.
+A playbook is a process group of its own. If its worker is killed or paused,
+the playbook goes on, and the new leader runs it again beside it. So each
+worker has a guardian, a small process that knows when the worker's lease
+ends. It kills the worker's playbooks when the worker is gone, or has not
+renewed the lease in time. If the worker is gone, it also removes the folders
+that the playbooks ran in.
 
-This file is both: run as a script it is the guardian, and it must then do
+This file has both sides. Run as a script it is the guardian, and must do
 without the rest of the package. Processes are found by a variable in their
 environment, as the Jenkins ProcessTreeKiller does: children of children
-inherit it, wherever they moved in the process tree. That takes Linux's
-``/proc``; elsewhere there is no guardian, and orphans stay.
+inherit it, wherever they moved in the process tree. That needs Linux's
+``/proc``. Elsewhere there is no guardian, and orphans stay.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def is_supported() -> bool:
 
 
 def is_folder(what: str) -> bool:
-    """Whether this is a folder's path, else it is an action's token."""
+    """Whether this is a folder's path. If not, it is an action's token."""
     return what.startswith("/")
 
 
@@ -128,18 +129,18 @@ def _open_handle(pid: int) -> int | None:
 
 
 def remove_folder(folder: str) -> None:
-    """Remove it with what is in it, as far as that is possible."""
+    """Remove a folder and all in it, as far as that is possible."""
     import shutil  # seldom needed by the guardian, and large
 
     shutil.rmtree(folder, ignore_errors=True)
 
 
 class Guardian:
-    """The worker's end: starts the guardian, tells it what runs until when.
+    """The worker's side: starts the guardian, and tells it what runs.
 
-    An action has a token of its own, so that what a playbook has left behind
-    on purpose (a daemon, an asynchronous task) is not taken for a part of it
-    once it has ended.
+    Each action has a token of its own. A playbook may leave a process behind
+    on purpose (a daemon, an asynchronous task). Once the playbook has ended,
+    its token is forgotten, so that process lives on.
     """
 
     def __init__(self) -> None:
@@ -169,18 +170,21 @@ class Guardian:
         for each in self._known:
             self._write(BEGAN + os.fsencode(each))
 
-    def begin(self) -> str:
-        """An action begins; it is to carry the token that is returned."""
+    def action_began(self) -> str:
+        """Note that an action begins.
+
+        :returns: a token for the environment of its processes.
+        """
         token = uuid.uuid4().hex
         self._add(token)
         return token
 
-    def end(self, token: str) -> None:
-        """An action has ended by itself, well or badly."""
+    def action_ended(self, token: str) -> None:
+        """Note that an action has ended by itself, well or badly."""
         self._discard(token)
 
     def keep(self, folder: str) -> None:
-        """Remove this folder if the worker ends before it has done that.
+        """Have the guardian remove this folder, if the worker does not.
 
         :param folder: an absolute path.
         """
@@ -190,15 +194,15 @@ class Guardian:
     def remove(self, folder: str) -> None:
         """Remove the folder now.
 
-        What a fork that is still to be killed writes at the moment can stay;
-        :meth:`clean_up` tries again.
+        A process of the playbook that has not been killed yet may write into
+        it meanwhile. Then it stays, and :meth:`clean_up` tries again.
         """
         remove_folder(folder)
         if not os.path.exists(folder):
             self._discard(folder)
 
     def kill(self) -> int:
-        """Kill what is left of the actions that have not ended.
+        """Kill all processes of actions that have not ended.
 
         :returns: how many processes.
         """
@@ -206,13 +210,13 @@ class Guardian:
             tokens = {each for each in self._known if not is_folder(each)}
         killed = kill_children(tokens)
         for token in tokens:
-            self.end(token)
+            self.action_ended(token)
         return killed
 
     def clean_up(self) -> None:
-        """Kill what is left of the actions, and remove their folders.
+        """Kill all processes of actions, and remove their folders.
 
-        All of them have ended in this worker.
+        Call it when no action runs in this worker any more.
         """
         self.kill()
         with self._lock:
@@ -222,20 +226,23 @@ class Guardian:
 
     @property
     def pid(self) -> int | None:
-        """Of the guardian's process, if it runs."""
+        """The process id of the guardian, None if it does not run."""
         process = self._process
         return None if process is None else process.pid
 
     def watch(self, lease_ends_at: float) -> None:
-        """Kill the actions at that time (lease clock) unless told anew."""
+        """Have the actions killed at that time, unless told a later one.
+
+        :param lease_ends_at: on the lease clock.
+        """
         self._tell(repr(lease_ends_at).encode())
 
     def unwatch(self) -> None:
-        """The term is over and its actions have ended."""
+        """No action is to be killed: the term is over, and so are they."""
         self._tell(UNWATCHED)
 
     def dismiss(self) -> None:
-        """End the process; the actions have ended."""
+        """End the guardian. The actions have ended."""
         process, self._process = self._process, None
         if process is None or process.stdin is None:
             return
@@ -269,7 +276,7 @@ class Guardian:
         try:
             self._write(line)
         except BlockingIOError:
-            pass  # it is paused: what it knows is an earlier deadline
+            pass  # it is paused, and keeps the earlier deadline
         except OSError:
             self._replace(line)
 
@@ -279,7 +286,7 @@ class Guardian:
             os.write(process.stdin.fileno(), line + b"\n")
 
     def _replace(self, line: bytes) -> None:
-        # It was killed. The election must not fail for want of a new one.
+        # Somebody killed it. The election goes on, even if no new one starts.
         logger.warning("The guardian of the playbooks was killed")
         process, self._process = self._process, None
         if process is not None and process.stdin is not None:
@@ -289,7 +296,7 @@ class Guardian:
             self._start()
             self._write(line)  # a token twice does no harm
         except OSError as error:
-            logger.warning("It cannot be started again: %s", error)
+            logger.warning("No new guardian can be started: %s", error)
 
 
 def main() -> None:

@@ -15,8 +15,8 @@ LOOK_EVERY = 0.005  # seconds
 class Handover:
     """Ends what a term has begun before the lock is given up.
 
-    Like a drain, but for the worker, which stays. What does not end in time
-    is cut short by the demotion, and with state the next leader runs it.
+    Like a drain, but the worker lives on. The demotion cuts short what does
+    not end in time, and with state the next leader runs it.
 
     :param leadership: of the worker.
     :param sources: of the worker.
@@ -42,7 +42,7 @@ class Handover:
         :param within: seconds.
         :returns: whether all is done; if not, the time is over.
         """
-        self._leadership.close()
+        self._leadership.turn_sources_away()
         settling = asyncio.ensure_future(self._settle())
         try:
             await asyncio.wait({settling}, timeout=within)
@@ -52,7 +52,7 @@ class Handover:
 
     async def _settle(self) -> None:
         await self._sources.end_term()
-        # Both change with every event: to be told of each would cost more.
+        # Both change with every event: to signal each change would cost more.
         while not (  # noqa: ASYNC110
             self._gates.are_idle and self._rulesets.are_idle
         ):

@@ -13,11 +13,13 @@ if TYPE_CHECKING:
 class MatchQueue:
     """In place of upstream's queue: a match leaves it once it is durable.
 
-    Until then it counts as waiting, or a drain would not wait for it. One
-    that may be lost never leaves: whoever leads next decides.
+    Until then it counts as waiting, so that a drain waits for it. A match
+    that may be lost is dropped: the next leader has it, if it was stored.
 
-    :param last_write: the mark of what was written last, if it matters.
-    :param dropped: told of each such match, since a drain waits for it.
+    :param last_write: the mark of what was written last, None if no state
+        is kept.
+    :param dropped: called for each match that is dropped: a drain that waits
+        for it has to notice.
     """
 
     def __init__(
@@ -36,7 +38,7 @@ class MatchQueue:
         self._arrived.set()
 
     async def put(self, match: Any) -> None:
-        """The same."""
+        """As :meth:`put_nowait`: this queue has room for all."""
         self.put_nowait(match)
 
     async def get(self) -> Any:
@@ -61,10 +63,10 @@ class MatchQueue:
         return self._matches.popleft()[0]
 
     def qsize(self) -> int:
-        """How many matches wait to be taken.
+        """How many matches can be taken now.
 
-        None that is not durable yet: upstream's reader takes no rest while
-        there are more than ten, and would keep others from storing them.
+        Zero if the next one is not durable yet. Upstream spins while there
+        are more than ten, which would keep the journal from storing them.
         """
         if not self._matches:
             return 0
@@ -73,5 +75,5 @@ class MatchQueue:
         return len(self._matches) if is_durable else 0
 
     def empty(self) -> bool:
-        """Whether none waits."""
+        """Whether no match waits, durable or not."""
         return not self._matches

@@ -10,7 +10,7 @@ class Ruleset(Protocol):
     """What the worker needs of one running ruleset."""
 
     name: str
-    text: str  # its definition: other rules are another text
+    text: str  # its definition; it changes when the rules do
     has_facts: bool  # gathered from the inventory
 
     @property
@@ -24,7 +24,7 @@ class Ruleset(Protocol):
         """Whether no action runs, and no match waits for one."""
 
     def ended_unasked(self) -> bool:
-        """Whether its engine is gone though no shutdown was requested."""
+        """Whether its engine ended though nobody had asked for that."""
 
     def prime(self) -> None:
         """Give the gathered facts to the engine; rules may match."""
@@ -36,7 +36,7 @@ class Ruleset(Protocol):
         """Begin an empty engine session in place of the present one."""
 
     def hurry(self) -> None:
-        """End a graceful shutdown that waits for something."""
+        """Cut short a graceful shutdown: cancel what it waits for."""
 
 
 class Rulesets:
@@ -104,7 +104,7 @@ class Rulesets:
         return sum(ruleset.drop_matches() for ruleset in self._all)
 
     def reset(self) -> None:
-        """Forget what the engine knows: it belongs to another term."""
+        """Empty the engine: what it knows belongs to a past term."""
         for ruleset in self._all:
             if ruleset.is_running():
                 ruleset.reset()

@@ -15,9 +15,9 @@ LAST_WORDS = 2.0  # seconds for log and stack traces
 
 
 class SelfFence:
-    """Ends the process: the one thing that surely ends its actions.
+    """Ends the process, which surely ends all that the worker does.
 
-    The server frees the lock with the process's connection.
+    Its connection ends with it, and so the server frees the lock.
 
     :param kill_actions: kills what the worker has started; any thread.
     :param running: names what has not ended, for the log; any thread.

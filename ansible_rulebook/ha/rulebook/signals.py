@@ -17,10 +17,10 @@ class SignalListener:
     """Hears SIGTERM and SIGINT in a thread of its own.
 
     asyncio calls a signal's handler on its loop, so a plugin that blocks the
-    loop makes the worker deaf. Python writes each signal's number into a
-    pipe, whatever its main thread does (``signal.set_wakeup_fd``). This
-    listener puts its own pipe there, and hands everything that is not meant
-    for it on to asyncio's.
+    loop makes the worker deaf. But Python writes each signal's number into a
+    pipe at once, whatever its main thread does (``signal.set_wakeup_fd``).
+    This listener puts its own pipe there, and passes the numbers of other
+    signals on to asyncio's pipe.
 
     :param heard: called in the listener's thread with the signal's name.
     """
@@ -36,14 +36,13 @@ class SignalListener:
         )
 
     def install(self) -> None:
-        """Take the signals, again if somebody else has taken them.
+        """Take the signals, or take them back. Call it in the main thread.
 
-        The JVM and ansible-runner put handlers of their own in place when
-        they start, so this is called after each of them. To be called in the
-        main thread.
+        The JVM and ansible-runner set handlers of their own when they start,
+        so this is called again after each of them.
         """
         for signum in SIGNALS:
-            # Also for a plugin that takes our place: then the loop hears it.
+            # If a plugin replaces our pipe, then at least the loop hears.
             self._loop.add_signal_handler(
                 signum, self._heard, signal.Signals(signum).name
             )
@@ -64,6 +63,6 @@ class SignalListener:
                 else:
                     others.append(number)
             if others and self._next >= 0:
-                # A full pipe wakes the loop as well as one more byte does.
+                # If the pipe is full, the loop wakes up anyway.
                 with suppress(OSError):
                     os.write(self._next, others)

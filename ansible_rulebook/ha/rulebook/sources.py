@@ -1,4 +1,4 @@
-"""Event sources: which run on followers, which are held, started, ended."""
+"""Event sources: starts them and ends them as leadership comes and goes."""
 
 from __future__ import annotations
 
@@ -27,9 +27,10 @@ ADDRESS_PATIENCE = 10.0  # seconds for another worker to close its port
 def is_ha_aware(source_code: str) -> bool:
     """Whether a plugin's code, not only its documentation, uses the events.
 
-    It does if a string that is exactly ``leader_event`` stands in it as a
-    value: an index, an argument, a comparison. Text that contains the word
-    (``DOCUMENTATION``, comments) does not count, nor does a lone string.
+    A plugin is aware if the string ``leader_event``, exactly that, is a value
+    in its code: an index, an argument, a side of a comparison. Neither text
+    that contains the word (``DOCUMENTATION``, comments) counts, nor a string
+    that is a statement of its own.
     """
     tree = ast.parse(source_code)
     lone = {
@@ -46,7 +47,8 @@ def is_ha_aware(source_code: str) -> bool:
 def fresh(args: dict[str, Any]) -> dict[str, Any]:
     """A copy of a plugin's arguments that it may change as it likes.
 
-    Only what YAML makes is copied deeply: queues and events are shared.
+    Only lists and mappings, as YAML has them, are copied deeply. Queues and
+    events are shared.
     """
     return {
         key: copy.deepcopy(value) if isinstance(value, (dict, list)) else value
@@ -69,7 +71,10 @@ class Sources:
         self._running: dict[asyncio.Task[None], Term | None] = {}
 
     def wrap(self, main: Main, name: str, aware: bool) -> Main:
-        """A main that does the same, but under the rules of leadership."""
+        """The same main, started and ended as leadership allows.
+
+        :param aware: whether it runs on followers, too.
+        """
 
         async def wrapped(queue: Any, args: dict[str, Any]) -> None:
             if aware:
@@ -111,7 +116,7 @@ class Sources:
             if self._leadership.shutdown_event.is_set():
                 await _until_cancelled()
             if _address_in_use(task) and loop.time() < patience:
-                # The leader before us, on this host, may still be closing it.
+                # The last leader, on this host, may still be closing it.
                 await asyncio.sleep(ADDRESS_RETRY)
             elif self._leadership.is_open() and (
                 self._leadership.term is term
@@ -133,7 +138,7 @@ class Sources:
         gated.queue = GatedQueue(self._gate_of(queue.queue), term)
         arguments = fresh(args)
         if term is not None:
-            _drain(args.get(FEEDBACK))  # what it has asked for is another's
+            _drain(args.get(FEEDBACK))  # these acknowledge an earlier start
         arguments["leader_event"] = self._leadership.leader_event
         arguments["follower_event"] = self._leadership.follower_event
         arguments["shutdown_event"] = self._leadership.shutdown_event
@@ -149,19 +154,20 @@ class Sources:
         return task
 
     def running(self) -> list[str]:
-        """The names of those that have not ended. For any thread."""
+        """The names of sources that have not ended. For any thread."""
         return sorted({task.get_name() for task in list(self._running)})
 
     async def end_term(self) -> None:
-        """End what was started for a term that is over, and wait for it."""
+        """End the sources that were started for a term, and wait for them."""
         await self._end(
             [task for task, term in self._running.items() if term is not None]
         )
 
     async def end_all(self, grace: float = 0.0) -> None:
-        """End everything; who listens to ``shutdown_event`` gets time.
+        """End all sources, and wait for them.
 
-        :param grace: seconds.
+        :param grace: seconds for those that run on followers, too, to end by
+            themselves when they see ``shutdown_event``.
         """
         await self.end_term()
         if self._running:
@@ -174,7 +180,7 @@ class Sources:
         while pending:
             for task in pending:
                 task.cancel()
-            # Some swallow a cancellation that comes at the wrong moment.
+            # A source may swallow a cancellation, so it is repeated.
             _, pending = await asyncio.wait(pending, timeout=ASK_AGAIN_AFTER)
             tries += 1
             if pending and tries & (tries - 1) == 0:  # each time twice as long

@@ -1,4 +1,4 @@
-"""A follower that is ready: sees to it that a promotion will be quick."""
+"""What a follower does so that its promotion is quick."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ EVERY = 2.0  # seconds
 
 
 class Standby:
-    """Contends once the rulesets are up, then keeps warm.
+    """Contends once the rulesets are up, then keeps session and Java warm.
 
     :param keeper: of the state.
     :param engine: to be warmed up.
     :param rulesets: of the worker.
-    :param is_idle: whether there is nothing to do but to wait.
+    :param is_idle: whether this worker has no term and is not ending.
     :param contend: begins to contend for the lock.
-    :param resume: contends again.
+    :param resume: contends again, after an obstacle is gone.
     :param retry_every: seconds between two looks at an obstacle.
     """
 

@@ -1,4 +1,4 @@
-"""What is to be stored in one transaction."""
+"""The changes that one transaction stores."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ class Kept(NamedTuple):
     """A ruleset that has state."""
 
     digest: str
-    """Of its definition: other rules are another one."""
+    """Of its definition; it changes when the rules do."""
     primed: bool
-    """Whether it had its gathered facts."""
+    """Whether it has had its gathered facts."""
 
 
 class Changes:
-    """Collects changes; the last one of each row is what is written.
+    """Collects changes. Of several changes of a row, the last is written.
 
     A record that came and went within one transaction is not written at
-    all, and whatever is said of a match's actions goes with the match.
+    all. When a match is done, the rows of its actions are deleted, too.
     """
 
     def __init__(self) -> None:
@@ -53,7 +53,7 @@ class Changes:
         self.forget_until = 0
         """Transactions up to this mark need not be remembered."""
         self.size = 0
-        """How many changes there are, rows that are written twice too."""
+        """How many changes there were; some may be of the same row."""
 
     def answer(self, ruleset: str, answer: Answer) -> None:
         """The working memory of a ruleset has changed."""
@@ -95,12 +95,12 @@ class Changes:
         self.size += 1
 
     def forget_ruleset(self, name: str) -> None:
-        """Whatever was in its memory before these changes is void."""
+        """Delete the records of a ruleset that earlier transactions stored."""
         self._forgotten.add(name)
         self.size += 1
 
     def statements(self, mark: int) -> list[Statement]:
-        """What writes them, in the order in which it has to be done.
+        """The statements that write the changes, in the order to send them.
 
         :param mark: the number of the transaction.
         """

@@ -1,8 +1,7 @@
-"""Takes out of the tables what nobody needs any more.
+"""Deletes rows that nobody needs any more.
 
-The leader does it while it leads, in small portions, with a session that is
-there for as long as that takes. (The events of the journal's transactions go
-with the journal's own.)
+The leader does it while it leads, in small portions, with a session that it
+opens for that. (The journal itself deletes the events of old transactions.)
 """
 
 from __future__ import annotations
@@ -31,9 +30,9 @@ PAUSE = 0.1  # seconds between two portions
 
 
 class Housekeeping:
-    """One leader's share of it.
+    """Tidies up, now and then, while this worker leads.
 
-    :param session: told how to connect; a session of its own is opened.
+    :param session: another session of this kind is opened each time.
     :param ha_uuid: the cluster.
     """
 
@@ -44,18 +43,18 @@ class Housekeeping:
         self._over = threading.Event()
 
     def begin(self, term: int) -> None:
-        """A term has begun."""
+        """Tidy up from now on: a term has begun."""
         self.end()
         self._over = threading.Event()
         self._task = asyncio.ensure_future(self._go_on(term, self._over))
 
     def end(self) -> None:
-        """It is over."""
+        """Tidy up no more: the term is over."""
         if self._task is not None:
             self._task.cancel()
             self._task = None
             self._over.set()
-            self._session.abort()  # a silent server keeps nobody
+            self._session.abort()  # it may wait for a silent server
 
     async def _go_on(self, term: int, over: threading.Event) -> None:
         pause = FIRST_AFTER
@@ -76,7 +75,7 @@ class Housekeeping:
             self._session.close()
 
     def tidy(self, term: int) -> bool:
-        """One portion; true if there may be more. Blocks.
+        """Delete one portion; true if there may be more. Blocks.
 
         :raises HaError: if it cannot be done now.
         """
@@ -93,7 +92,7 @@ class Housekeeping:
             row = connection.execute(sql.ABANDONED, names).fetchone()
             if row is None:
                 return False
-            if is_led(connection, row[0]):  # but could not say so
+            if is_led(connection, row[0]):  # its leader could not write it
                 connection.execute(sql.LEADS_AS_WELL, {"ha_uuid": row[0]})
             else:
                 forget_some(connection, str(row[0]), PORTION)
@@ -111,9 +110,9 @@ def is_led(connection: Connection[Any], ha_uuid: UUID) -> bool:
 def forget_some(connection: Connection[Any], ha_uuid: str, most: int) -> int:
     """Delete a portion of what a cluster has stored.
 
-    Its term stays: it is a fencing token, and must never fall.
+    The row with its term stays: that is a fencing token, and must never fall.
 
-    :returns: how many rows that were; none are left if it is 0.
+    :returns: how many rows were deleted; 0 if none are left.
     """
     left = most
     for table in sql.CONTENT:

@@ -1,10 +1,10 @@
-"""Writes what has changed, and tells when it is durable.
+"""Writes changes of the state, and tells when they are durable.
 
-Group commit: what comes while a transaction is under way goes out with the
-next one, as soon as that one is answered (DeWitt et al., "Implementation
-Techniques for Main Memory Database Systems", 1984). Each transaction has a
-number, its mark. Nothing may follow from a change before its mark is durable:
-no action, no feedback, no next action of a rule.
+Group commit: changes that come while a transaction is under way wait for the
+next one, which is sent as soon as the first is answered (DeWitt et al.,
+"Implementation Techniques for Main Memory Database Systems", 1984). Each
+transaction has a number, its mark. Nothing may follow from a change before
+its mark is durable: no action, no feedback, no next action of a rule.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from .changes import Changes
 from .pipeline import Pipeline
 
 INTERVAL = 0.002  # seconds from one transaction to the next, under load
-LINGER = 0.02  # seconds for which what nobody waits for waits for others
-MOST_BEHIND = 1000  # changes that are not durable yet, then nothing comes in
-LONGEST_BEHIND = 1.0  # seconds, the same
-REMEMBERED = 1000  # transactions whose events are known again
+LINGER = 0.02  # seconds that a change waits for others if nobody waits for it
+MOST_BEHIND = 1000  # changes not durable yet; beyond it no event is taken in
+LONGEST_BEHIND = 1.0  # seconds that a change may wait, likewise
+REMEMBERED = 1000  # transactions whose events stay in the tables
 TIDY_EVERY = 128  # transactions
 RETRY = 0.2  # seconds between two tries to get a session back
 
@@ -41,12 +41,12 @@ class Mark:
 
     @property
     def is_known_durable(self) -> bool:
-        """Whether it is known by now that it will not be lost."""
+        """Whether it is durable, as far as is known now."""
         return self.number <= self._journal.durable
 
     @property
     def is_surely_lost(self) -> bool:
-        """Whether it can be known that it was never stored."""
+        """Whether it was certainly not stored."""
         return self._journal.has_lost(self.number)
 
     @property
@@ -55,10 +55,10 @@ class Mark:
         return self._journal.is_refused(self.number)
 
     async def is_durable(self) -> bool:
-        """Wait until that is known; false if it may be lost."""
-        if self.is_known_durable or await self._journal.reaches(self.number):
-            return True
-        return self.is_known_durable  # it was asked for after a later one
+        """Wait until it is durable; false if it may be lost."""
+        return self.is_known_durable or await self._journal.reaches(
+            self.number
+        )
 
 
 class Journal:
@@ -68,10 +68,10 @@ class Journal:
     :param term: the term's number in the database.
     :param mark: the number of the last transaction before this term.
     :param connection: a session in autocommit mode.
-    :param reconnect: opens another one and makes it the term's.
+    :param reconnect: opens another session that may write in this term.
     :param limit: seconds in which the server has to answer.
     :param committed: told how long each transaction took.
-    :param failed: told once why what was written last may be lost.
+    :param failed: called once with the error if the last write may be lost.
     """
 
     def __init__(
@@ -94,13 +94,13 @@ class Journal:
         self._loop = asyncio.get_running_loop()
         self._pipeline: Pipeline | None = self._begin(connection)
         self._changes = Changes()
-        self._is_urgent = False  # somebody waits for a pending change
-        self._lingers = False  # the timer to send, since nobody does
+        self._is_urgent = False  # something waits for a pending change
+        self._lingers = False  # the timer to send waits LINGER
         self._sent_size = 0  # of the transaction that is under way
         self.durable = mark
         """The last transaction that is known to be durable."""
         self._sent = mark
-        self._asked_at = 0.0  # on the loop's clock, the last transaction
+        self._asked_at = 0.0  # when the last one was sent, loop's clock
         self._pending_since: float | None = None
         self._timer: asyncio.TimerHandle | None = None  # to send
         self._alarm: asyncio.TimerHandle | None = None  # it takes too long
@@ -113,20 +113,23 @@ class Journal:
 
     @property
     def changes(self) -> Changes:
-        """To be added to; then call :meth:`wrote`."""
+        """The changes to be sent next. Add some, then call :meth:`wrote`."""
         return self._changes
 
     def wrote(self) -> Mark:
-        """Something was added to :attr:`changes`."""
+        """Send what was added to :attr:`changes`, soon.
+
+        :returns: the mark of it.
+        """
         if self._changes.size:
             self._is_urgent = True
             self._schedule()
         return self.last()
 
     def wrote_in_passing(self) -> None:
-        """The same, and nobody waits for it.
+        """Send what was added with the next transaction, or a little later.
 
-        It goes out with the next transaction, or in a little while.
+        Nothing waits for it.
         """
         self._schedule()
 
@@ -146,7 +149,7 @@ class Journal:
             self._watch()
 
     def last(self) -> Mark:
-        """The mark of what was written last, but for that in passing."""
+        """The mark of what was written last, except in passing."""
         return Mark(self, self._sent + self._is_urgent)
 
     def look(self) -> None:
@@ -164,7 +167,7 @@ class Journal:
 
     @property
     def is_behind(self) -> bool:
-        """Whether so much waits to be durable that no more may come in."""
+        """Whether too much waits to be durable to take in more events."""
         if self._sent_size + self._changes.size > MOST_BEHIND:
             return True
         since = self._pending_since
@@ -185,12 +188,13 @@ class Journal:
         return number > self._sent or self._is_rolled_back
 
     def is_refused(self, number: int) -> bool:
-        """Whether the server took a transaction back, and said why."""
+        """Whether the server rolled a transaction back, and said why."""
         return self.is_over and self._is_rolled_back and number == self._sent
 
     async def finish(self, limit: float) -> Connection[Any] | None:
-        """End. What is under way gets so many seconds.
+        """Write the pending changes, wait for the answer, and end.
 
+        :param limit: seconds to wait.
         :returns: the session, if it is still fit for use.
         """
         last = self.wrote()
@@ -201,7 +205,10 @@ class Journal:
         return self.end()
 
     def end(self) -> Connection[Any] | None:
-        """Write no more. What is not known to be durable stays unknown."""
+        """End at once. A transaction without an answer may be stored or not.
+
+        :returns: as :meth:`finish`.
+        """
         self.is_over = True
         self._stop_timers()
         if self._reopening is not None:
@@ -226,7 +233,7 @@ class Journal:
             self._timer.cancel()  # one that came with a new session
         self._timer = None
         if self._pipeline is not None:
-            self._pipeline.look()  # put nothing at stake if it has ended
+            self._pipeline.look()  # send nothing into a session that ended
         if self.is_over or self._pipeline is None or not self._changes.size:
             return  # it goes out with the next session
         changes, self._changes = self._changes, Changes()
@@ -284,7 +291,7 @@ class Journal:
             self._is_rolled_back = is_rolled_back
             self._fail(error)
         elif not self.is_over and self._reopening is None:
-            # Nothing was under way. What comes now goes out with the next.
+            # Nothing was under way: pending changes wait for a new session.
             self._reopening = asyncio.ensure_future(self._reopen())
 
     async def _reopen(self) -> None:

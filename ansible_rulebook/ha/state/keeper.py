@@ -1,8 +1,7 @@
 """Whether this worker keeps the cluster's state, and what if it cannot.
 
-All workers of a cluster have to agree: one without state would lead a
-cluster that has some as if it had none. So a worker that cannot keep it
-follows, says why once, and tries again.
+A worker that cannot keep state must not lead a cluster that has some: the
+rules would begin anew. So it follows, says why once, and tries again.
 """
 
 from __future__ import annotations
@@ -15,17 +14,17 @@ from ..options import StateMode
 from .session import RowInUse
 from .store import StateStore
 
-SAME_FAILURES = 10  # of a recovery in a row, until it is no outage any more
+SAME_FAILURES = 10  # recoveries in a row; then it is taken for an obstacle
 
 
 class StateKeeper:
-    """Has the store for as long as there is one.
+    """Owns the store, until it turns out that no state can be kept.
 
     :param mode: what the operator wants.
     :param store: to keep the state in; None if the mode is ``off``.
     :param lacks_state: why this upstream cannot keep state, if so.
-    :param suspend: the worker is not to contend, for a reason.
-    :param stopped: told when no state is kept any more.
+    :param suspend: keeps the worker from contending, for a reason.
+    :param stopped: called when no state is kept any more.
     :param log: for what operators have to see.
     """
 
@@ -47,12 +46,12 @@ class StateKeeper:
         self._suspend = suspend
         self._stopped = stopped
         self._log = log
-        self._failures: list[str] = []  # of recoveries, alike, in a row
+        self._failures: list[str] = []  # the same error, in a row
 
     def lacks(self, why: str) -> None:
-        """This upstream, or this engine, cannot have its state kept.
+        """The state of this upstream, or of this engine, cannot be kept.
 
-        :raises StateRefused: if the operator does not let us go without.
+        :raises StateRefused: if the operator requires state.
         """
         self._check_mode(why)
         self._lacks_state = why
@@ -64,10 +63,10 @@ class StateKeeper:
             )
 
     async def survey(self) -> bool:
-        """Find out whether the state can be kept, and decide what if not.
+        """Find out whether the state can be kept. If not, go without.
 
         :returns: whether it is known that it can.
-        :raises StateRefused: if it cannot, and the operator wants it kept.
+        :raises StateRefused: if it cannot, and the operator requires it.
         """
         if self.store is None:
             return False
@@ -77,7 +76,7 @@ class StateKeeper:
             if not await self.store.survey():
                 return False
         except StateRefused as error:
-            await self.refuse(error)
+            await self.go_without(error)
             return False
         if self.obstacle is not None:
             self._log.info("The state can be kept again")
@@ -89,19 +88,19 @@ class StateKeeper:
         """Whether to survey again before this worker contends."""
         return self.store is not None and self._lacks_state is not None
 
-    async def refuse(self, error: StateRefused) -> None:
-        """Go on without state, if operator and cluster let us.
+    async def go_without(self, error: StateRefused) -> None:
+        """Go on without state, or follow if the cluster may have some.
 
-        :raises StateRefused: if the operator does not let us.
+        :raises StateRefused: if the operator requires state.
         """
         self._check_mode(error)
         if self.store is None:
-            return  # said before
+            return  # that was logged before
         if await self.store.may_have_state():
             if self.obstacle is None:
                 self._log.warning(
                     "This worker follows and does not lead: the cluster keeps "
-                    "state, or may do so, which this worker cannot",
+                    "state, or may, and this worker cannot keep it",
                     str(error),
                 )
             self.obstacle = str(error)
@@ -121,12 +120,13 @@ class StateKeeper:
         self._failures.clear()
 
     def fails_for_good(self, error: ServerUnavailable) -> bool:
-        """Whether a recovery that failed so is no matter of an outage.
+        """Whether this failure of a recovery is more than an outage.
 
-        The same error each time, while the election has none.
+        It is if the same error came often in a row: the election itself had
+        no trouble with the server meanwhile.
         """
         if isinstance(error, RowInUse):
-            return False  # somebody else's transaction will end
+            return False  # the other transaction will end
         if str(error) not in self._failures:
             self._failures.clear()
         self._failures.append(str(error))

@@ -12,14 +12,14 @@ SHOWN = 100  # characters of a name that is longer than that
 def stored(name: str) -> str:
     """A name of a ruleset, a rule or a worker, for the database.
 
-    Other names are stored as other texts. ASCII without a backslash stays as
-    it is, for people who look into the tables.
+    Two names are never stored as one text. ASCII without a backslash stays
+    as it is, for people who look into the tables.
     """
     return name.encode("unicode_escape").decode("ascii")
 
 
 def key_of_ruleset(name: str) -> str:
-    """What a ruleset is known by in the tables: its name, if that fits."""
+    """The key of a ruleset in the tables: its name, shortened if too long."""
     key = stored(name)
     if len(key) > LONGEST:
         digest = hashlib.sha256(key.encode("ascii")).hexdigest()
@@ -28,7 +28,7 @@ def key_of_ruleset(name: str) -> str:
 
 
 def original(name: str) -> str:
-    """The name that was stored so."""
+    """The name that :func:`stored` made this of."""
     return name.encode("ascii").decode("unicode_escape")
 
 

@@ -1,8 +1,8 @@
-"""A session that sends one transaction at a time, and waits for none.
+"""Sends one transaction at a time, without waiting for its answer.
 
 libpq's pipeline mode ("Pipeline Mode" in its manual): all statements of a
-transaction leave at once, the commit is part of them, and one round trip
-later the answer says that it is durable.
+transaction leave at once, the commit among them. One round trip later the
+answer says that the transaction is durable.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ REFUSED = ("25006", "0A000")  # read_only_sql_transaction, not supported
 
 
 class Pipeline:
-    """Lives on the event loop.
+    """A connection in pipeline mode. Lives on the event loop.
 
     :param connection: in autocommit mode; it belongs to the pipeline until
         :meth:`detach`.
-    :param first: parameters of every statement, in text format.
-    :param done: told when a transaction is durable.
-    :param failed: told once why one was not, or that the session is over;
-        and whether that transaction has surely been rolled back.
+    :param first: the first parameters of every statement, in text format.
+    :param done: called when a transaction is durable.
+    :param failed: called once, if a transaction failed or the session ended:
+        with the error, and whether the transaction was certainly rolled back.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Pipeline:
     def send(self, statements: Sequence[Statement]) -> None:
         """Send a transaction. The one before must have been answered.
 
-        Failures are told to ``failed``, this one's too.
+        Raises nothing: ``failed`` is called instead.
         """
         self.is_busy = True
         pgconn = self._pgconn
@@ -94,10 +94,10 @@ class Pipeline:
             self._fail(ServerUnavailable(str(error)))
 
     def look(self) -> None:
-        """Take note of an answer before the event loop would.
+        """Read an answer that has come, before the event loop would.
 
-        Before anything that may not follow a transaction that has failed,
-        though the loop was blocked while it did.
+        Call it before anything that may not follow a failed transaction: the
+        loop may have been blocked when the failure came.
         """
         # The end of the session may come behind a notice.
         while not self._closed and self._poll.poll(0):
@@ -173,7 +173,7 @@ class Pipeline:
 
 
 def classified(sqlstate: str | None, text: str) -> HaError:
-    """What an error of a statement means for who wanted it done."""
+    """The error to raise for an error of a statement."""
     state = sqlstate or ""
     if state == sql.FENCED and "eda-ha" in text:
         return StateFenced("another worker has begun a term")
@@ -187,7 +187,7 @@ def _error(result: Any) -> tuple[HaError, bool]:
     words = result.error_field(DiagnosticField.MESSAGE_PRIMARY)
     severity = result.error_field(DiagnosticField.SEVERITY_NONLOCALIZED)
     text = (words or result.error_message or b"").decode("utf-8", "replace")
-    # A session that is ended may have committed before it was.
+    # A session that was ended may have committed before.
     is_rolled_back = severity == b"ERROR"
     return classified(state and state.decode(), text), is_rolled_back
 

@@ -8,13 +8,14 @@ Info = dict[str, Any]
 
 
 class Progress:
-    """Says what of it has to be stored, which is little.
+    """Knows the progress of actions, and which of it has to be stored.
 
-    Upstream asks before each action whether it ran before, and stores that
-    it has started. Only a recovered match can have run before, and only
-    templates on a controller have use for the start: their job is found
-    again by it. So the rest is kept in memory until there is more to say, the
-    outcome of an action that others follow.
+    Upstream asks before each action whether it ran before, and then stores
+    that it has started. But only actions of a recovered match can have run
+    before. And a stored start is of use for templates only: the next leader
+    finds their job on the controller by it. So other starts are kept in
+    memory. The outcome of an action is stored; upstream has one to tell if
+    another action of the rule follows.
     """
 
     def __init__(self) -> None:
@@ -25,7 +26,7 @@ class Progress:
         """Whether the next action's start has to be stored."""
 
     def recovered(self, stored: Mapping[tuple[str, int], Info]) -> None:
-        """A term begins; this is what is stored."""
+        """A term begins: this is what earlier leaders have stored."""
         self._recovered = set(stored)
         self._known.clear()
         for (match, place), info in stored.items():
@@ -41,9 +42,10 @@ class Progress:
     def update(
         self, match: str, place: int, info: Info, is_start: bool = False
     ) -> Info | None:
-        """Something is known about an action, in addition.
+        """Add to what is known of an action.
 
-        :returns: all that is known, if it has to be stored.
+        :param is_start: whether it says no more than that it has started.
+        :returns: all that is known of it, or None if it need not be stored.
         """
         actions = self._known.setdefault(match, {})
         merged = actions[place] = {**actions.get(place, {}), **info}
@@ -53,7 +55,7 @@ class Progress:
         return merged
 
     def forget(self, match: str) -> bool:
-        """All actions of a match have run.
+        """All actions of a match have run: forget them.
 
         :returns: whether anything was stored of them.
         """

@@ -9,10 +9,10 @@ from .session import StateSession
 
 
 class Readiness:
-    """What has to be in order before a term can be recovered.
+    """Checks what has to be in order before a term can be recovered.
 
-    All calls block. Each raises :class:`StateRefused` for what no further
-    try mends, and :class:`ServerUnavailable` if the server cannot be asked.
+    All calls block. Each raises :class:`StateRefused` if trying again does
+    not help, and :class:`ServerUnavailable` if the server cannot be asked.
 
     :param session: to ask the server with.
     :param log: for what operators have to see.
@@ -27,8 +27,8 @@ class Readiness:
     def survey(self) -> None:
         """Look for everything that the state needs, and try it.
 
-        Missing tables are made. Those of an earlier version stay as they
-        are: somebody may lead with them now.
+        Missing tables are made. Those of an earlier version are left as they
+        are, since a leader may be using them now.
         """
         found = schema.survey(self._session)
         obstacle = found.obstacle()

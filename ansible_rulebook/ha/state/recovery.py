@@ -1,4 +1,4 @@
-"""Puts the state that the last leader left into empty engine sessions."""
+"""Restores the state that the last leader left in empty engine sessions."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ Sessions = Mapping[str, Tuple[int, str]]
 
 
 class RecoverySettings(NamedTuple):
-    """What upstream lets the operator choose, by variables."""
+    """What operators choose by variables of upstream's."""
 
     grace: int = GRACE_PERIOD * 1000
-    """Milliseconds that a window may have ended ago."""
+    """Milliseconds after its end in which a time window may still fire."""
     overwrites: bool = True
-    """Whether rules that have changed begin without state."""
+    """Whether a ruleset that has changed begins without state."""
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> RecoverySettings:
@@ -40,7 +40,7 @@ class RecoverySettings(NamedTuple):
 
 
 class Recovery:
-    """One term's: first :meth:`restore`, then :meth:`adopt`.
+    """The recovery of one term: first :meth:`restore`, then :meth:`adopt`.
 
     :param claim: what is stored.
     :param sessions: to be filled.
@@ -68,16 +68,16 @@ class Recovery:
         self.actions: Dict[Tuple[str, int], Info] = {}
         """What is known of actions, by match and place."""
         self.caught_up: List[Tuple[str, Answer]] = []
-        """What came of the time that nobody led in, by ruleset."""
+        """Matches and changes of the time in which nobody led, by ruleset."""
         self.records: Set[Tuple[str, int]] = set()
         """Rulesets and the numbers of the records that were put back."""
 
     def restore(self) -> None:
-        """Fill the sessions, and let the time pass that nobody led in.
+        """Fill the sessions, and let the time pass in which nobody led.
 
-        Blocks, for long perhaps.
+        Blocks, maybe for long.
 
-        :raises HaError: if the engine does not take it.
+        :raises HaError: if the engine cannot restore it.
         """
         names = {key_of_ruleset(each): each for each in self._sessions}
         self.pending = [
@@ -98,7 +98,8 @@ class Recovery:
         is_known = key in self._claim.rulesets
         try:
             if is_known and not self._is_another(ruleset, text):
-                # Without a record, too: what matches nothing has matched.
+                # Without records, too: a condition that an empty memory meets
+                # (not_all) has matched already.
                 records = self._claim.records.get(key, "")
                 self._bridge.restore(session, records)
                 self.records.update(
@@ -124,7 +125,7 @@ class Recovery:
         return self._settings.overwrites
 
     def _in_time(self, ruleset: str, answer: Answer, at: int) -> Answer:
-        """Without the windows that ended too long ago."""
+        """The answer without matches of windows that ended too long ago."""
         grace = self._settings.grace
         late = [m for m in answer.matches if at - m.found_at > grace]
         for match in late:
@@ -149,8 +150,8 @@ class Recovery:
             kept = self._claim.rulesets.get(key_of_ruleset(ruleset))
             if self._is_another(ruleset, text):
                 self._log.warning(
-                    "The rules are others than those that the state is of, "
-                    "so they begin without any",
+                    "The rules have changed since the state was stored, so "
+                    "they begin without it",
                     ruleset=ruleset,
                 )
                 changes.forget_ruleset(ruleset)
@@ -163,14 +164,14 @@ class Recovery:
         unknown = {match.ruleset for match in self._claim.matches} - known
         if unknown:
             self._log.warning(
-                "Matches of rulesets that are not there any more wait on",
+                "Matches stay stored for rulesets that the rulebook lacks now",
                 rulesets=", ".join(sorted(unknown)),
             )
         return rulesets
 
 
 def in_json(rule: str, data: str, match: str) -> str:
-    """A match as upstream takes it from an engine that keeps state.
+    """A match in the format in which upstream's engine gives it.
 
     :param rule: the rule's name, as JSON.
     :param data: JSON.
@@ -179,5 +180,5 @@ def in_json(rule: str, data: str, match: str) -> str:
 
 
 def digest(text: str) -> str:
-    """Of a ruleset's definition: other rules have another one."""
+    """The digest of a ruleset's definition; it changes when the rules do."""
     return hashlib.sha256(text.encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""The state's tables: what is there, and how they are made."""
+"""The state's tables: finds out what is there, and makes them."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Survey:
         """Why this role cannot keep state here, or None if it can."""
         if self.oldest > VERSION:
             return (
-                f"the tables are of version {self.version}, which takes a "
+                f"the tables are of version {self.version}, which needs a "
                 f"newer ansible-rulebook-ha (this one knows {VERSION})"
             )
         if self.owners > 1:
@@ -192,14 +192,14 @@ def grants(session: StateSession, role: str) -> list[str]:
 
 
 def rehearse(session: StateSession) -> None:
-    """Do once what the journal will do, and take it back.
+    """Do once what the journal will do, and roll it back.
 
-    What the server refuses then, it would refuse at each promotion.
+    What the server refuses here, it would refuse at each promotion.
 
     :raises StateRefused: if it refuses.
     :raises ServerUnavailable: if the server cannot be asked now.
     """
-    # Another one each time: nobody waits for another's rehearsal.
+    # A cluster of its own, so that two rehearsals need not wait in turn.
     nobody = str(uuid.uuid4())
     with session.transaction() as connection:
         connection.execute("SAVEPOINT rehearsal")

@@ -5,18 +5,18 @@ from __future__ import annotations
 from itertools import count
 from typing import Dict, Iterable
 
-WINDOW = 5  # events of a source, as upstream unless its variables say else
-MOST = 1000  # events that are remembered for sources that send again
+WINDOW = 5  # events of sources, as upstream's own default
+MOST = 1000  # events that are remembered for sources with feedback
 
 
 class Seen:
-    """The last events of the cluster.
+    """The last events of the cluster that came from sources.
 
-    Only what comes from a source is remembered: an event that an action
-    posts cannot come again by itself.
+    Events that actions post are not remembered: they cannot come again by
+    themselves.
 
-    :param window: how many events of a source without feedback count as
-        seen: one that comes again after more than that is a new one.
+    :param window: an event of a source without feedback is a repeated one if
+        it is among so many last events.
     """
 
     def __init__(self, window: int = WINDOW) -> None:
@@ -26,7 +26,7 @@ class Seen:
         self._latest = -1
 
     def restart(self, events: Iterable[bytes]) -> None:
-        """A term begins; the journal has these, the oldest first."""
+        """A term begins: remember the stored events, the oldest first."""
         self._places.clear()
         for key in events:
             self.add(key)
@@ -41,7 +41,7 @@ class Seen:
     def has(self, key: bytes, may_come_again: bool) -> bool:
         """Whether an event has been processed before.
 
-        :param may_come_again: its source sends it until it is told of it.
+        :param may_come_again: its source sends it until it gets feedback.
         """
         place = self._places.get(key)
         if place is None:

@@ -1,4 +1,4 @@
-"""The state's one session with PostgreSQL, and what its errors mean."""
+"""The state's session with PostgreSQL, and what its errors mean."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class RowInUse(ServerUnavailable):
 
 
 class StateSession:
-    """Opened when it is needed, and anew when it was lost. Its calls block.
+    """A session that is opened when needed, and again if lost. Calls block.
 
     The journal takes the connection for as long as a term lasts.
 
@@ -60,7 +60,7 @@ class StateSession:
         self._turn = threading.RLock()
 
     def another(self) -> StateSession:
-        """One more of the same kind, opened when it is needed."""
+        """Another session of the same kind."""
         other = StateSession(self._conninfo, self._name, self._timings)
         other._warned = self._warned
         return other
@@ -83,7 +83,7 @@ class StateSession:
     def keep_open(self) -> None:
         """Connect if need be, so that a promotion does not have to.
 
-        :raises HaError: if that cannot be.
+        :raises HaError: if it cannot connect.
         """
         try:
             with self._turn:
@@ -92,9 +92,9 @@ class StateSession:
             raise self._meaning(error) from None
 
     def take(self) -> Connection[Any]:
-        """Hand the connection over, for another one to use alone.
+        """Hand the connection over. It is the caller's until given back.
 
-        :raises HaError: if there is none to be had.
+        :raises HaError: if it cannot connect.
         """
         self.keep_open()
         connection, self._connection = self._connection, None
@@ -113,8 +113,8 @@ class StateSession:
     def abort(self) -> None:
         """Shut the socket down, which ends every wait on it.
 
-        Called by another thread: a frozen server answers nothing, and no time
-        limit of TCP notices, since its kernel still does.
+        Another thread calls it. A frozen server does not answer, but its
+        kernel does, so no time limit of TCP ends the wait.
         """
         connection = self._connection
         if connection is None:
@@ -147,7 +147,7 @@ class StateSession:
         return self._connection
 
     def _set_up(self, connection: Connection[Any]) -> None:
-        """Set what the state needs, and see whether that took effect."""
+        """Set what the state needs, and check that it took effect."""
         asked = self._conninfo.settings
         wanted = {
             **sql.SETTINGS,
@@ -183,7 +183,7 @@ class StateSession:
             return RowInUse(text)
         found = classified(error.sqlstate, text)
         if not isinstance(found, StateRefused):
-            # What was under way is unknown: begin with a new session.
+            # The outcome of the statement is unknown: take a new session.
             self.close()
         return found
 
@@ -222,7 +222,7 @@ def _write_settings(
 
 
 def _has_news(connection: Connection[Any]) -> bool:
-    """Whether the server said something, or hung up, since the last use."""
+    """Whether the server sent something, or hung up, since the last use."""
     try:
         poll = select.poll()
         poll.register(connection.fileno(), select.POLLIN)

@@ -18,7 +18,7 @@ MATCH: Final = "eda_ha_match"
 ACTION: Final = "eda_ha_action"
 COMMIT: Final = "eda_ha_commit"
 
-# All that a worker does to each of them.
+# All that a worker does to each table.
 PRIVILEGES: Final = {
     SCHEMA: ("SELECT",),
     CLUSTER: ("SELECT", "INSERT", "UPDATE"),
@@ -34,8 +34,8 @@ PRIVILEGES: Final = {
 # since its term is a fencing token and must never fall.
 CONTENT: Final = (RECORD, MATCH, ACTION, COMMIT, HISTORY, RULESET)
 
-# A default of the role or the database may be stricter; but who waited for a
-# row has to see what was written meanwhile.
+# A default of the role or the database may be stricter. But a transaction that
+# has waited for a row must see what was written meanwhile.
 SETTINGS: Final = {"default_transaction_isolation": "read committed"}
 
 # -- the schema ------------------------------------------------------------
@@ -201,9 +201,9 @@ SELECT pg_catalog.quote_ident(pg_catalog.current_database()),
 
 # -- terms -----------------------------------------------------------------
 
-# Whoever locks a row of CLUSTER, and has more to say before the commit, takes
-# this lock before, which waits for nobody: if it is paused then, it can be
-# found. ("eda-" in ASCII.)
+# A transaction that locks a row of CLUSTER and then does more takes this lock
+# first. It is shared, so it never waits. If the worker is paused meanwhile,
+# its session is found by this lock. ("eda-" in ASCII.)
 _AT_ROW = "x'6564612d'::integer, pg_catalog.hashtext({}::text)"
 _ARRIVE = f"pg_catalog.pg_advisory_xact_lock_shared({_AT_ROW})"
 AT_ROW: Final = f"SELECT {_ARRIVE.format('%(ha_uuid)s::uuid')}"
@@ -228,14 +228,14 @@ LOCK_TERM: Final = f"""
 SELECT term, worker_id FROM {CLUSTER} WHERE ha_uuid = %(ha_uuid)s FOR UPDATE
 """
 
-# Only for who holds the lock at this instant: a candidate that slept since
-# it won would else fence off the leader that came after it.
 # A claim is durable before anything is done, whatever the role's default is.
 DURABLE: Final = """
 SELECT pg_catalog.set_config('synchronous_commit', 'local', true)
  WHERE pg_catalog.current_setting('synchronous_commit') = 'off'
 """
 
+# Only if the worker's session holds the lock now. A candidate that was paused
+# since it won would otherwise fence off the leader that came after it.
 CLAIM_TERM: Final = f"""
 UPDATE {CLUSTER} AS cluster
    SET term = cluster.term + 1, worker_id = %(worker_id)s,
@@ -308,8 +308,8 @@ UPDATE {CLUSTER} SET writer_pid = own.pid, writer_start = own.backend_start
 RETURNING term
 """
 
-# The writer of an earlier term that still holds the row, paused maybe, and
-# everybody else who does. Only for who holds the lock, as the claim is.
+# Ends the writer of an earlier term, which may be paused, and every other
+# session that holds the row. Only if the worker's session holds the lock.
 END_WRITER: Final = f"""
 SELECT pg_catalog.pg_terminate_backend(pid)
   FROM (SELECT activity.pid
@@ -374,7 +374,7 @@ SELECT key FROM {COMMIT},
 # -- the journal; parameters as libpq numbers them ---------------------------
 
 # The row stays locked until the commit, so a claim waits for it. If the term
-# is over, what cannot be cast ends the transaction, and says why in the log.
+# is over, a cast that must fail ends the transaction, and says why in the log.
 FENCED: Final = "22P02"  # invalid_text_representation
 FENCE: Final = f"""
 SELECT coalesce(

@@ -3,11 +3,11 @@
 ::
 
     survey     once: rights, tables, and whether the journal would work
-    recover    at promotion: claim the term, put back what the last one left
+    recover    at promotion: claim the term, restore what the last leader left
     retire     at demotion: write no more
     close      at the end
 
-What blocks runs in a thread, and the event loop goes on meanwhile.
+Calls that block run in a thread, and the event loop goes on meanwhile.
 """
 
 from __future__ import annotations
@@ -60,18 +60,18 @@ Deliver = Callable[[str, str], None]
 
 
 class StateStore:
-    """What one worker keeps of the cluster's state.
+    """One worker's access to the cluster's state.
 
-    Lives on upstream's event loop. Whatever raises :class:`StateRefused`
-    cannot be mended by trying again.
+    Lives on upstream's event loop. After a :class:`StateRefused`, trying
+    again does not help.
 
     :param options: what the operator asked for.
     :param worker_id: for people who look into the tables.
-    :param claimant: what this process is known by among the claims.
+    :param claimant: names this process in the table of claims.
     :param log: for what operators have to see.
-    :param failed: told that what was written last may be lost.
     :param committed: told how long each transaction took, in seconds.
-    :param engine_thread: for what takes long and changes sessions.
+    :param failed: called with the error if the last write may be lost.
+    :param engine_thread: for long calls that change engine sessions.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class StateStore:
         self._settings = RecoverySettings()
         self._rulesets: dict[str, Kept] = {}
         self._journal: Journal | None = None
-        self._recorded: Mark | None = None  # the progress of an action
+        self._recorded: Mark | None = None  # of the last action's progress
         self._records: set[tuple[str, int]] = set()  # that are stored
         self._unfinished: set[str] = set()  # matches, by their UUIDs
         self.seen = Seen()
@@ -127,12 +127,12 @@ class StateStore:
         try:
             await self._in_thread(self._readiness.survey)
         except ServerUnavailable as error:
-            logger.debug("State is looked at later: %s", error)
+            logger.debug("The survey for the state is made later: %s", error)
             return False
         return True
 
     async def may_have_state(self) -> bool:
-        """Whether this cluster keeps state, or that cannot be known now."""
+        """Whether this cluster keeps state. True if that is not known now."""
         try:
             return await self._in_thread(self._terms.keeps_state)
         except HaError as error:
@@ -140,10 +140,10 @@ class StateStore:
             return True
 
     def attach(self, bridge: Bridge, config: Mapping[str, Any]) -> None:
-        """Keep the state of the sessions of this bridge.
+        """Keep the state of this bridge's sessions.
 
-        :param config: upstream's settings: encryption, grace period and so
-            on.
+        :param config: upstream's settings, such as encryption and grace
+            period.
         :raises StateRefused: if a setting cannot be used.
         """
         self._bridge = bridge
@@ -154,11 +154,11 @@ class StateStore:
         self.seen.window = int(config.get("dedup_buffer_size", WINDOW))
 
     def look_again(self) -> None:
-        """Before the next term: the server refuses what it took before."""
+        """The server refuses what it took before: survey it again."""
         self._readiness.forget()
 
     async def stand_by(self) -> None:
-        """Be ready for a promotion: connected, for one thing."""
+        """Be ready for a promotion: connect, if there is no session."""
         if self._journal is None:
             with suppress(HaError):
                 await self._in_thread(self._session.keep_open)
@@ -179,11 +179,13 @@ class StateStore:
         delivered when this returns.
 
         :param sessions: for each ruleset its empty session and definition.
-        :param doubtful: earlier terms of this process of which it is not
-            known whether their last transaction was stored.
-        :param settle: told the last mark of each of them that is known.
-        :raises LeadershipLost: if the lock is somebody else's by now.
-        :raises HaError: if the state cannot be recovered; retire then.
+        :param doubtful: earlier terms of this process whose last
+            transaction may or may not have been stored.
+        :param settle: called with the last durable mark of each of these
+            terms that is known.
+        :raises LeadershipLost: if another session has the lock by now.
+        :raises HaError: if the state cannot be recovered. Call
+            :meth:`retire` then.
         """
         if self._journal is not None:  # of a rulebook that was loaded anew
             await self.retire()
@@ -217,7 +219,7 @@ class StateStore:
         )
         self.seen.restart(claim.events)
         self.progress.recovered(recovery.actions)
-        # One transaction: who dies before it leaves all as it was.
+        # One transaction: a worker that dies before it leaves all as it was.
         journal = self._open_journal()
         self._rulesets = recovery.adopt(journal.changes)
         journal.wrote()
@@ -231,7 +233,7 @@ class StateStore:
             deliver(ruleset, match)
             await asyncio.sleep(0)  # others have their turn
         if not await self._open_journal().last().is_durable():
-            raise ServerUnavailable("what is new could not be stored")
+            raise ServerUnavailable("the recovery could not be stored")
 
     def _begin(self, claim: Claim, connection: Connection[Any]) -> None:
         async def reconnect() -> Connection[Any]:
@@ -255,10 +257,10 @@ class StateStore:
         return self._rulesets[ruleset].primed
 
     def set_primed(self, ruleset: str) -> None:
-        """It has them now.
+        """Store that a ruleset has had its gathered facts.
 
-        To be called in the turn of the loop in which they were given: then
-        both are in one transaction.
+        Call it in the turn of the loop in which they were given. Then both
+        are in one transaction.
         """
         kept = self._rulesets[ruleset]._replace(primed=True)
         self._rulesets[ruleset] = kept
@@ -270,7 +272,7 @@ class StateStore:
 
     @property
     def is_recording(self) -> bool:
-        """Whether changes are stored: there is a term, and no write failed."""
+        """Whether changes are stored: in a term in which no write failed."""
         if self._journal is None:
             return False
         self._journal.look()
@@ -278,16 +280,17 @@ class StateStore:
 
     @property
     def is_behind(self) -> bool:
-        """Whether so much waits to be durable that no more may come in."""
+        """See :attr:`.Journal.is_behind`."""
         return self._journal is not None and self._journal.is_behind
 
     def wrote(
         self, ruleset: str, answer: Answer, event: Optional[bytes] = None
     ) -> list[str]:
-        """The engine has changed; store that.
+        """Store what has changed in the engine.
 
-        :param event: the key of the event that it was given, if its source
-            may give it again.
+        :param answer: the changes and the matches.
+        :param event: the key of the event that caused them, if its source
+            may send it again.
         :returns: the matches, as JSON in upstream's format.
         """
         journal = self._open_journal()
@@ -338,28 +341,28 @@ class StateStore:
         return None if self._journal is None else self._journal.last()
 
     def completed(self, match: str) -> None:
-        """All actions of a match have run: it is not to be recovered.
+        """All actions of a match have run: do not recover it.
 
-        If this worker dies before that is stored, they run once more, as
-        they would if it had died just before it could say so.
+        If this worker dies before that is stored, the next leader runs them
+        once more.
         """
         journal = self._journal
         if journal is None or journal.is_over:
-            return  # whoever leads next runs it again
+            return  # the next leader runs it again
         self._unfinished.discard(match)
         self._completed += 1
         has_actions = self.progress.forget(match)
         journal.changes.done(uuid.UUID(match).bytes, has_actions)
         journal.wrote_in_passing()
 
-    def look_up_action(self, match: str, place: int) -> dict[str, Any] | None:
-        """What an earlier leader stored of an action, if anything."""
-        return self.progress.look_up(match, place)
-
     def update_action(
         self, match: str, place: int, info: dict[str, Any], is_start: bool
     ) -> None:
-        """Something is known about an action, in addition."""
+        """Note how far an action has come, and store it if need be.
+
+        :param info: adds to what is known of the action.
+        :param is_start: whether it says no more than that it has started.
+        """
         known = self.progress.update(match, place, info, is_start)
         journal = self._journal
         if known is None or journal is None or journal.is_over:
@@ -369,9 +372,11 @@ class StateStore:
         self._recorded = journal.wrote()
 
     async def record_is_durable(self) -> bool:
-        """Wait until the progress of all actions is; false if it is lost.
+        """Wait until the progress of all actions is durable.
 
-        The next action of a rule follows from the record of the last one.
+        The next action of a rule may only start then.
+
+        :returns: false if it may be lost.
         """
         recorded = self._recorded
         return recorded is None or await recorded.is_durable()
@@ -410,16 +415,16 @@ class StateStore:
     # -- the end of a term -----------------------------------------------
 
     async def retire(self) -> int:
-        """Write no more. What is under way gets a part of the lease.
+        """Write no more. A transaction under way gets a part of the lease.
 
-        :returns: the number of the term that this ends, 0 if there was none.
+        :returns: the number of the term that ends, 0 if there was none.
         """
         journal, self._journal = self._journal, None
         self._records.clear()
         self._unfinished.clear()
         self._housekeeping.end()
         if journal is None:
-            # What waits for a silent server in the thread has to give up.
+            # A call in the thread may wait for a silent server: end it.
             self._session.abort()
             return 0
         limit = self._timings.demote_within / 3
@@ -427,16 +432,16 @@ class StateStore:
         try:
             connection = await journal.finish(limit)
         finally:
-            journal.end()  # if this was cancelled
+            journal.end()  # if this task was cancelled
             self._session.give_back(connection)
             if connection is None:
-                self._session.abort()  # the thread may be after another one
+                self._session.abort()  # the thread may be opening another
         return journal.term
 
     def close(self) -> None:
-        """Disconnect when that is possible; wait for nothing."""
+        """Disconnect, without waiting for it."""
         journal, self._journal = self._journal, None
-        self._recorded = None  # who goes on does not wait
+        self._recorded = None  # actions that go on do not wait for it
         self._housekeeping.end()
         if journal is not None:
             self._session.give_back(journal.end())

@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 CLAIM_PATIENCE = 0.25  # seconds for a write under way, before it is ended
 CLAIM_TRIES = 50
-MOST_EVENTS = 10_000  # that are known again, if the settings want so many
+MOST_EVENTS = 10_000  # that a recovery reads
 
 
 @dataclass(frozen=True)
@@ -40,18 +40,18 @@ class Pending:
 
 @dataclass(frozen=True)
 class Claim:
-    """What a worker learns with the term that it has claimed."""
+    """A term that a worker has claimed, and the state that it found."""
 
     term: int
     """Rises with each claim of any worker: a fencing token."""
     mark: int
-    """Of the last transaction before."""
+    """That of the last transaction before this term."""
     last_worker: str
-    """Who led before; empty if nobody did."""
+    """The worker that led before; empty if none did."""
     last_marks: dict[int, int] = field(default_factory=dict)
-    """Of the last transaction of each term that was asked for."""
+    """The last mark of each term that was asked for, if known."""
     rulesets: dict[str, Kept] = field(default_factory=dict)
-    """By :func:`.names.key_of_ruleset`, as all that follows."""
+    """By :func:`.names.key_of_ruleset`. So is all that follows."""
     records: dict[str, str] = field(default_factory=dict)
     """By ruleset, as :meth:`.Bridge.restore` takes them."""
     retained: dict[str, int] = field(default_factory=dict)
@@ -68,10 +68,10 @@ class Terms:
     """Claims terms for one worker. Its calls block.
 
     :param session: the state's session.
-    :param ha_uuid: whose state.
+    :param ha_uuid: the cluster.
     :param worker_id: for people who look into the tables.
-    :param key: of the advisory lock that makes a leader.
-    :param claimant: what this process is known by among its claims.
+    :param key: that of the election's lock.
+    :param claimant: names this process in the table.
     """
 
     def __init__(
@@ -97,10 +97,10 @@ class Terms:
     ) -> Claim:
         """Begin a term, and read what the last one left.
 
-        From here on nobody else's writes are let in.
+        From here on the database refuses writes of earlier terms.
 
         :param holder: process id of the server session that holds the lock.
-        :param ended: terms whose last mark is wanted.
+        :param ended: terms whose last mark to read.
         :param lineage: which data the server has, if it tells.
         :raises LeadershipLost: if that session does not hold the lock.
         :raises StateRefused: if the tables belong to a newer version.
@@ -115,7 +115,9 @@ class Terms:
                     "ending its session"
                 )
             self._end_writer(holder)
-        raise ServerUnavailable("somebody keeps the row of the term locked")
+        raise ServerUnavailable(
+            "another transaction keeps the row of the term locked"
+        )
 
     def _claim(self, holder: int, ended: Sequence[int], lineage: str) -> Claim:
         names: dict[str, Any] = {
@@ -148,7 +150,7 @@ class Terms:
             (_, oldest) = version.fetchone() or (0, 0)
             if oldest > schema.VERSION:
                 raise StateRefused(
-                    "the tables take a newer ansible-rulebook-ha"
+                    "the tables need a newer ansible-rulebook-ha"
                 )
             claimed = term.fetchone()
             if claimed is None:
@@ -179,7 +181,7 @@ class Terms:
         """Another session for a term that goes on.
 
         :raises StateFenced: if another worker has begun a term.
-        :raises ServerUnavailable: if there is none to be had now.
+        :raises ServerUnavailable: if the server cannot be asked now.
         """
         names = {**self._names, "term": term}
         with self._session.transaction() as connection:
@@ -204,6 +206,6 @@ class Terms:
 
     def _end_writer(self, holder: int) -> None:
         names = {**self._names, "holder": holder}
-        # That of another role has to end by itself.
+        # A session of another role cannot be ended: then we wait for it.
         with suppress(StateRefused), self._session.transaction() as connection:
             connection.execute(sql.END_WRITER, names)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
 from ..rulebook.guardian import VARIABLE
@@ -53,9 +52,10 @@ class FencedAction(Mixin):  # type: ignore[misc]
 
     async def __call__(self) -> Any:
         actions = self.ha_worker.actions
-        actions.check()
-        if self.has_effects and not await self.ha_worker.leadership.confirm():
-            raise asyncio.CancelledError
+        if self.has_effects:
+            await actions.confirm()
+        else:
+            actions.check()
         error: BaseException | None = None
         try:
             return await super().__call__()
@@ -98,7 +98,7 @@ class GuardedRunner(Mixin):  # type: ignore[misc]
 
     async def __call__(self) -> None:
         self.ha_worker.actions.check()  # a retry may come long after
-        token = self.ha_worker.guardian.begin()
+        token = self.ha_worker.guardian.action_began()
         self.runner_args = _with_variables(
             self.runner_args, {VARIABLE: token, **self._fencing_token()}
         )
@@ -116,7 +116,7 @@ class GuardedRunner(Mixin):  # type: ignore[misc]
 
     def _ended(self, token: str) -> None:
         self.ha_worker.actions.check()  # killed with the term?
-        self.ha_worker.guardian.end(token)
+        self.ha_worker.guardian.action_ended(token)
 
 
 class WatchedJob(Mixin):  # type: ignore[misc]

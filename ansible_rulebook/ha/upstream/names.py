@@ -63,7 +63,7 @@ SEAMS: dict[str, tuple[str, ...]] = {
     **drools.SEAMS,
 }
 
-# What the state needs on top of that. Upstream has it from 1.3 on.
+# The state needs these, too. Upstream has them from 1.3 on.
 STATE_SEAMS: dict[str, tuple[str, ...]] = {
     "ansible_rulebook.engine.enable_persistence": (
         "parsed_args",
@@ -105,8 +105,8 @@ def lacks_state() -> str | None:
         problem = _problem(path, parameters)
         if problem:
             return (
-                f"{UPSTREAM} {version(UPSTREAM)} cannot keep it, that takes "
-                f"1.3 ({path} {problem})"
+                f"{UPSTREAM} {version(UPSTREAM)} cannot keep it, 1.3 can "
+                f"({path} {problem})"
             )
     return None
 

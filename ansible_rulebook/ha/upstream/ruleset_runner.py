@@ -65,7 +65,7 @@ class FencedRuleSetRunner(Mixin):  # type: ignore[misc]
     def _wait_for_the_journal(
         self, state: StateStore, plan: Any, gate: EventGate
     ) -> None:
-        """Let nothing follow from an event that may be lost."""
+        """Let nothing follow from an event before it is durable."""
         plan.plan.queue = MatchQueue(state.last_write, self._complete_nothing)
         queues = plan.source_feedback_queues
         self.ruleset_queue_plan = self.ruleset_queue_plan._replace(
@@ -99,12 +99,12 @@ class FencedRuleSetRunner(Mixin):  # type: ignore[misc]
             except Exception as error:
                 event = self._gate.refuse()
                 if event is None:
-                    # It would lead on without reading an event.
+                    # The worker would lead on, but read no event.
                     logger.exception("%s cannot go on", self.name)
                     self.action_loop_task.cancel()
                     raise
-                # Upstream's reader ends with one bad event, and so would
-                # each leader's in turn.
+                # Upstream's reader ends at a bad event, and so would the
+                # reader of each leader that gets the event.
                 await self._refuse(event, error)
 
     async def _refuse(self, event: Any, error: Exception) -> None:
@@ -139,7 +139,7 @@ class FencedRuleSetRunner(Mixin):  # type: ignore[misc]
         return self._complete_nothing()
 
     async def act(self, *args: Any, **kwargs: Any) -> None:
-        """What the task of an action runs, in place of upstream's."""
+        """The coroutine of an action's task, in place of upstream's."""
         worker = self.ha_worker
         if not worker.actions.started():
             return
@@ -150,7 +150,7 @@ class FencedRuleSetRunner(Mixin):  # type: ignore[misc]
                 return
             await self.act_unfenced(*args, **kwargs)
         except (asyncio.CancelledError, RuntimeError) as error:
-            # Java's: what it has done cannot be stored any more.
+            # RuntimeError: the engine takes no change after the term.
             if worker.leadership.may_act():
                 raise
             logger.debug("An action ended with its term: %s", error)
@@ -158,14 +158,14 @@ class FencedRuleSetRunner(Mixin):  # type: ignore[misc]
             worker.actions.finished()
 
     def _complete_nothing(self) -> asyncio.Task[None]:
-        """In place of an action; a drain ends after the last one."""
+        """A task in place of an action: a drain waits for the last one."""
         dropped = asyncio.ensure_future(_nothing())
         self.active_actions.add(dropped)
         dropped.add_done_callback(self._handle_action_completion)
         return dropped
 
     def _is_stored(self, action_item: Any) -> bool:
-        """One that is not is no leader's: nobody would recover it."""
+        """Whether the match was stored, so that it can be recovered."""
         if self.ha_worker.state is None:
             return True
         return bool(action_item.rule_engine_results.matching_uuid)

@@ -73,7 +73,7 @@ def guardian() -> Iterator[Guardian]:
 
 @pytest.fixture
 def playbook(guardian: Guardian) -> Iterator[Playbook]:
-    playbook = Playbook(guardian.begin())
+    playbook = Playbook(guardian.action_began())
     yield playbook
     playbook.end()
 
@@ -96,7 +96,7 @@ def test_kills_when_the_lease_ends(
     guardian.watch(clock.now() + 0.2)
     playbook.wait_killed()
     # It stays for the next term.
-    other = Playbook(guardian.begin())
+    other = Playbook(guardian.action_began())
     try:
         guardian.watch(clock.now())
         other.wait_killed()
@@ -119,7 +119,7 @@ def test_a_later_lease_replaces_an_earlier_one(
 
 
 def test_spares_a_renewed_and_an_ended_term(guardian: Guardian) -> None:
-    playbook = Playbook(guardian.begin())
+    playbook = Playbook(guardian.action_began())
     try:
         soon = clock.now() + 0.3
         guardian.watch(soon)
@@ -154,9 +154,9 @@ def test_is_quiet_about_processes_that_end_meanwhile() -> None:
 def test_spares_what_a_finished_playbook_has_left_behind(
     guardian: Guardian, playbook: Playbook
 ) -> None:
-    finished = Playbook(guardian.begin())
+    finished = Playbook(guardian.action_began())
     try:
-        guardian.end(finished.token)
+        guardian.action_ended(finished.token)
         guardian.watch(clock.now())
         playbook.wait_killed()
         assert guardian.kill() == 0
@@ -192,7 +192,7 @@ def test_removes_the_folders_of_a_worker_that_is_gone(
     guardian.remove(str(done))
     assert not done.exists()
     done.mkdir()  # somebody else's by now
-    for running in (playbook, Playbook(guardian.begin())):
+    for running in (playbook, Playbook(guardian.action_began())):
         # With the second one's end the first deadline is dealt with.
         guardian.watch(clock.now())
         running.wait_killed()
