@@ -19,6 +19,8 @@ from .election.lease import (
     Timings,
 )
 from .election.lease import check_seconds as check
+from .election.priority import DEFAULT as DEFAULT_PRIORITY
+from .election.priority import HIGHEST as HIGHEST_PRIORITY
 from .errors import OptionError
 from .redaction import mask_password
 
@@ -66,11 +68,12 @@ LEASE = Option("--ha-lease-duration", "EDA_HA_LEASE_DURATION")
 WORKER = Option("--ha-worker-id", "EDA_HA_WORKER_ID")
 POOLER = Option("--ha-session-pooler", "EDA_HA_SESSION_POOLER")
 STATE = Option("--ha-state", "EDA_HA_STATE")
+PRIORITY = Option("--ha-priority", "EDA_HA_PRIORITY")
 HTTP = Option("--ha-http-listen", "EDA_HA_HTTP_LISTEN")
 ON_TRANSITION = Option("--ha-on-transition", "EDA_HA_ON_TRANSITION")
 NEEDING_DSN = (
     *(HA_UUID, POLL, LEASE, WORKER, POOLER, STATE),
-    *(HTTP, ON_TRANSITION),
+    *(PRIORITY, HTTP, ON_TRANSITION),
 )
 
 
@@ -92,6 +95,7 @@ class HaOptions:
     worker_id: str | None = None  # None: <hostname>-<pid>
     session_pooler: bool = False
     state: StateMode = StateMode.AUTO
+    priority: int = DEFAULT_PRIORITY
     http_sockets: tuple[socket, ...] = ()  # bound; empty: no HTTP
     # A command's words; a password may be among them.
     on_transition: tuple[str, ...] = field(default=(), repr=False)
@@ -153,6 +157,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "{auto,required,off}",
     )
     add(
+        PRIORITY,
+        "A follower that has been ready for two leases gets the lead from\n"
+        f"a leader of a lower priority. 0 to {HIGHEST_PRIORITY}, default "
+        f"{DEFAULT_PRIORITY}; 0 never\nleads.",
+        "NUMBER",
+    )
+    add(
         HTTP,
         "Answer HTTP there: health checks, metrics and a page. A port\n"
         "alone is for this machine only. Off by default.",
@@ -208,6 +219,7 @@ def read_options(
         worker_id=_worker_id(WORKER.read(args, environ)),
         session_pooler=_flag(POOLER, args, environ),
         state=_state(STATE.read(args, environ)),
+        priority=_priority(PRIORITY.read(args, environ)),
         on_transition=_command(ON_TRANSITION.read(args, environ)),
         # Last: what it opens is not closed by an error of another option.
         http_sockets=_sockets(HTTP.read(args, environ)),
@@ -281,6 +293,23 @@ def _worker_id(text: str | None) -> str | None:
             f"{LONGEST_WORKER_ID} characters, give a shorter one"
         )
     return text
+
+
+def _priority(text: str | None) -> int:
+    if text is None:
+        return DEFAULT_PRIORITY
+    if not text.isascii() or not text.isdigit() or len(text) > 4:
+        raise OptionError(_bad_priority(text))
+    if int(text) > HIGHEST_PRIORITY:
+        raise OptionError(_bad_priority(text))
+    return int(text)
+
+
+def _bad_priority(text: str) -> str:
+    return (
+        f"{PRIORITY.origin}: {_shown(text)} cannot be used, give a whole "
+        f"number from 0 to {HIGHEST_PRIORITY}"
+    )
 
 
 def _command(text: str | None) -> tuple[str, ...]:

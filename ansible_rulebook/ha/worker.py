@@ -43,6 +43,7 @@ from .errors import HaError, ServerUnavailable, StateRefused
 from .log import WorkerLog
 from .operations.reporter import Reporter
 from .operations.snapshot import DRAINING, Snapshot
+from .operations.switchover import Refused, Switchover, Unanswered
 from .options import HaOptions, StateMode
 from .rulebook.actions import Actions
 from .rulebook.drain import TEARDOWN_WITHIN, Broadcast, Drain
@@ -60,6 +61,8 @@ from .state.store import StateStore
 from .version import own_version
 
 logger = logging.getLogger(__name__)
+
+ASK_FOR = 100.0  # seconds; its actions may take long
 
 MakeGate = Callable[[Any, Leadership], EventGate]
 Deliver = Callable[[str, str], None]
@@ -123,6 +126,7 @@ class Worker:
             self.guardian.watch,
             self._fail,
             self._hand_over,
+            self._ask_for_lead,
             self._self_fence,
         )
         self.leadership = Leadership(self._election.confirm)
@@ -167,6 +171,7 @@ class Worker:
             self.leadership, self.sources, self.gates, self.rulesets
         )
         self._shutdown_delay = max(shutdown_delay, 0.0)
+        self._asking: asyncio.Task[None] | None = None
         self._handing_over: asyncio.Task[None] | None = None
         self._signals = SignalListener(self._drain.ask)
         self._transition = asyncio.Lock()  # a promotion or a demotion
@@ -282,6 +287,7 @@ class Worker:
             host=socket.gethostname(),
             pid=os.getpid(),
             http=self._reporter.address,
+            priority=self.options.priority,
         )
 
     def snapshot(self) -> Snapshot:
@@ -396,6 +402,25 @@ class Worker:
             self._handing_over = asyncio.ensure_future(
                 self._step_down_in_order(request)
             )
+
+    def _ask_for_lead(self, leader: Beacon) -> None:
+        """This worker is to lead rather than the one that does."""
+        asking = self._asking
+        if asking is None or asking.done():
+            self._asking = asyncio.ensure_future(self._take_lead(leader))
+
+    async def _take_lead(self, leader: Beacon) -> None:
+        own = self.options.priority
+        reason = f"priority {own} rather than {leader.priority}"
+        request = Request(self.worker_id, reason, self.worker_id)
+        self._log.info("Asking for the lead", reason, leader=leader.worker)
+        try:
+            async with Switchover(
+                self.options.conninfo, self.options.ha_uuid, request
+            ) as switchover:
+                await switchover.run(ASK_FOR)
+        except (Refused, Unanswered, HaError) as error:
+            self._log.info("The leader does not hand over", str(error))
 
     async def _step_down_in_order(self, request: Request) -> None:
         term = self.leadership.acting_term()

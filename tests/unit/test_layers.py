@@ -57,6 +57,7 @@ MAY_KNOW: dict[str, set[str]] = {
     "embedded": set(),
     "options": {
         "election.lease",
+        "election.priority",
         "operations.listen",
         "operations.on_transition",
     },

@@ -96,6 +96,7 @@ async def measure_in_thread(dsn: str) -> None:
         lambda until: None,
         lambda error: None,
         lambda request: None,
+        lambda leader: None,
         print,
     )
     thread.start()

@@ -114,14 +114,17 @@ class Candidate:
 
     :param timings: poll interval and lease duration.
     :param jitter: see :class:`Backoff`.
+    :param leads_never: it only looks who leads.
     """
 
     def __init__(
         self,
         timings: Timings,
         jitter: Callable[[], float] = random.random,
+        leads_never: bool = False,
     ) -> None:
         self.timings = self._wanted = timings
+        self._leads_never = leads_never
         self.phase = Phase.OFFLINE
         self.failed_promotions = 0
         self._backoff = Backoff(timings.poll_interval, jitter)
@@ -212,6 +215,10 @@ class Candidate:
         That worker had good reason to take it in this life of the server, so
         its lock ends the delay for all.
         """
+        if self._leads_never:
+            self._backoff.reset()
+            self._look_at = now + self.timings.poll_interval
+            return
         if held:
             self._lock_delay_until = float("-inf")
             self.not_locked()
@@ -335,6 +342,10 @@ class Candidate:
         if self.phase is Phase.CONTENDING:
             if self._withdrawn or self._suspended:
                 return Step(Do.RELEASE)
+            if self._leads_never:
+                if now < self._look_at:
+                    return Step(Do.REST, self._look_at - now)
+                return Step(Do.LOOK)
             if now < min(self._look_at, self._lock_delay_until):
                 return Step(Do.REST, self._look_at - now)
             if now < self._lock_delay_until:

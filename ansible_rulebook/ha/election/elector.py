@@ -16,6 +16,7 @@ from ..errors import (
     SessionLost,
 )
 from . import clock as lease_clock
+from . import priority as priorities
 from .beacon import Beacon
 from .candidate import Candidate, Do, Phase, Step
 from .confirmations import Confirmations
@@ -45,6 +46,8 @@ class Elector:
     :param log: says what happens; the one that :func:`check_server` had.
     :param claims_terms: see :meth:`.AdvisoryLock.open`.
     :param about: what this worker says of itself, but for its role.
+    :param on_outranked: called with what the leader says of itself if this
+        worker has a higher priority and has been ready for long enough.
     :param observer: told what happens.
     :param clock: seconds that never step back.
 
@@ -61,6 +64,7 @@ class Elector:
         on_renewal: Callable[[Term], None] | None = None,
         on_overdue: Callable[[], None] | None = None,
         on_request: Callable[[Request], None] | None = None,
+        on_outranked: Callable[[Beacon], None] | None = None,
         claims_terms: bool = False,
         about: Beacon | None = None,
         observer: Observer | None = None,
@@ -75,10 +79,15 @@ class Elector:
         self._on_overdue = on_overdue
         self._on_request = on_request
         self._claims_terms = claims_terms
-        self._about = about or Beacon(worker=lock.worker_id)
         self._clock = clock
         self._wake = asyncio.Event()
-        self._candidate = Candidate(lock.timings)
+        self._about = about or Beacon(worker=lock.worker_id)
+        priority = self._about.priority
+        self._candidate = Candidate(
+            lock.timings, leads_never=priority == priorities.NEVER
+        )
+        self._preference = priorities.Preference(priority)
+        self._on_outranked = on_outranked
         self._transitions = Transitions(
             self._candidate,
             log,
@@ -300,12 +309,14 @@ class Elector:
 
     async def _look(self) -> None:
         try:
-            leader = await self._open_session().holder()
+            session = self._open_session()
+            self._show(session)
+            leader = await session.holder()
         except SessionLost as error:
             await self._lose_session(error)
             return
         self._candidate.looked(self._clock(), leader is not None)
-        if leader is not None:
+        if leader is not None and leader != self._log.leader:
             self._log.following(leader)
 
     async def _try_lock(self) -> None:
@@ -341,6 +352,15 @@ class Elector:
             await self._won(session)
         else:
             self._candidate.not_locked()
+            self._compare(session)
+
+    def _compare(self, session: LockSession) -> None:
+        """Have a leader of a lower priority asked to hand over."""
+        leader, lease = session.leader, self.timings.lease_duration
+        if self._preference.outranks(leader, self._clock(), lease):
+            assert leader is not None
+            if self._on_outranked is not None:
+                self._on_outranked(leader)
 
     async def _won(self, session: LockSession) -> None:
         """Lead, unless another worker is nominated to."""
@@ -511,6 +531,7 @@ class Elector:
         return self._session
 
     async def _lose_session(self, error: SessionLost) -> None:
+        self._preference.lost_session()
         self._candidate.session_lost(self._clock(), f"session ended: {error}")
         if self._candidate.phase is Phase.OFFLINE:
             self._say_outage(error)

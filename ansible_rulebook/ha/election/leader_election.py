@@ -12,10 +12,12 @@ from typing import Callable
 from ..conninfo import Conninfo
 from ..errors import HaError
 from . import clock as lease_clock
+from .beacon import Beacon
 from .election_log import ElectionLog
 from .elector import Elector, check_server
 from .lease import POLL_INTERVAL, Timings
 from .lock import AdvisoryLock
+from .priority import DEFAULT
 from .requests import Request
 from .term import Term
 from .transitions import OnDemotion, OnPromotion
@@ -61,6 +63,10 @@ class LeaderElection(Elector):
         role that could end the leader's session, while another worker is
         there. Has to have the worker step down, at once or when what it does
         has come to its end. Default: at once.
+    :param on_outranked: called on a follower that has been ready for two
+        leases, with what the leader says of itself, if that one has a lower
+        priority.
+    :param priority: 0 for a worker that never leads.
     :param session_pooler: a connection pooler stands in between, and it
         keeps one server session for each client connection.
     :param clock: seconds that never step back, for tests.
@@ -81,6 +87,8 @@ class LeaderElection(Elector):
         on_renewal: Callable[[Term], None] | None = None,
         on_overdue: Callable[[], None] | None = None,
         on_request: Callable[[Request], None] | None = None,
+        on_outranked: Callable[[Beacon], None] | None = None,
+        priority: int = DEFAULT,
         session_pooler: bool = False,
         clock: Callable[[], float] = lease_clock.now,
     ) -> None:
@@ -99,6 +107,8 @@ class LeaderElection(Elector):
             on_renewal=on_renewal,
             on_overdue=on_overdue,
             on_request=on_request,
+            on_outranked=on_outranked,
+            about=Beacon(worker=lock.worker_id, priority=priority),
             clock=clock,
         )
 

@@ -20,6 +20,7 @@ from psycopg.pq.abc import PGconn
 from ..conninfo import Conninfo
 from ..errors import SessionLost
 from . import sql
+from .beacon import Beacon
 from .lease import Timings
 from .lock_delay import ServerLife
 from .names import APPLICATION, NOMINATION, PAUSE, application_name
@@ -90,6 +91,8 @@ class LockSession:
         """The server's present life, if it tells."""
         self.led_last = False
         """Whether the last claim of a term is that of this process."""
+        self.leader: Beacon | None = None
+        """What the leader last said of itself, if it did."""
         self.namesakes: set[str] = set()
         """Names of sessions of other processes with this worker's id."""
 
@@ -118,14 +121,19 @@ class LockSession:
         :raises SessionLost: outcome unknown.
         """
         self._notices.clear()
+        high, low = self._halves()
         await self.fetch(
-            self.beacon + sql.WAIT_LOCK.format(key=self._key),
+            self.beacon
+            + sql.WAIT_LOCK.format(key=self._key, high=high, low=low),
             timeout=self.wait_chunk + ANSWER_SLACK,
         )
         if sql.ACQUIRED in self._notices:
             return True
-        if sql.NOT_ACQUIRED in self._notices:
-            return False
+        for notice in self._notices:
+            if notice.startswith(sql.NOT_ACQUIRED):
+                query = notice[len(sql.NOT_ACQUIRED) :]
+                self.leader = Beacon.parse(query)
+                return False
         return await self.prove()  # something in between eats notices
 
     async def prove_won(self, worker_id: str) -> tuple[bool, bool]:
@@ -175,7 +183,7 @@ class LockSession:
 
     async def holder(self) -> str | None:
         """The worker id of the leader, cut to what fits, if there is one."""
-        rows = await self.fetch(sql.HOLDER, self._halves())
+        rows = await self.fetch(self.beacon + sql.HOLDER, self._halves())
         if not rows:
             return None
         name = str(rows[0][0] or "")

@@ -68,8 +68,9 @@ WRITE_SETTING: Final = "SELECT pg_catalog.set_config(%s, %s, false)"
 TRY_LOCK: Final = "SELECT pg_catalog.pg_try_advisory_lock(%s)"
 
 # A caught lock_not_available leaves nothing in the server's log, and the
-# block ends its snapshot with each wait. What happened comes as a notice:
-# a query for it would be a second statement in each interval.
+# block ends its snapshot with each wait. What happened comes as a notice, with
+# what the leader says of itself: a query for it would be a second statement in
+# each interval.
 ACQUIRED: Final = "eda-ha lock acquired"
 NOT_ACQUIRED: Final = "eda-ha lock not acquired"
 WAIT_LOCK: Final = f"""
@@ -77,7 +78,14 @@ DO $$ BEGIN
   PERFORM pg_catalog.pg_advisory_lock({{key}});
   RAISE NOTICE '{ACQUIRED}';
 EXCEPTION WHEN lock_not_available THEN
-  RAISE NOTICE '{NOT_ACQUIRED}';
+  RAISE NOTICE '{NOT_ACQUIRED}%', (
+    SELECT activity.query
+      FROM pg_catalog.pg_locks AS lock
+      JOIN pg_catalog.pg_stat_activity AS activity USING (pid)
+     WHERE lock.locktype = 'advisory' AND lock.granted AND lock.objsubid = 1
+       AND lock.database = activity.datid
+       AND activity.datname = pg_catalog.current_database()
+       AND lock.classid = {{high}}::oid AND lock.objid = {{low}}::oid);
 END $$
 """
 

@@ -12,6 +12,7 @@ import threading
 from contextlib import suppress
 from typing import Any, Callable, Coroutine
 
+from .beacon import Beacon
 from .elector import Elector
 from .observer import View
 from .reasons import Reason
@@ -35,6 +36,8 @@ class ElectionThread:
     :param ended: called in the main loop with the error that ended the
         election, or None after a clean end.
     :param hand_over: called in the main loop with a request for it.
+    :param ask_for_lead: called in the main loop with the leader that has a
+        lower priority.
     :param self_fence: ends the process, for a reason; any thread.
     """
 
@@ -46,6 +49,7 @@ class ElectionThread:
         allow_actions: Callable[[float], None],
         ended: Callable[[BaseException | None], None],
         hand_over: Callable[[Request], None],
+        ask_for_lead: Callable[[Beacon], None],
         self_fence: Callable[[str], None],
     ) -> None:
         self._make_election = make_election
@@ -54,6 +58,7 @@ class ElectionThread:
         self._allow_actions = allow_actions
         self._ended = ended
         self._hand_over = hand_over
+        self._ask_for_lead = ask_for_lead
         self._self_fence = self_fence
         self._main_loop = asyncio.get_running_loop()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -131,6 +136,7 @@ class ElectionThread:
             on_renewal=self._on_renewal,
             on_overdue=self._on_overdue,
             on_request=self._on_request,
+            on_outranked=self._on_outranked,
         )
         # What was asked for before there was an election to ask.
         if self._withdrawn.is_set():
@@ -180,6 +186,9 @@ class ElectionThread:
 
     def _on_request(self, request: Request) -> None:
         self._tell_main(self._hand_over, request)
+
+    def _on_outranked(self, leader: Beacon) -> None:
+        self._tell_main(self._ask_for_lead, leader)
 
     def _on_overdue(self) -> None:
         self._self_fence("demotion takes longer than the lease")

@@ -35,7 +35,8 @@ async def main():
     )
     thread = election_thread.ElectionThread(
         make_election, promote, demote, lambda ends_at: None,
-        lambda error: None, lambda request: None, self_fence,
+        lambda error: None, lambda request: None,
+        lambda leader: None, self_fence,
     )
     thread.start()
     await led.wait()
