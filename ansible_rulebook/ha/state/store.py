@@ -39,6 +39,7 @@ from ..log import WorkerLog
 from ..options import HaOptions
 from .changes import Found, Kept
 from .history import Beginning, History
+from .history_writer import HistoryWriter
 from .housekeeping import Housekeeping
 from .journal import Journal, Mark
 from .names import stored
@@ -100,7 +101,9 @@ class StateStore:
             self._session, self._ha_uuid, stored(worker_id), key, claimant
         )
         self._housekeeping = Housekeeping(self._session, self._ha_uuid)
-        self._history = History(self._session.another(), self._ha_uuid)
+        self._history = HistoryWriter(
+            History(self._session.another(), self._ha_uuid)
+        )
         self._beginning = Beginning()
         self._events = 0  # of this term, that were processed
         self._completed = 0  # matches of this term
@@ -159,6 +162,7 @@ class StateStore:
 
     async def stand_by(self) -> None:
         """Be ready for a promotion: connect, if there is no session."""
+        self._history.retry()
         if self._journal is None:
             with suppress(HaError):
                 await self._in_thread(self._session.keep_open)
@@ -389,28 +393,11 @@ class StateStore:
         :param gap: seconds that nobody led before, if that is known.
         """
         found = replace(self._beginning, gap=gap)
-        self._write_history(self._history.begin_term, term, found)
-        self._write_history(self._history.prune, term)
+        self._history.tell_begin(term, found)
 
     def tell_end(self, term: int, reason: Reason) -> None:
         """Write down how it has ended, without waiting for that."""
-        self._write_history(
-            self._history.end_term,
-            term,
-            reason,
-            self._events,
-            self._completed,
-        )
-
-    def _write_history(self, write: Callable[..., object], *args: Any) -> None:
-        def try_it() -> None:
-            try:
-                write(*args)
-            except HaError as error:  # nothing depends on it
-                logger.debug("The history was not written: %s", error)
-
-        with suppress(RuntimeError):  # closed meanwhile
-            self._thread.submit(try_it)
+        self._history.tell_end(term, reason, self._events, self._completed)
 
     # -- the end of a term -----------------------------------------------
 
@@ -447,7 +434,7 @@ class StateStore:
             self._session.give_back(journal.end())
         self._session.abort()
         self._thread.submit(self._session.close)
-        self._thread.submit(self._history.close)
+        self._history.close()
         self._thread.shutdown(wait=False)
 
     def _open_journal(self) -> Journal:

@@ -1,0 +1,102 @@
+"""Writes the history of terms beside everything else.
+
+Nothing depends on it, so nothing waits for it: it has a session and a thread
+of its own. How a term has ended is often known when the server is away. Then
+it is written later.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Callable, NamedTuple
+
+from ..election.reasons import Reason
+from ..errors import HaError, ServerUnavailable
+from .history import Beginning, History
+
+logger = logging.getLogger(__name__)
+
+MOST_LATE = 20  # ends of terms that wait to be written
+
+
+class _End(NamedTuple):
+    term: int
+    reason: Reason
+    events: int
+    actions: int
+    at: float  # monotonic
+
+
+class HistoryWriter:
+    """Of one worker. Its calls return at once, and are for any thread.
+
+    :param history: what to write with.
+    """
+
+    def __init__(self, history: History) -> None:
+        self._history = history
+        self._late: list[_End] = []  # belongs to the thread
+        self._thread = ThreadPoolExecutor(1, "ha-history")
+
+    def tell_begin(self, term: int, found: Beginning) -> None:
+        """A term has begun."""
+
+        def write() -> None:
+            self._write_late()
+            self._history.begin_term(term, found)
+            self._history.prune(term)
+
+        self._submit(write)
+
+    def tell_end(
+        self, term: int, reason: Reason, events: int, actions: int
+    ) -> None:
+        """A term has ended.
+
+        :param events: how many it has processed.
+        :param actions: how many matches have had all their actions run.
+        """
+        end = _End(term, reason, events, actions, time.monotonic())
+
+        def write() -> None:
+            if len(self._late) < MOST_LATE:
+                self._late.append(end)
+            self._write_late()
+
+        self._submit(write)
+
+    def retry(self) -> None:
+        """The server may be there again."""
+        if self._late:
+            self._submit(self._write_late)
+
+    def close(self) -> None:
+        """Write what is left if that is possible, and disconnect."""
+        self._submit(self._history.close)
+        self._thread.shutdown(wait=False)
+
+    def _write_late(self) -> None:
+        while self._late:
+            end = self._late[0]
+            ago = time.monotonic() - end.at
+            try:
+                self._history.end_term(*end[:-1], ago)
+            except ServerUnavailable:
+                raise
+            except HaError:
+                self._late.pop(0)  # it will never be possible
+                raise
+            self._late.pop(0)
+
+    def _submit(self, write: Callable[[], object]) -> None:
+        def try_it() -> None:
+            try:
+                write()
+            except HaError as error:
+                logger.debug("The history was not written: %s", error)
+
+        with suppress(RuntimeError):  # closed
+            self._thread.submit(try_it)
