@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 from .upstream.plain_run import refuse_a_plain_run
 
 if TYPE_CHECKING:
+    from .election.beacon import Beacon as Beacon
     from .election.leader_election import LeaderElection as LeaderElection
     from .election.leadership import fencing_token as fencing_token
     from .election.lease import Timings as Timings
+    from .election.requests import Request as Request
     from .election.term import Term as Term
     from .errors import HaError as HaError
     from .errors import LeadershipLost as LeadershipLost
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from .errors import StateRefused as StateRefused
 
 _HOMES = {
+    "Beacon": "election.beacon",
+    "Request": "election.requests",
     "LeaderElection": "election.leader_election",
     "HaError": "errors",
     "LeadershipLost": "errors",
