@@ -22,18 +22,14 @@ import logging
 import os
 import secrets
 import socket
-import time
-from dataclasses import replace
 from typing import Any, Awaitable, Callable
 
 from .election.beacon import Beacon
-from .election.candidate import Phase
 from .election.election_log import ElectionLog
 from .election.elector import Elector, check_server
 from .election.leader_election import default_worker_id
 from .election.leadership import Leadership
 from .election.lock import AdvisoryLock
-from .election.observer import View
 from .election.reasons import Reason
 from .election.requests import Request
 from .election.term import Term
@@ -42,9 +38,9 @@ from .engine.host import EngineHost
 from .errors import HaError, ServerUnavailable, StateRefused
 from .log import WorkerLog
 from .operations.reporter import Reporter
-from .operations.snapshot import DRAINING, Snapshot
 from .operations.switchover import Refused, Switchover, Unanswered
 from .options import HaOptions, StateMode
+from .portrait import Portrait
 from .rulebook.actions import Actions
 from .rulebook.drain import TEARDOWN_WITHIN, Broadcast, Drain
 from .rulebook.gate import EventGate, event_in_hand
@@ -99,13 +95,12 @@ class Worker:
         self._reporter = Reporter(
             options,
             self.worker_id,
-            self.snapshot,
+            lambda: self._portrait.take(),
             self._log,
             self._term_began,
             self._term_ended,
         )
         self.metrics = self._reporter.metrics
-        self._started_at = time.time()
         self._election_log = ElectionLog(self.worker_id, options.ha_uuid)
         self._lock = AdvisoryLock(
             options.conninfo,
@@ -146,6 +141,15 @@ class Worker:
             self._election.suspend,
             self._stop_recording,
             self._log,
+        )
+        self._portrait = Portrait(
+            options,
+            self.worker_id,
+            self._election,
+            self.leadership,
+            self.rulesets,
+            self._keeper,
+            self._self_fence,
         )
         self._standby = Standby(
             self._keeper,
@@ -290,44 +294,6 @@ class Worker:
             priority=self.options.priority,
         )
 
-    def snapshot(self) -> Snapshot:
-        """How this worker is now. For any thread."""
-        view, store = self._election.view(), self.state
-        known = {} if view is None else view._asdict()
-        is_leader = known.get("phase") == Phase.LEADING.value
-        snapshot = Snapshot(
-            str(self.options.ha_uuid),
-            self.worker_id,
-            own_version(),
-            socket.gethostname(),
-            os.getpid(),
-            self._started_at,
-            role="leader" if is_leader else "follower",
-            state=known.get("phase", Phase.OFFLINE.value),
-            term=known.get("term", 0),
-            since=known.get("since", self._started_at),
-            leads=self.leadership.is_open(),
-            can_take_over=self._can_take_over(view),
-            rulesets_up=self.rulesets.up.is_set(),
-            in_session=known.get("in_session", False),
-            leader=known.get("leader", ""),
-            lease_duration=known.get(
-                "lease", self.options.timings.lease_duration
-            ),
-            last_renewal=known.get("last_renewal"),
-            is_alive=not self._self_fence.is_called,
-        )
-        if self.is_leaving:
-            snapshot = replace(snapshot, state=DRAINING)
-        if store is not None:
-            snapshot = replace(
-                snapshot,
-                retained=store.retained,
-                pending=store.pending,
-                behind=store.behind,
-            )
-        return snapshot
-
     def _term_began(self, term: int, gap: float | None) -> None:
         if self.state is not None:
             self.state.tell_begin(term, gap)
@@ -335,16 +301,6 @@ class Worker:
     def _term_ended(self, term: int, reason: Reason) -> None:
         if self.state is not None:
             self.state.tell_end(term, reason)
-
-    def _can_take_over(self, view: View | None) -> bool:
-        return (
-            view is not None
-            and view.phase == Phase.CONTENDING.value
-            and view.in_session
-            and self.rulesets.up.is_set()
-            and self._keeper.obstacle is None
-            and not self.is_leaving
-        )
 
     # -- transitions, told by the election -------------------------------
 

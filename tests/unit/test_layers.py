@@ -44,6 +44,14 @@ MAY_KNOW: dict[str, set[str]] = {
         "rulebook",
         "operations",
         "options",
+        "portrait",
+    },
+    "portrait": {
+        "election",
+        "state",
+        "rulebook",
+        "operations.snapshot",
+        "options",
     },
     "upstream": {
         "election",

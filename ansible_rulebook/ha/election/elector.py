@@ -21,12 +21,13 @@ from .beacon import Beacon
 from .candidate import Candidate, Do, Phase, Step
 from .confirmations import Confirmations
 from .election_log import ElectionLog
+from .hearing import Hearing
 from .lease import Timings
 from .lock import AdvisoryLock
 from .namesakes import NamesakeWatch
 from .observer import Observer, View
 from .reasons import Reason
-from .requests import Answer, Request
+from .requests import Request
 from .session import LockSession
 from .term import Term
 from .transitions import OnDemotion, OnPromotion, Transitions
@@ -102,6 +103,7 @@ class Elector:
         self.follower_event = self._transitions.follower_event
         self._confirmations = Confirmations()
         self._namesakes = NamesakeWatch(lock, log)
+        self._hearing = Hearing(lock.worker_id, log)
         self._session: LockSession | None = None
         self._terms = 0
         self._task: asyncio.Task[None] | None = None
@@ -489,39 +491,19 @@ class Elector:
         session = self._session
         if session is None or self._candidate.phase is not Phase.LEADING:
             return
-        request = session.take_request()
-        if request is None:
-            return
         try:
-            refusal = await self._refusal(session, request)
-            await session.answer(Answer(request.pid, refusal))
+            request = await self._hearing.hear(session)
         except SessionLost as error:
             await self._lose_session(error)
             return
-        if refusal:
+        if session.has_requests:
+            self._wake.set()  # the lease may be due before the next one
+        if request is None:
             return
         if self._on_request is not None:
             self._on_request(request)
         else:
             self._candidate.step_down(request.why, Reason.SWITCHOVER)
-
-    async def _refusal(self, session: LockSession, request: Request) -> str:
-        """Why the request is not granted; empty if it is."""
-        role, is_permitted = await session.who_asks(request)
-        asked = {"role": role, "by": request.by, "to": request.to or None}
-        if not is_permitted:
-            refusal = f"role {role} may not end the leader's session"
-        elif request.to == self.worker_id:
-            refusal = f"{request.to} leads already"
-        elif not await session.others(request.to):
-            refusal = f"no worker {request.to} is there".replace("  ", " ")
-        else:
-            self._log.info("Asked to hand over", request.reason, **asked)
-            return ""
-        self._log.warning(
-            "A request to hand over is refused", refusal, **asked
-        )
-        return refusal
 
     # -- parts of it -----------------------------------------------------
 

@@ -211,6 +211,11 @@ class LockSession:
         """The next request that has been heard, if there is one."""
         return self._requests.popleft() if self._requests else None
 
+    @property
+    def has_requests(self) -> bool:
+        """Whether one waits to be taken."""
+        return bool(self._requests)
+
     async def who_asks(self, request: Request) -> tuple[str, bool]:
         """The role that asked, and whether it could end this session.
 
