@@ -244,7 +244,11 @@ def test_wheel_has_our_half_only(wheel: Path) -> None:
         if not name.startswith("ansible_rulebook/ha/")
         and ".dist-info/" not in name
     }
-    assert rest == {"_ansible_rulebook_ha.py", "ansible_rulebook_ha.pth"}
+    assert rest == {
+        "_ansible_rulebook_ha.py",
+        "_ansible_rulebook_ha_pytest.py",
+        "ansible_rulebook_ha.pth",
+    }
     assert not [name for name in names if "__pycache__" in name]
 
 
@@ -496,6 +500,27 @@ def test_a_plugin_of_ours_refuses_a_plain_run(
     # Asked for but not there: it may not act as if it were alone.
     assert done.returncode == (1 if is_wanted else 0), done.stderr
     assert ("has not read ansible_rulebook_ha.pth" in done.stderr) is is_wanted
+
+
+def test_pytest_finds_the_kit_for_authors(
+    shared: Site, tmp_path: Path
+) -> None:
+    (tmp_path / "test_five.py").write_text(
+        f"{SOURCE}    await asyncio.sleep(3600)\n"
+        "import asyncio, sys\n"
+        "def test_it(ha_source):\n"
+        "    source = ha_source(main)\n"
+        "    source.promote()\n"
+        "    assert source.event() == {'i': 0}\n"
+        "def test_where_it_is_from():\n"
+        "    kit = sys.modules['_ansible_rulebook_ha_pytest']\n"
+        "    assert kit.__file__.startswith(sys.prefix)\n"
+    )
+    done = shared.run(
+        *("-m", "pytest", "-q", "-p", "no:asyncio", "-W", "error"),
+        *("--rootdir", tmp_path, tmp_path),
+    )
+    assert "2 passed" in done.stdout
 
 
 def test_uv_installs_both(site: Site, upstream: Path, wheel: Path) -> None:

@@ -1,4 +1,4 @@
-"""The example source, driven by the events that a worker would pass it."""
+"""The example source, on a worker that the kit for authors makes."""
 
 from __future__ import annotations
 
@@ -13,58 +13,16 @@ from typing import Any
 import pytest
 import yaml
 
-from ansible_rulebook.ha.rulebook.sources import is_ha_aware
+from ansible_rulebook.ha.election.lease import Timings
+from ansible_rulebook.ha.testing import HaSources
+from ansible_rulebook.ha.testing.plugin import load
+from ansible_rulebook.ha.testing.stage import Stage
 
 PLUGIN = Path(__file__).parents[1] / "sources" / "example_ha_source.py"
 SOON = 5.0  # seconds, far more than anything here takes
+LONG = 3600  # seconds, for a source that emits once a term
 
 module = runpy.run_path(str(PLUGIN))
-
-
-class Stage:
-    """A worker as the plugin sees it."""
-
-    def __init__(self, maxsize: int = 0, **args: Any) -> None:
-        self.queue: asyncio.Queue[Any] = asyncio.Queue(maxsize)
-        self.leader = asyncio.Event()
-        self.follower = asyncio.Event()
-        self.follower.set()
-        self.shutdown = asyncio.Event()
-        self.args = {
-            "delay": 0,
-            "leader_event": self.leader,
-            "follower_event": self.follower,
-            "shutdown_event": self.shutdown,
-            **args,
-        }
-        self.task = asyncio.ensure_future(
-            module["main"](self.queue, self.args)
-        )
-
-    def promote(self) -> None:
-        self.follower.clear()
-        self.leader.set()
-
-    def demote(self) -> None:
-        self.leader.clear()
-        self.follower.set()
-
-    async def event(self) -> dict[str, Any]:
-        return await asyncio.wait_for(self.queue.get(), SOON)
-
-    async def end(self) -> None:
-        self.shutdown.set()
-        await asyncio.wait_for(self.task, SOON)
-
-
-async def turns(count: int = 20) -> None:
-    """Let every task do what it can do without time passing."""
-    for _ in range(count):
-        await asyncio.sleep(0)
-
-
-def test_worker_takes_it_for_ha_aware() -> None:
-    assert is_ha_aware(PLUGIN.read_text("utf-8"))
 
 
 def test_documentation_is_valid() -> None:
@@ -74,20 +32,19 @@ def test_documentation_is_valid() -> None:
         module["options"](example["example_ha_source"] or {})
 
 
-@pytest.mark.asyncio
-async def test_follower_emits_nothing() -> None:
-    stage = Stage()
-    await turns()
-    assert stage.queue.empty()
-    await stage.end()
+@pytest.mark.parametrize("delay", [0, 0.01])
+def test_it_keeps_the_rules_through_a_worker_s_life(
+    ha_source: HaSources, delay: float
+) -> None:
+    assert ha_source(PLUGIN).is_aware
+    ha_source.check(PLUGIN, {"delay": delay})
 
 
-@pytest.mark.asyncio
-async def test_leader_emits_numbered_events() -> None:
-    stage = Stage(limit=3, prefix="order")
-    stage.promote()
-    events = [await stage.event() for _ in range(3)]
-    await asyncio.wait_for(stage.task, SOON)  # the limit ends it
+def test_leader_emits_numbered_events(ha_source: HaSources) -> None:
+    source = ha_source(PLUGIN, {"delay": 0, "limit": 3, "prefix": "order"})
+    source.promote()
+    events = source.events(3)
+    source.wait_until_ended()  # the limit ends it
     assert [event["message"] for event in events] == [
         "order 1",
         "order 2",
@@ -97,104 +54,96 @@ async def test_leader_emits_numbered_events() -> None:
     assert len({event["id"] for event in events}) == 3
 
 
-@pytest.mark.asyncio
-async def test_demoted_between_two_events_emits_no_more() -> None:
-    stage = Stage(delay=3600)
-    stage.promote()
-    assert (await stage.event())["number"] == 1
-    await turns()
-    stage.demote()
-    await turns()
-    assert stage.queue.empty()
-    await stage.end()
-
-
-@pytest.mark.asyncio
-@pytest.mark.parametrize("steps", range(6))
-async def test_demoted_at_any_step_emits_nothing_later(steps: int) -> None:
-    stage = Stage()
-    stage.promote()
-    await turns(steps)
-    stage.demote()
-    emitted = stage.queue.qsize()
-    await turns()
-    assert stage.queue.qsize() == emitted
-    await stage.end()
-
-
-@pytest.mark.asyncio
-async def test_demoted_in_a_blocked_put_does_not_put_later() -> None:
-    stage = Stage(maxsize=1)
-    stage.promote()
-    await turns()  # the second event waits for room
-    stage.demote()
-    await turns()
-    first = await stage.event()
-    stage.promote()
-    second = await stage.event()
+def test_demoted_in_a_blocked_put_withdraws_it(ha_source: HaSources) -> None:
+    source = ha_source(PLUGIN, {"delay": 0})
+    source.promote()
+    source.wait_until_put_waits()
+    source.demote()
+    assert source.waiting == 0
+    source.promote()
     # The one that was withdrawn leaves no gap in the numbers.
+    first, second = source.events(2)
     assert (first["number"], second["number"]) == (1, 2)
     assert second["first"]
-    await stage.end()
+
+
+def stage(queue_size: int, **args: Any) -> Stage:
+    """For tests that look at each turn of the loop."""
+    return Stage(load(PLUGIN), args, queue_size, Timings())
+
+
+async def turns(count: int = 20) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def taken(worker: Stage) -> list[dict[str, Any]]:
+    events: list[dict[str, Any]] = []
+    while more := await worker.next_event(0.0):
+        events += more
+        if len(events) > 100:
+            break
+    return events
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("queue_size", [1, 1000])
+@pytest.mark.parametrize("steps", range(8))
+async def test_demoted_at_any_step_it_begins_a_term_anew(
+    steps: int, queue_size: int
+) -> None:
+    worker = stage(queue_size, delay=0)
+    worker.promote()
+    await turns(steps)
+    worker.end_term()
+    emitted = worker.emitted
+    await turns()
+    assert (worker.emitted, worker.waiting, worker.late) == (emitted, 0, [])
+    worker.promote()
+    await turns()
+    events = await taken(worker)
+    numbers = [event["number"] for event in events]
+    assert numbers == list(range(1, len(events) + 1))
+    firsts = [event["number"] for event in events if event["first"]]
+    assert firsts == ([1, emitted + 1] if emitted else [1])
+    assert await worker.shut_down()
 
 
 @pytest.mark.asyncio
 async def test_demoted_and_promoted_at_once_begins_a_term() -> None:
-    stage = Stage(delay=3600)
-    stage.promote()
-    assert (await stage.event())["first"]
+    worker = stage(2, delay=LONG)
+    worker.promote()
     await turns()
-    stage.demote()
-    stage.promote()
-    event = await stage.event()
-    assert event["number"] == 2
-    assert event["first"]
-    await stage.end()
-
-
-@pytest.mark.asyncio
-async def test_demoted_as_the_pause_ends_begins_a_term() -> None:
-    stage = Stage(maxsize=1)
-    stage.promote()
-    await turns(3)  # in the pause of 0 seconds after the first event
-    stage.demote()
+    worker.end_term()
+    worker.promote()
     await turns()
-    assert (await stage.event())["first"]
-    stage.promote()
-    assert (await stage.event())["first"]
-    await stage.end()
+    events = await taken(worker)
+    assert [event["first"] for event in events] == [True, True]
+    assert await worker.shut_down()
 
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("role", ["follower", "leader", "leader, blocked"])
 async def test_shutdown_ends_it_within_milliseconds(role: str) -> None:
-    stage = Stage(maxsize=1, delay=0 if "blocked" in role else 3600)
+    worker = stage(1, delay=0 if "blocked" in role else LONG)
     if role != "follower":
-        stage.promote()
+        worker.promote()
     await turns()
     begin = time.monotonic()
-    await stage.end()
+    assert await worker.shut_down()
     assert time.monotonic() - begin < 0.1
 
 
-@pytest.mark.asyncio
-async def test_cancelled_leaves_no_task_behind() -> None:
-    stage = Stage()
-    await turns()
-    stage.task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await stage.task
-    assert asyncio.all_tasks() == {asyncio.current_task()}
-
-
-@pytest.mark.asyncio
-async def test_error_of_the_queue_is_raised() -> None:
+def test_error_of_the_queue_is_raised() -> None:
     class Broken(asyncio.Queue):  # type: ignore[type-arg]
         async def put(self, item: Any) -> None:
             raise ConnectionError("gone")
 
-    with pytest.raises(ConnectionError):
+    async def run() -> None:
         await asyncio.wait_for(module["main"](Broken(), {}), SOON)
+
+    with pytest.raises(ConnectionError):
+        asyncio.run(run())
 
 
 @pytest.mark.asyncio
@@ -206,14 +155,13 @@ async def test_without_ha_it_leads_for_ever() -> None:
     assert queue.qsize() == 2
 
 
-@pytest.mark.asyncio
 @pytest.mark.parametrize(
     "args",
     [{"delay": -1}, {"delay": "nan"}, {"delay": "x"}, {"limit": -1}],
 )
-async def test_bad_options_are_refused(args: dict[str, Any]) -> None:
+def test_bad_options_are_refused(args: dict[str, Any]) -> None:
     with pytest.raises(ValueError):
-        await module["main"](asyncio.Queue(), args)
+        asyncio.run(module["main"](asyncio.Queue(), args))
 
 
 def test_runs_by_hand() -> None:

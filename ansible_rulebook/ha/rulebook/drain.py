@@ -119,7 +119,9 @@ class Drain:
         hurry = self._loop.call_later(self._delay, self._cut_short)
         telling = None
         try:
-            await self._end_sources()
+            await end_sources(
+                self._leadership, self._sources, self._delay, self._withdraw
+            )
             if not self._rulesets.up.is_set():
                 rulebook.cancel()
                 return
@@ -135,20 +137,29 @@ class Drain:
             if telling is not None:
                 telling.cancel()
 
-    async def _end_sources(self) -> None:
-        within = (
-            SOURCES_WITHIN
-            if self._leadership.takes_events()
-            else FOLLOWERS_WITHIN
-        )
-        self._leadership.shutdown_event.set()
-        self._withdraw()
-        within = min(within, self._delay)
-        ending = asyncio.ensure_future(self._sources.end_all(within))
-        # A source that never ends must not keep the actions waiting.
-        await asyncio.wait({ending}, timeout=within + CANCEL_WITHIN)
-
     def _cut_short(self) -> None:
         self._rulesets.hurry()
         if not self._rulesets.up.is_set() and self.rulebook is not None:
             self.rulebook.cancel()
+
+
+async def end_sources(
+    leadership: Leadership,
+    sources: Sources,
+    delay: float,
+    withdraw: Callable[[], None],
+) -> None:
+    """Give the sources time to end, then cancel them.
+
+    :param leadership: its ``shutdown_event`` is set.
+    :param sources: of the worker.
+    :param delay: seconds, the most that they get.
+    :param withdraw: the election is not to contend any more.
+    """
+    within = SOURCES_WITHIN if leadership.takes_events() else FOLLOWERS_WITHIN
+    leadership.shutdown_event.set()
+    withdraw()
+    within = min(within, delay)
+    ending = asyncio.ensure_future(sources.end_all(within))
+    # The actions are not to wait for a source that never ends.
+    await asyncio.wait({ending}, timeout=within + CANCEL_WITHIN)

@@ -6,26 +6,31 @@ import asyncio
 import os
 import runpy
 import tokenize
-from typing import Any
+from typing import TYPE_CHECKING, Any, Callable
 
-from ..rulebook.sources import Sources, is_ha_aware
-from ..worker import Worker
+from ..rulebook.sources import Main, is_ha_aware
 from .names import upstream
+
+if TYPE_CHECKING:
+    from ..worker import Worker
+
+Wrap = Callable[[Main, str, bool], Main]
 
 
 def install(worker: Worker) -> None:
     """Have the worker run the sources of each plugin."""
-    upstream("engine").runpy = PluginLoader(worker.sources)
+    upstream("engine").runpy = PluginLoader(worker.sources.wrap)
 
 
 class PluginLoader:
     """In place of the module ``runpy``.
 
-    :param sources: has the rules for a source's main.
+    :param wrap: brings a source's main under our rules, see
+        :meth:`.Sources.wrap`.
     """
 
-    def __init__(self, sources: Sources) -> None:
-        self._sources = sources
+    def __init__(self, wrap: Wrap) -> None:
+        self._wrap = wrap
 
     def run_path(self, path: str, *args: Any, **kwargs: Any) -> Any:
         """``runpy.run_path``; a source's main comes under our rules."""
@@ -36,5 +41,5 @@ class PluginLoader:
         with tokenize.open(path) as source:
             aware = is_ha_aware(source.read())
         name = os.path.splitext(os.path.basename(path))[0]
-        module["main"] = self._sources.wrap(main, name, aware)
+        module["main"] = self._wrap(main, name, aware)
         return module
