@@ -459,6 +459,7 @@ class Worker:
             self._log,
             self._state_failed,
             self._engine.thread,
+            self.metrics.commit,
         )
 
     def attach_state(self, engine: Any, config: dict[str, Any]) -> Any:

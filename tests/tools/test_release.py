@@ -114,7 +114,7 @@ def test_the_wheel_has_our_package_and_what_starts_it() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [*release.START_UP, "ansible_rulebook/ha/py.typed"]
+    "name", [*sorted(release.START_UP), "ansible_rulebook/ha/py.typed"]
 )
 def test_what_users_rely_on_is_missed_in_a_tree_that_lost_it(
     name: str,

@@ -70,6 +70,7 @@ class Journal:
     :param connection: a session in autocommit mode.
     :param reconnect: opens another session that may write in this term.
     :param limit: seconds in which the server has to answer.
+    :param committed: called with the seconds that each transaction took.
     :param failed: called once with the error if the last write may be lost.
     """
 
@@ -82,12 +83,14 @@ class Journal:
         reconnect: Callable[[], Awaitable[Connection[Any]]],
         limit: float,
         failed: Callable[[HaError], None],
+        committed: Callable[[float], None] = lambda seconds: None,
     ) -> None:
         self.term = term
         self._first = [ha_uuid.encode()]
         self._reconnect = reconnect
         self._limit = limit
         self._failed = failed
+        self._tell_duration = committed
         self._loop = asyncio.get_running_loop()
         self._pipeline: Pipeline | None = self._begin(connection)
         self._changes = Changes()
@@ -252,6 +255,7 @@ class Journal:
     def _committed(self) -> None:
         self._stop_timers()
         self.durable, self._sent_size = self._sent, 0
+        self._tell_duration(self._loop.time() - self._asked_at)
         self._pending_since = None
         waiting, self._waiting = self._waiting, deque()
         for number, answer in waiting:

@@ -70,6 +70,7 @@ class StateStore:
     :param claimant: names this process in the table of claims.
     :param log: for what operators have to see.
     :param failed: called with the error if the last write may be lost.
+    :param committed: called with the seconds that each transaction took.
     :param engine_thread: for long calls that change engine sessions.
     """
 
@@ -81,10 +82,12 @@ class StateStore:
         log: WorkerLog,
         failed: Callable[[HaError], None],
         engine_thread: ThreadPoolExecutor,
+        committed: Callable[[float], None],
     ) -> None:
         self._ha_uuid = str(options.ha_uuid)
         self._log = log
         self._failed = failed
+        self._committed = committed
         self._engine_thread = engine_thread
         self._timings = options.timings
         key = lock_key(options.ha_uuid)
@@ -245,6 +248,7 @@ class StateStore:
             reconnect,
             self._timings.demote_within / 2,
             self._failed,
+            self._committed,
         )
         self._housekeeping.begin(claim.term)
 
