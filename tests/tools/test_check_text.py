@@ -42,6 +42,11 @@ def test_a_line_may_have_79_columns() -> None:
     assert of_page("a" * 80 + "\n") == ["docs/x.rst:1: 80 columns"]
 
 
+def test_what_a_program_printed_may_be_wider() -> None:
+    assert of_page(f"It prints::\n\n    {'a' * 80}\n") == []
+    assert of_page(f"It prints:\n\n    {'a' * 80}\n") != []
+
+
 def test_tables_of_the_benchmarks_may_be_wider() -> None:
     assert of_page("a" * 80 + "\n", check_text.WIDE) == []
 

@@ -70,7 +70,7 @@ class Journal:
     :param connection: a session in autocommit mode.
     :param reconnect: opens another session that may write in this term.
     :param limit: seconds in which the server has to answer.
-    :param committed: told how long each transaction took.
+    :param committed: called with the seconds that each transaction took.
     :param failed: called once with the error if the last write may be lost.
     """
 

@@ -70,8 +70,8 @@ class StateStore:
     :param worker_id: for people who look into the tables.
     :param claimant: names this process in the table of claims.
     :param log: for what operators have to see.
-    :param committed: told how long each transaction took, in seconds.
     :param failed: called with the error if the last write may be lost.
+    :param committed: called with the seconds that each transaction took.
     :param engine_thread: for long calls that change engine sessions.
     """
 
