@@ -20,6 +20,8 @@ from rig.server import Server
 from rig.workers import LOST
 from roles import REQUIRED, RULEBOOK, WITHOUT, Role
 
+from ansible_rulebook.ha.state.schema import VERSION
+
 pytestmark = needs_state
 
 CANNOT = "This worker follows and does not lead"
@@ -202,7 +204,7 @@ def test_a_worker_of_an_older_version_leaves_the_lead_to_newer_ones(
     assert "newer" in line.text
     assert not second.acquired
     until(lambda: not server.query(LOCKS, dsn=role.owner), "the lock is free")
-    role.do("UPDATE eda_ha_schema SET version = 1, oldest = 1")
+    role.do(f"UPDATE eda_ha_schema SET version = {VERSION}, oldest = 1")
     second.wait_leads(PATIENCE, after=killed_at)
     stage.post("second", "b")
     second.wait_for("^pair a b$", PATIENCE)

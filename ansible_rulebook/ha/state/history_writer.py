@@ -74,8 +74,7 @@ class HistoryWriter:
             self._submit(self._write_late)
 
     def close(self) -> None:
-        """Write what is left if that is possible, and disconnect."""
-        self._submit(self._history.close)
+        """What is under way is still written."""
         self._thread.shutdown(wait=False)
 
     def _write_late(self) -> None:
@@ -97,6 +96,8 @@ class HistoryWriter:
                 write()
             except HaError as error:
                 logger.debug("The history was not written: %s", error)
+            finally:
+                self._history.close()  # the next one may be days away
 
         with suppress(RuntimeError):  # closed
             self._thread.submit(try_it)

@@ -11,7 +11,13 @@ from collections.abc import Iterator
 import pytest
 
 from ansible_rulebook.ha.errors import OptionError
-from ansible_rulebook.ha.log import FORMAT, OURS, WorkerLog, choose_format
+from ansible_rulebook.ha.log import (
+    FORMAT,
+    OURS,
+    JsonFormatter,
+    WorkerLog,
+    choose_format,
+)
 
 UUID = uuid.UUID("0d8f3a52-7d6e-4b6c-8f0e-5f2f5f0c9a11")
 HOSTILE = '\x1b[31m"}\n{"level": "INFO\u2028\udcff'
@@ -68,9 +74,13 @@ def test_a_traceback_is_part_of_its_line(
     assert "ValueError: first\nsecond" in json.loads(line)["exception"]
 
 
-def test_a_hostile_text_stays_one_line(
-    stream: io.StringIO, log: WorkerLog
-) -> None:
+def test_a_hostile_text_stays_one_line() -> None:
+    # Not below the root: pytest would keep a text that it cannot pass on.
+    lone, stream = logging.Logger("lone"), io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(JsonFormatter())
+    lone.addHandler(handler)
+    log = WorkerLog(lone, "w1", UUID)
     log.error(HOSTILE, HOSTILE, term=HOSTILE)
     [line] = stream.getvalue().splitlines()
     assert line.isascii() and line.isprintable()
