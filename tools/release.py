@@ -33,7 +33,7 @@ from tree import ROOT, files, git
 
 NAME = "ansible_rulebook_ha"
 PACKAGE = "ansible_rulebook/ha/"
-START_UP = {f"_{NAME}.py", f"{NAME}.pth"}
+START_UP = {f"_{NAME}.py", f"_{NAME}_pytest.py", f"{NAME}.pth"}
 # Copies of files of the tree, see build_hook.py.
 EXAMPLE = {
     f"{PACKAGE}embedded/demo/example/example_ha_rulebook.yml",

@@ -34,6 +34,7 @@ TREE = {
     "ansible_rulebook/ha/py.typed",
     "ansible_rulebook_ha.pth",
     "_ansible_rulebook_ha.py",
+    "_ansible_rulebook_ha_pytest.py",
     "tests/conftest.py",
 }
 
@@ -104,6 +105,7 @@ def test_the_wheel_has_our_package_and_what_starts_it() -> None:
         "ansible_rulebook/ha/py.typed",
         "ansible_rulebook_ha.pth",
         "_ansible_rulebook_ha.py",
+        "_ansible_rulebook_ha_pytest.py",
         *release.EXAMPLE,
         f"{info}/METADATA",
         f"{info}/RECORD",
