@@ -9,7 +9,8 @@ import argparse
 import enum
 import uuid
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Callable, Mapping
 
 from .election.lease import (
     LEASES_PER_POLL,
@@ -66,13 +67,15 @@ HA_UUID = Option("--ha-uuid", "EDA_HA_UUID")
 POLL = Option("--ha-poll-interval", "EDA_HA_POLL_INTERVAL")
 LEASE = Option("--ha-lease-duration", "EDA_HA_LEASE_DURATION")
 WORKER = Option("--ha-worker-id", "EDA_HA_WORKER_ID")
+# The same under the name that a controller with activation groups gives it.
+WORKER_NAME = Option("--worker-name", WORKER.variable)
 POOLER = Option("--ha-session-pooler", "EDA_HA_SESSION_POOLER")
 STATE = Option("--ha-state", "EDA_HA_STATE")
 PRIORITY = Option("--ha-priority", "EDA_HA_PRIORITY")
 HTTP = Option("--ha-http-listen", "EDA_HA_HTTP_LISTEN")
 ON_TRANSITION = Option("--ha-on-transition", "EDA_HA_ON_TRANSITION")
-NEEDING_DSN = (
-    *(HA_UUID, POLL, LEASE, WORKER, POOLER, STATE),
+NEEDING_UUID = (
+    *(POLL, LEASE, WORKER, WORKER_NAME, POOLER, STATE),
     *(PRIORITY, HTTP, ON_TRANSITION),
 )
 
@@ -101,6 +104,13 @@ class HaOptions:
     on_transition: tuple[str, ...] = field(default=(), repr=False)
 
 
+@dataclass(frozen=True)
+class WithoutDsn:
+    """Options of a run whose DSN is to come from the rulebook's variables."""
+
+    complete: Callable[[Conninfo], HaOptions] = field(repr=False)
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the argument group. Defaults stay out of it: ``--help`` would
     show the variables' values, a password among them."""
@@ -121,7 +131,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         DSN,
         "Turns high availability on: PostgreSQL connection string,\n"
         "anything that libpq takes. If it contains a password, better\n"
-        "pass it by variable, service or PGPASSFILE.",
+        "pass it by variable, service or PGPASSFILE. If only the UUID is\n"
+        "given, the rulebook's variables drools_db_... are taken.",
         "DSN",
     )
     add(
@@ -149,6 +160,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "default <hostname>-<pid>.",
         "NAME",
     )
+    if WORKER_NAME.flag not in parser._option_string_actions:
+        group.add_argument(
+            WORKER_NAME.flag,
+            metavar="NAME",
+            help=f"The same as {WORKER.flag}, as a controller with\n"
+            "activation groups gives it. In worker mode the leader then\n"
+            "tells the controller that it leads.",
+        )
     add(
         STATE,
         "Whether a new leader goes on with the rules' state. auto\n"
@@ -186,37 +205,38 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def read_options(
     args: argparse.Namespace, environ: Mapping[str, str]
-) -> HaOptions | None:
+) -> HaOptions | WithoutDsn | None:
     """The HA options of a run, or None if HA is off.
 
     :raises OptionError: one line that names the option and says what to do.
     """
     dsn = DSN.read(args, environ)
-    if dsn is None:
-        for option in NEEDING_DSN:
-            if option is not POOLER and option.read(args, environ):
-                raise OptionError(
-                    f"{option.origin} is given without {DSN.origin}: give "
-                    "both to turn high availability on, or neither"
-                )
-        return None
     ha_uuid = read_uuid(args, environ)
     if ha_uuid is None:
-        raise OptionError(
-            f"{HA_UUID.origin} is required with {DSN.origin}: give the same "
-            "UUID to all workers of a cluster (python3 -c 'import uuid; "
-            "print(uuid.uuid4())' makes one)"
-        )
+        if dsn is not None:
+            raise OptionError(
+                f"{HA_UUID.origin} is required with {DSN.origin}: give the "
+                "same UUID to all workers of a cluster (python3 -c 'import "
+                "uuid; print(uuid.uuid4())' makes one)"
+            )
+        for option in NEEDING_UUID:
+            if option is not POOLER and option.read(args, environ):
+                raise OptionError(
+                    f"{option.origin} is given without {DSN.origin} and "
+                    f"{HA_UUID.origin}: give them to turn high availability "
+                    "on, or none"
+                )
+        return None
     from .conninfo import Conninfo  # psycopg: only now that HA is on
 
-    conninfo = Conninfo(dsn, DSN.origin)
+    conninfo = None if dsn is None else Conninfo(dsn, DSN.origin)
     poll_interval = _seconds(POLL, args, environ, SHORTEST_POLL)
     lease_duration = _seconds(LEASE, args, environ, SHORTEST_LEASE)
-    return HaOptions(
-        conninfo=conninfo,
+    complete = partial(
+        HaOptions,
         ha_uuid=ha_uuid,
         timings=Timings.of(poll_interval or POLL_INTERVAL, lease_duration),
-        worker_id=_worker_id(WORKER.read(args, environ)),
+        worker_id=_worker_id(args, environ),
         session_pooler=_flag(POOLER, args, environ),
         state=_state(STATE.read(args, environ)),
         priority=_priority(PRIORITY.read(args, environ)),
@@ -224,6 +244,7 @@ def read_options(
         # Last: what it opens is not closed by an error of another option.
         http_sockets=_sockets(HTTP.read(args, environ)),
     )
+    return WithoutDsn(complete) if conninfo is None else complete(conninfo)
 
 
 def _shown(text: str) -> str:
@@ -274,22 +295,31 @@ def _seconds(
     return seconds
 
 
-def _worker_id(text: str | None) -> str | None:
+def _worker_id(
+    args: argparse.Namespace, environ: Mapping[str, str]
+) -> str | None:
+    flags = [
+        option
+        for option in (WORKER, WORKER_NAME)
+        if getattr(args, option.dest, None) is not None
+    ]
+    option = next(iter(flags), WORKER)
+    text = option.read(args, environ)
     if text is None:
         return None
     if not text.strip() or not text.isprintable():
         raise OptionError(
-            f"{WORKER.origin}: {_shown(text)} cannot be used, give a name of "
+            f"{option.origin}: {_shown(text)} cannot be used, give a name of "
             "printable characters"
         )
     if mask_password(text) != text:
         raise OptionError(
-            f"{WORKER.origin}: {_shown(text)} cannot be used, it looks like "
+            f"{option.origin}: {_shown(text)} cannot be used, it looks like "
             "a connection string; give a name"
         )
     if len(text) > LONGEST_WORKER_ID:
         raise OptionError(
-            f"{WORKER.origin}: the name is longer than "
+            f"{option.origin}: the name is longer than "
             f"{LONGEST_WORKER_ID} characters, give a shorter one"
         )
     return text

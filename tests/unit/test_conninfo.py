@@ -291,6 +291,7 @@ def test_a_string_is_parsed_where_it_comes_in_and_nowhere_else():
     }
     assert parsing == {
         "options.py",  # a run of the command
+        "upstream/variables.py",  # the same, from the rulebook's variables
         "operations/commands/common.py",
         "election/leader_election.py",  # the Python API
     }

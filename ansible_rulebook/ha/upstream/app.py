@@ -9,15 +9,25 @@ from functools import partial
 from typing import Any, Callable
 
 from ..engine.rulesets import deliver
-from ..errors import RulesetDied
-from ..options import HaOptions
+from ..errors import OptionError, RulesetDied
+from ..options import HaOptions, WithoutDsn
 from ..rulebook.rulesets import Rulesets
 from ..worker import Worker
-from . import actions, channel, plugins, ruleset_runner, shutdown, state
+from . import (
+    actions,
+    channel,
+    leader_report,
+    plugins,
+    ruleset_runner,
+    shutdown,
+    state,
+)
+from .cli import EXIT_USAGE, exit_with
 from .names import check, lacks_state, upstream
+from .variables import find_conninfo, read_variables
 
 
-def install(options: HaOptions) -> None:
+def install(options: HaOptions | WithoutDsn) -> None:
     """Have upstream's next run be that of a cluster's worker.
 
     :raises UpstreamChanged: naming the seam and upstream's version.
@@ -34,7 +44,9 @@ class WorkerRun:
     :param run: upstream's.
     """
 
-    def __init__(self, options: HaOptions, run: Callable[..., Any]) -> None:
+    def __init__(
+        self, options: HaOptions | WithoutDsn, run: Callable[..., Any]
+    ) -> None:
         self._options = options
         self._run = run
         self._worker: Worker | None = None
@@ -48,9 +60,10 @@ class WorkerRun:
             await self._run(parsed_args)
             return
         _speak_up()
+        options = await _complete(self._options, parsed_args)
         lacking = lacks_state()
         self._worker = worker = Worker(
-            self._options,
+            options,
             parsed_args.shutdown_delay,
             shutdown.make_gate,
             shutdown.shut_down,
@@ -58,6 +71,7 @@ class WorkerRun:
             lacking,
         )
         _extend(worker)
+        leader_report.install(worker, parsed_args)
         if lacking is None:
             state.install(worker)
         await worker.run(lambda: self._start(worker, parsed_args))
@@ -65,6 +79,19 @@ class WorkerRun:
     def _start(self, worker: Worker, parsed_args: argparse.Namespace) -> Any:
         state.set_id(worker, parsed_args)
         return self._run(parsed_args)
+
+
+async def _complete(
+    options: HaOptions | WithoutDsn, parsed_args: argparse.Namespace
+) -> HaOptions:
+    if isinstance(options, HaOptions):
+        return options
+    try:
+        return options.complete(
+            find_conninfo(await read_variables(parsed_args))
+        )
+    except OptionError as error:
+        exit_with(EXIT_USAGE, str(error))
 
 
 def _speak_up() -> None:

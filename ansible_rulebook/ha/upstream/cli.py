@@ -9,7 +9,13 @@ from typing import Any, NoReturn
 
 from ..errors import OptionError, UpstreamChanged
 from ..log import choose_format
-from ..options import DSN, add_arguments, read_options
+from ..options import (
+    DSN,
+    WORKER_NAME,
+    HaOptions,
+    add_arguments,
+    read_options,
+)
 from ..own_process import hide
 from ..redaction import mask_password
 from ..version import DISTRIBUTION, own_version
@@ -32,6 +38,7 @@ def graft_cli(cli: Any) -> None:
     def get_parser() -> argparse.ArgumentParser:
         parser: argparse.ArgumentParser = upstream_parser()
         add_arguments(parser)
+        _keep_abbreviations(parser)
         _show_version(parser)
         _mask_errors(parser)
         return parser
@@ -43,24 +50,40 @@ def graft_cli(cli: Any) -> None:
             if options is not None:
                 choose_format(os.environ)
         except OptionError as error:
-            _exit(EXIT_USAGE, str(error))
+            exit_with(EXIT_USAGE, str(error))
         if options is not None:
-            setattr(args, DSN.dest, None)  # logs may show it
-            hide(options.conninfo)
+            if isinstance(options, HaOptions):
+                setattr(args, DSN.dest, None)  # logs may show it
+                hide(options.conninfo)
             from .app import install  # which a plain run does not load
 
             try:
                 install(options)
             except UpstreamChanged as error:
-                _exit(EXIT_ERROR, str(error))
+                exit_with(EXIT_ERROR, str(error))
 
     cli.get_parser = get_parser
     cli.validate_args = validate_args
 
 
-def _exit(code: int, message: str) -> NoReturn:
+def exit_with(code: int, message: str) -> NoReturn:
+    """End the command with one line."""
     print(f"ansible-rulebook: error: {message}", file=sys.stderr)
     raise SystemExit(code)
+
+
+def _keep_abbreviations(parser: argparse.ArgumentParser) -> None:
+    """``--work`` stays upstream's ``--worker``, and not one of two flags."""
+    upstream_matches = parser._get_option_tuples
+
+    def matches(option_string: str) -> Any:
+        return [
+            found
+            for found in upstream_matches(option_string)
+            if found[1] != WORKER_NAME.flag
+        ]
+
+    parser._get_option_tuples = matches  # type: ignore[method-assign]
 
 
 def _mask_errors(parser: argparse.ArgumentParser) -> None:

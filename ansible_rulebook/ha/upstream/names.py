@@ -23,6 +23,9 @@ UPSTREAM = "ansible-rulebook"
 SEAMS: dict[str, tuple[str, ...]] = {
     "ansible_rulebook.app.run": ("parsed_args",),
     "ansible_rulebook.app.run_rulesets": ("event_log", "ruleset_queues"),
+    "ansible_rulebook.app.request_workload": ("activation_instance_id",),
+    "ansible_rulebook.app.load_vars": ("parsed_args",),
+    "ansible_rulebook.util.decrypted_context": ("obj",),
     "ansible_rulebook.engine.runpy": (),
     "ansible_rulebook.engine.monitor_rulebook": ("rulebook_file",),
     "ansible_rulebook.engine.RuleSetRunner.__init__": (
