@@ -51,6 +51,10 @@ class Beacon(NamedTuple):
     priority: int = 100
     lease: float = 0.0
     """Its effective duration in seconds; 0 if unknown."""
+    reason: str = ""
+    """Of a pause: what for. Cut to what the others leave of the comment."""
+    until: float = 0.0
+    """Of a pause: when it ends, in seconds of the epoch; 0 if unknown."""
 
     def text(self) -> str:
         """The comment: one line of ASCII, shorter than :data:`MOST` bytes.
@@ -61,9 +65,16 @@ class Beacon(NamedTuple):
         values = {"v": FORMAT, **self._asdict()}
         for name, longest in _LONGEST.items():
             values[name] = _cut(str(values[name]), longest)
-        for name in ("since", "lease"):
+        for name in ("since", "lease", "until"):
             values[name] = round(values[name], 3)
-        return f"{_HEAD}{_written(values)}{_TAIL}"
+        for name in ("reason", "until"):
+            if not values[name]:
+                del values[name]
+        if self.reason:
+            values["reason"] = ""
+            room = MOST - 1 - len(_comment(values))
+            values["reason"] = _cut(self.reason, room)
+        return _comment(values)
 
     @classmethod
     def parse(cls, query: str) -> Beacon | None:
@@ -89,6 +100,10 @@ class Beacon(NamedTuple):
                 for name, default in cls._field_defaults.items()
             }
         )
+
+
+def _comment(values: dict[str, Any]) -> str:
+    return f"{_HEAD}{_written(values)}{_TAIL}"
 
 
 def _written(value: object) -> str:

@@ -261,6 +261,7 @@ class Candidate:
         self.failed_promotions = 0
         if self.phase is Phase.PROMOTING:
             self.phase = Phase.LEADING
+            self._renew_now = True  # says at once that it leads
 
     def promotion_failed(self, reason: str) -> None:
         """Something that a leader needs did not come up."""

@@ -172,6 +172,10 @@ class Elector:
         self._candidate.step_down(why, reason)
         self._wake.set()
 
+    def describe(self, about: Beacon) -> None:
+        """Say this of itself from the next statement on."""
+        self._about = about
+
     def contend(self) -> None:
         """Take part from now on. The server is not checked before."""
         self._task = asyncio.ensure_future(self._run())

@@ -22,6 +22,12 @@ class Request(NamedTuple):
     """Who asks, in their own words."""
     pid: int = 0
     """The server process of their session."""
+    leader: int = 0
+    """The server process of the leader that is asked; 0 for any.
+
+    All workers hear a request, and those that wait for the lock hear it when
+    they have got it.
+    """
 
     @property
     def why(self) -> str:
@@ -32,7 +38,13 @@ class Request(NamedTuple):
 
     def payload(self) -> str:
         """What to send."""
-        words = {"to": self.to, "reason": self.reason, "by": self.by}
+        # What NOTIFY takes is limited, to 8,000 bytes.
+        words = {
+            "to": clean(self.to),
+            "reason": clean(self.reason),
+            "by": clean(self.by),
+            "leader": self.leader,
+        }
         return json.dumps({"ask": "switchover", **words})
 
     @classmethod
@@ -44,11 +56,13 @@ class Request(NamedTuple):
             return None
         if not isinstance(found, dict) or found.get("ask") != "switchover":
             return None
+        leader = found.get("leader")
         return cls(
             clean(found.get("to")),
             clean(found.get("reason")),
             clean(found.get("by")),
             pid,
+            leader if isinstance(leader, int) else 0,
         )
 
 

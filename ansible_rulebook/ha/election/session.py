@@ -208,8 +208,12 @@ class LockSession:
         await self.fetch(sql.LISTEN.format(channel=channel))
 
     def take_request(self) -> Request | None:
-        """The next request that has been heard, if there is one."""
-        return self._requests.popleft() if self._requests else None
+        """The next request to this session, if one has been heard."""
+        while self._requests:
+            request = self._requests.popleft()
+            if request.leader in (0, self.backend_pid):
+                return request
+        return None
 
     @property
     def has_requests(self) -> bool:

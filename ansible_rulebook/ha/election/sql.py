@@ -100,27 +100,39 @@ SELECT pg_catalog.pg_backend_pid(), pg_catalog.pg_is_in_recovery(),
             AND classid = {high}::oid AND objid = {low}::oid)
 """
 
+# Whether a role (of pg_roles, as theirs) could end a session of this role (as
+# mine): the rules are those of pg_terminate_backend().
+_COULD_END: Final = """
+CASE WHEN mine.rolsuper THEN theirs.rolsuper
+     ELSE pg_catalog.pg_has_role(theirs.oid, mine.oid, 'USAGE')
+       OR pg_catalog.pg_has_role(theirs.oid, 'pg_signal_backend', 'USAGE')
+END
+"""
+
 # The same for a worker that has just got the lock, and who is nominated to
-# lead next. A nomination that is forgotten must not hold up everybody.
+# lead next, by a role that could end the session of this one. A nomination
+# that is forgotten must not hold up everybody: a session that nominates looks
+# at the lock all the time. Of another role it is not seen when it last did;
+# see the module switchover.
 PROVE_WON: Final = f"""{PROVE.rstrip()},
        (SELECT coalesce(pg_catalog.json_agg(application_name), '[]'::json)
           FROM pg_catalog.pg_stat_activity
          WHERE datname = pg_catalog.current_database()
-           AND backend_start > pg_catalog.now() - interval '2 minutes'
-           AND pg_catalog.left(application_name, {{length}}) = '{{prefix}}')
+           AND pg_catalog.left(application_name, {{length}}) = '{{prefix}}'
+           AND coalesce(state_change > pg_catalog.clock_timestamp()
+                                       - interval '30 seconds', true)
+           AND EXISTS (
+               SELECT FROM pg_catalog.pg_roles AS theirs
+                 JOIN pg_catalog.pg_roles AS mine
+                   ON mine.rolname = current_user
+                WHERE theirs.oid = usesysid AND {_COULD_END.strip()}))
 """
 
 LISTEN: Final = "LISTEN {channel}"
 
-# Who could end this session may ask it to hand over: the rules are those of
-# pg_terminate_backend().
-ASKER: Final = """
-SELECT asker.usename,
-       CASE WHEN mine.rolsuper THEN theirs.rolsuper
-            ELSE pg_catalog.pg_has_role(theirs.oid, mine.oid, 'USAGE')
-              OR pg_catalog.pg_has_role(
-                     theirs.oid, 'pg_signal_backend', 'USAGE')
-       END
+# Who could end this session may ask it to hand over.
+ASKER: Final = f"""
+SELECT asker.usename, {_COULD_END.strip()}
   FROM pg_catalog.pg_stat_activity AS asker
   JOIN pg_catalog.pg_roles AS theirs ON theirs.oid = asker.usesysid
   JOIN pg_catalog.pg_roles AS mine ON mine.rolname = current_user

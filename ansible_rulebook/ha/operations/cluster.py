@@ -86,6 +86,10 @@ class Stranger:
     since: float | None
     pauses: bool
     """It is there to pause the cluster."""
+    reason: str = ""
+    """What for, as it says."""
+    until: float | None = None
+    """When it ends, as it says; None: not by itself."""
 
 
 @dataclass(frozen=True)
@@ -317,7 +321,7 @@ def _name(text: str) -> str:
 def _sessions(
     connection: Connection[Any], prefix: str, keys: Collection[int]
 ) -> dict[int, _Found]:
-    names = {"prefix": prefix, "keys": list(keys)}
+    names = {"prefix": prefix, "pause": f"{PAUSE}:", "keys": list(keys)}
     found: dict[int, _Found] = {}
     for row in connection.execute(sql.SESSIONS, names):
         name = SessionName.parse(row.application_name or "")
@@ -325,14 +329,29 @@ def _sessions(
             cluster = found.setdefault(name.key, _Found())
             holds = bool(row.granted and row.key == name.key)
             _keep(cluster.workers, _worker(row, name, holds))
-        elif row.granted and row.key in keys:
-            found.setdefault(row.key, _Found()).stranger = Stranger(
-                name=name.worker if name else row.application_name or "",
-                backend=row.pid,
-                since=row.connected,
-                pauses=name is not None and name.kind == PAUSE,
-            )
+        elif row.granted and (row.key in keys or _is_pause(row, name)):
+            stranger = _stranger(row, name)
+            found.setdefault(row.key, _Found()).stranger = stranger
     return found
+
+
+def _is_pause(row: Any, name: SessionName | None) -> bool:
+    """Its name says so, and it holds the lock of the cluster it names."""
+    return name is not None and name.kind == PAUSE and name.key == row.key
+
+
+def _stranger(row: Any, name: SessionName | None) -> Stranger:
+    said = Beacon.parse(row.beacon or "") or Beacon()
+    pauses = _is_pause(row, name)
+    shown = name.worker if name else row.application_name or ""
+    return Stranger(
+        name=(pauses and said.worker) or shown,
+        backend=row.pid,
+        since=(pauses and said.since) or row.connected,
+        pauses=pauses,
+        reason=said.reason if pauses else "",
+        until=(pauses and said.until) or None,
+    )
 
 
 def _keep(workers: dict[str, Worker], worker: Worker) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Iterable, NamedTuple
 
-from .cluster import Cluster
+from .cluster import Cluster, Stranger
 from .exit_codes import ExitCode
-from .plain import clean, count, duration
+from .plain import clean, count, duration, moment
 
 # From good to bad.
 _ORDER = (ExitCode.DONE, ExitCode.DEGRADED, ExitCode.REFUSED)
@@ -28,7 +28,7 @@ def judge(cluster: Cluster, followers: int = 0) -> Health:
     code = ExitCode.DONE
     if cluster.pause is not None:
         code = ExitCode.DEGRADED
-        problems.append(f"paused by {clean(cluster.pause.name)}")
+        problems.append(f"paused by {pause_words(cluster.pause)}")
     elif cluster.leader is None:
         code = ExitCode.REFUSED
         problems.append("nobody leads")
@@ -51,6 +51,14 @@ def judge(cluster: Cluster, followers: int = 0) -> Health:
             f"{count(present, 'follower')} where {followers} are required"
         )
     return Health(code, tuple(problems))
+
+
+def pause_words(pause: Stranger) -> str:
+    """Who pauses a cluster, since when, until when, and what for."""
+    words = f"{clean(pause.name)} since {moment(pause.since)}"
+    if pause.until:
+        words += f" until {moment(pause.until)}"
+    return f"{words}: {clean(pause.reason)}" if pause.reason else words
 
 
 def worst(codes: Iterable[ExitCode]) -> ExitCode:

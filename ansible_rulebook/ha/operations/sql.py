@@ -47,7 +47,10 @@ SELECT activity.pid, activity.application_name,
        ) AS lock ON lock.pid = activity.pid
  WHERE activity.datname = pg_catalog.current_database()
    AND (pg_catalog.starts_with(activity.application_name, %(prefix)s)
-        OR lock.granted AND lock.key = ANY(%(keys)s::bigint[]))
+        OR lock.granted
+       AND (lock.key = ANY(%(keys)s::bigint[])
+            OR pg_catalog.starts_with(
+                activity.application_name, %(pause)s)))
  ORDER BY activity.backend_start, activity.pid
 """
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from ..election.reasons import Reason
 from .cluster import Cluster, PastTerm
+from .health import pause_words
 from .plain import clean, count, duration, moment
 
 IN_LOGS = (
@@ -86,8 +87,7 @@ def _present(cluster: Cluster, last: PastTerm | None) -> list[str]:
     leader, now = cluster.leader, cluster.server.now
     if cluster.pause is not None:
         return [
-            f"The cluster is paused by {clean(cluster.pause.name)}, since "
-            f"{moment(cluster.pause.since)}.",
+            f"The cluster is paused by {pause_words(cluster.pause)}.",
             "Nobody leads until that ends.",
         ]
     if leader is None:

@@ -22,8 +22,8 @@ from psycopg.conninfo import make_conninfo
 
 from ansible_rulebook.ha import LeaderElection
 from ansible_rulebook.ha.conninfo import Conninfo
-from ansible_rulebook.ha.election.names import lock_key
-from ansible_rulebook.ha.election.requests import Request
+from ansible_rulebook.ha.election.names import application_name, lock_key
+from ansible_rulebook.ha.election.requests import LONGEST, Request
 from ansible_rulebook.ha.operations.switchover import (
     Refused,
     Switchover,
@@ -109,7 +109,11 @@ async def test_a_leader_that_is_deaf_is_told_from_one_that_refuses(
         async with Switchover(
             Conninfo(dsn), uuid.UUID(ha_uuid), Request()
         ) as switchover:
-            with pytest.raises(Unanswered):
+            with pytest.raises(Refused, match="is no worker"):
+                await switchover.run(0.5)
+            name = application_name(key, "w1", "12345678")
+            await deaf.execute(f"SET application_name = '{name}'")
+            with pytest.raises(Unanswered, match="w1 leads now, and has not"):
                 await switchover.run(0.5)
 
 
@@ -126,6 +130,92 @@ async def test_a_nomination_that_nobody_follows_ends_with_its_session(
     worker = make(dsn, ha_uuid, "w1")
     async with running(worker):
         await leads(worker)
+
+
+async def test_a_text_that_is_too_long_or_hostile_is_cut(
+    dsn: str, ha_uuid: str
+) -> None:
+    heard: list[Request] = []
+    first = make(dsn, ha_uuid, "w1", on_request=heard.append)
+    hostile = "\x1b[2J\n'; DROP TABLE x; --\ud800\0" + "\U0001f600" * 5000
+    async with (
+        pair(first, make(dsn, ha_uuid, "w2")),
+        Switchover(
+            Conninfo(dsn),
+            uuid.UUID(ha_uuid),
+            Request(reason=hostile, by=hostile),
+        ) as switchover,
+    ):
+        await switchover.ask(await switchover.leader())
+        await until(lambda: bool(heard), "it is heard")
+        assert heard[0].why.isprintable()
+        assert heard[0].reason.startswith("?[2J?'; DROP TABLE x; --??")
+        assert len(heard[0].reason) == LONGEST
+
+
+async def test_a_request_is_for_the_leader_that_was_asked(
+    dsn: str, ha_uuid: str
+) -> None:
+    """The next one has heard it as well, while it waited for the lock."""
+    first, second, third = (make(dsn, ha_uuid, f"w{n}") for n in (1, 2, 3))
+    async with pair(first, second), running(third):
+        await follows(third)  # so that the next one could hand over, too
+        async with Switchover(
+            Conninfo(dsn), uuid.UUID(ha_uuid), Request()
+        ) as switchover:
+            await switchover.run(LIMIT)
+            for _ in range(3):  # each is a turn of its loop
+                assert await second.confirm()
+            assert second.is_leader()
+
+
+async def test_a_nomination_counts_by_the_rights_of_its_role(
+    server: Any, dsn: str, ha_uuid: str
+) -> None:
+    """Also of a role whose session the workers may not look into."""
+    role, stranger = (f"r{uuid.uuid4().hex[:8]}" for _ in range(2))
+    for name in (role, stranger):
+        server.query(f"CREATE ROLE {name} LOGIN PASSWORD 'sesame'")
+    theirs = make_conninfo(dsn, user=role, password="sesame")
+    strange = make_conninfo(dsn, user=stranger, password="sesame")
+    workers = [make(theirs, ha_uuid, f"w{n}") for n in range(3)]
+    async with running(workers[0]):
+        await leads(workers[0])
+        async with running(*workers[1:]):
+            for follower in workers[1:]:
+                await follows(follower)
+            # Whoever may connect can give a session that name.
+            async with Switchover(
+                Conninfo(strange), uuid.UUID(ha_uuid), Request(to="nobody")
+            ):
+                handed = await ask(dsn, ha_uuid, Request(to="w2"))
+                assert handed.after.worker == "w2"
+                await workers[2].step_down()
+                await until(
+                    lambda: any(one.is_leader() for one in workers[:2]),
+                    "one leads",
+                )
+
+
+async def test_the_server_ends_a_nomination_that_looks_no_more(
+    dsn: str, ha_uuid: str
+) -> None:
+    async with Switchover(
+        Conninfo(dsn), uuid.UUID(ha_uuid), Request(to="gone")
+    ) as switchover:
+        limit = "SELECT current_setting('idle_session_timeout', true)"
+        ((told,),) = await switchover._rows(limit)
+        assert told in ("10s", None)  # PostgreSQL 13 has none
+
+
+async def test_the_next_leader_says_so_at_once(dsn: str, ha_uuid: str) -> None:
+    """Not at its next renewal, which is ten seconds away."""
+    slow = {"poll_interval": 10.0, "lease_duration": 60.0}
+    first, second = (make(dsn, ha_uuid, f"w{n}", **slow) for n in (1, 2))
+    async with pair(first, second):
+        handed = await ask(dsn, ha_uuid, Request())
+        assert handed.after.worker == "w2"
+        assert handed.gap < 5
 
 
 async def follows_nobody(worker: LeaderElection) -> None:

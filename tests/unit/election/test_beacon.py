@@ -49,7 +49,7 @@ def test_what_is_said_is_read() -> None:
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_text_stays_in_the_comment(text: str) -> None:
-    names = ("version", "worker", "role", "state", "host", "http")
+    names = ("version", "worker", "role", "state", "host", "http", "reason")
     values: dict[str, Any] = dict.fromkeys(names, text)
     said = FULL._replace(**values).text()
     assert said.isascii()
@@ -66,6 +66,18 @@ def test_hostile_text_stays_in_the_comment(text: str) -> None:
         assert value or len(text) > 100
 
 
+def test_a_reason_gets_what_is_left_of_the_comment() -> None:
+    told = FULL._replace(http="", reason="x" * 2000, until=1790000600.5)
+    said = told.text()
+    assert len(said) == MOST - 1
+    found = Beacon.parse(said)
+    assert found is not None
+    assert len(found.reason) > 600
+    assert found._replace(reason="") == told._replace(reason="")
+    assert '"reason"' not in FULL.text()
+    assert '"until"' not in FULL.text()
+
+
 @given(
     st.builds(
         Beacon,
@@ -77,6 +89,8 @@ def test_hostile_text_stays_in_the_comment(text: str) -> None:
         st.text(),
         st.integers(-(2**31), 2**31),
         st.floats(0, 3600),
+        st.text(),
+        st.floats(0, 2**40),
     )
 )
 def test_no_value_breaks_the_comment(beacon: Beacon) -> None:

@@ -49,6 +49,7 @@ def leading(sent_at: float = T0) -> Candidate:
     one = promoting(sent_at)
     one.promoted()
     assert one.phase is Phase.LEADING
+    one.proved(sent_at)  # which says to everybody that it leads
     return one
 
 
@@ -91,6 +92,8 @@ def test_the_way_from_offline_to_leading_and_back():
     assert one.decide(T0 + 101) == Step(Do.PROMOTE)
     one.promoted()
     assert repr(one) == "<Candidate leading>"
+    assert decide(one, T0 + 101) == Step(Do.RENEW, 6.0)
+    one.proved(T0 + 101)
     assert decide(one, T0 + 102) == Step(Do.REST, 2.0)
     one.step_down("asked to")
     assert decide(one, T0 + 102).do is Do.DEMOTE

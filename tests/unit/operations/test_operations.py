@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from ansible_rulebook.ha.election.beacon import Beacon
 from ansible_rulebook.ha.election.reasons import Reason
+from ansible_rulebook.ha.errors import OptionError
 from ansible_rulebook.ha.operations.asking import Question, Unasked, in_time
 from ansible_rulebook.ha.operations.cluster import (
     FOLLOWER,
@@ -26,7 +27,7 @@ from ansible_rulebook.ha.operations.cluster import (
     Stranger,
     Worker,
 )
-from ansible_rulebook.ha.operations.commands import COMMANDS
+from ansible_rulebook.ha.operations.commands import COMMANDS, common
 from ansible_rulebook.ha.operations.exit_codes import ExitCode
 from ansible_rulebook.ha.operations.health import judge, worst
 from ansible_rulebook.ha.operations.plain import (
@@ -267,3 +268,19 @@ def test_each_command_and_reason_is_documented() -> None:
         assert re.search(rf"^``?{name}``?\n(-+)$", text, re.MULTILINE), name
     for reason in Reason:
         assert f"``{reason.value}``" in text
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [("10m", 600.0), ("90", 90.0), ("1.5h", 5400.0), ("0.5s", 0.5)],
+)
+def test_a_period_has_a_unit(text: str, expected: float) -> None:
+    assert common.period("--for")(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["", "m", "10x", "-1m", "nan", "25h", "0s", "1 m\n", "1e999h"]
+)
+def test_a_period_that_is_none_is_wrong_usage(text: str) -> None:
+    with pytest.raises(OptionError, match=r"^--for: "):
+        common.period("--for")(text)

@@ -20,21 +20,26 @@ from ..asking import Unasked
 from ..exit_codes import ExitCode
 from ..output import LONGEST_LINE, print_json
 from ..plain import clean
+from ..switchover import Unanswered
 from . import (
     check,
     demo,
+    drill,
     forget,
     history,
     init_db,
     leader,
     new_uuid,
+    pause,
     status,
+    switchover,
     why,
 )
 from .common import PROGRAM
 
 COMMANDS = (
     *(status, leader, history, why, check),
+    *(switchover, pause, drill),
     *(init_db, forget, new_uuid, demo),
 )
 BROKEN_PIPE = 141  # as a shell says it
@@ -69,6 +74,8 @@ def _run(argv: Sequence[str] | None) -> int:
         return int(args.begin(args))
     except OptionError as error:
         return _fail(args, ExitCode.USAGE, str(error))
+    except Unanswered as error:
+        return _fail(args, ExitCode.TIMED_OUT, str(error))
     except (Unasked, ServerUnavailable) as error:
         return _fail(args, ExitCode.UNASKED, str(error))
     except HaError as error:
@@ -100,8 +107,8 @@ class _Version(argparse.Action):
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog=PROGRAM,
-        description="Shows clusters of ansible-rulebook workers, prepares "
-        "what they need, and cleans up after them.",
+        description="Shows clusters of ansible-rulebook workers, steers them, "
+        "prepares what they need, and cleans up after them.",
     )
     parser.add_argument(
         "--version",

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import getpass
 import math
 import os
+import re
+import socket
+import sys
 import uuid
 from typing import Callable
 
@@ -15,7 +19,11 @@ from ...options import DSN, HA_UUID, read_uuid
 from ...own_process import hide
 from ...state.session import StateSession
 from ..asking import APPLICATION, in_time
+from ..cluster import Cluster, look
 from ..exit_codes import ExitCode
+from ..output import LONGEST_LINE
+from ..plain import clean
+from ..switchover import Refused
 
 Begin = Callable[[argparse.Namespace], ExitCode]
 OnServer = Callable[[argparse.Namespace, StateSession], ExitCode]
@@ -23,7 +31,10 @@ OnServer = Callable[[argparse.Namespace, StateSession], ExitCode]
 PROGRAM = "ansible-rulebook-ha"
 TIMEOUT = 5.0  # seconds
 LONG_TIMEOUT = 300.0  # seconds, for what has more to do than to look
+CHANGE_TIMEOUT = 120.0  # seconds, twice the --shutdown-delay of upstream
+LOOK_TIMEOUT = 10.0  # seconds at most, for a look before a change
 LONGEST = 86_400.0  # seconds, for any option
+UNITS = {"s": 1, "m": 60, "h": 3600}  # seconds
 
 
 def add_json(command: argparse.ArgumentParser) -> None:
@@ -62,6 +73,61 @@ def add_uuid(command: argparse.ArgumentParser) -> None:
         metavar="UUID",
         help=f"the cluster. Can also be passed via {HA_UUID.variable}.",
     )
+
+
+def add_change(
+    command: argparse.ArgumentParser, is_confirmed: bool = True
+) -> None:
+    """Let it say why, and do without a question."""
+    command.add_argument(
+        "--reason",
+        default="",
+        metavar="TEXT",
+        help="what for; it is logged and shown",
+    )
+    if is_confirmed:
+        command.add_argument(
+            "--yes",
+            action="store_true",
+            help="do not ask; required where there is no terminal",
+        )
+
+
+def cluster(
+    args: argparse.Namespace, where: Conninfo, name: uuid.UUID
+) -> Cluster:
+    """The cluster as it is before a change.
+
+    :raises HaError: if the server cannot be asked.
+    """
+    limit = min(args.timeout, LOOK_TIMEOUT)
+    (found,) = in_time(lambda: look(where, name, limit), limit)
+    return found
+
+
+def confirm(args: argparse.Namespace, question: str) -> None:
+    """Ask on the terminal whether it is to be done.
+
+    :raises OptionError: if nobody can be asked.
+    :raises Refused: the answer is no.
+    """
+    if args.yes:
+        return
+    if sys.stdin is None or not sys.stdin.isatty():
+        raise OptionError("there is no terminal to ask on: say --yes")
+    question = clean(question, LONGEST_LINE)
+    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise Refused("not done")
+
+
+def myself() -> str:
+    """``user@host``, for the logs."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError, ImportError):  # none that has a name
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"
 
 
 def conninfo(args: argparse.Namespace) -> Conninfo:
@@ -116,6 +182,19 @@ def seconds(flag: str) -> Callable[[str], float]:
                 f"{flag}: give a number of seconds from 0.1 to {LONGEST:g}"
             )
         return value
+
+    return parse
+
+
+def period(flag: str) -> Callable[[str], float]:
+    """The type of an option that is a time, such as ``10m``."""
+    in_seconds = seconds(flag)
+
+    def parse(text: str) -> float:
+        found = re.fullmatch(r"(.*?)([smh]?)", text, re.DOTALL)
+        assert found is not None
+        number, unit = found.groups()
+        return in_seconds(str(_number(flag, number) * UNITS[unit or "s"]))
 
     return parse
 

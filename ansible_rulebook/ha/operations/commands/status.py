@@ -9,11 +9,11 @@ from typing import Any
 
 from ...errors import HaError
 from ..asking import in_time
-from ..cluster import LEADER, Cluster, Worker, look
+from ..cluster import LEADER, Cluster, Stranger, Worker, look
 from ..exit_codes import ExitCode
-from ..health import Health, judge, worst
+from ..health import Health, judge, pause_words, worst
 from ..output import Printer, print_json
-from ..plain import ABSENT, clean, count, duration, moment
+from ..plain import ABSENT, count, duration, moment
 from ..sql import MOST_COUNTED
 from ..why import Transition, last_transition
 from . import common
@@ -187,10 +187,7 @@ def _footer(cluster: Cluster) -> list[tuple[str, object]]:
     if transition is not None:
         footer.append(("Last transition", transition))
     if cluster.pause is not None:
-        since = moment(cluster.pause.since)
-        footer.append(
-            ("PAUSED BY", f"{clean(cluster.pause.name)} since {since}")
-        )
+        footer.append(("PAUSED BY", pause_words(cluster.pause)))
     return footer
 
 
@@ -216,6 +213,7 @@ def _as_json(cluster: Cluster, health: Health) -> dict[str, Any]:
         "workers": [worker_as_json(each) for each in cluster.workers],
         "last_transition": _transition_as_json(last_transition(cluster)),
         "paused_by": cluster.pause.name if cluster.pause else None,
+        "pause": _pause_as_json(cluster.pause),
         "held_by": (
             stranger.name if stranger and not stranger.pauses else None
         ),
@@ -243,6 +241,17 @@ def worker_as_json(worker: Worker) -> dict[str, Any]:
         "session": worker.session,
         "backend": worker.backend,
         "hidden": worker.is_hidden,
+    }
+
+
+def _pause_as_json(pause: Stranger | None) -> Any:
+    if pause is None:
+        return None
+    return {
+        "by": pause.name,
+        "reason": pause.reason,
+        "since": pause.since,
+        "until": pause.until,
     }
 
 
