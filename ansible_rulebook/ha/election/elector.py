@@ -103,7 +103,7 @@ class Elector:
         self.follower_event = self._transitions.follower_event
         self._confirmations = Confirmations()
         self._namesakes = NamesakeWatch(lock, log)
-        self._hearing = Hearing(lock.worker_id, log)
+        self._hearing = Hearing(lock, log, self._grant)
         self._session: LockSession | None = None
         self._terms = 0
         self._task: asyncio.Task[None] | None = None
@@ -245,7 +245,6 @@ class Elector:
                     self._candidate.step_down(
                         "the lease had ended", Reason.LEASE_EXPIRED
                     )
-                await self._answer_requests()
                 step = self._candidate.decide(
                     self._clock(), self._transitions.has_promotion
                 )
@@ -420,6 +419,7 @@ class Elector:
             "" if session.life is None else session.life.lineage,
         )
         self._settled.clear()
+        self._hearing.begin(session.backend_pid)
         self._transitions.promote(term)
         self._tell_renewal(term)
 
@@ -428,6 +428,7 @@ class Elector:
             self._on_renewal(term)
 
     def _demote(self, reason: str) -> None:
+        self._hearing.end()
         self._confirmations.answer(False)
         self._transitions.demote(reason)
 
@@ -491,23 +492,11 @@ class Elector:
             lease=self.timings.lease_duration,
         ).text()
 
-    async def _answer_requests(self) -> None:
-        session = self._session
-        if session is None or self._candidate.phase is not Phase.LEADING:
-            return
-        try:
-            request = await self._hearing.hear(session)
-        except SessionLost as error:
-            await self._lose_session(error)
-            return
-        if session.has_requests:
-            self._wake.set()  # the lease may be due before the next one
-        if request is None:
-            return
+    def _grant(self, request: Request) -> None:
         if self._on_request is not None:
             self._on_request(request)
         else:
-            self._candidate.step_down(request.why, Reason.SWITCHOVER)
+            self.request_step_down(request.why, Reason.SWITCHOVER)
 
     # -- parts of it -----------------------------------------------------
 

@@ -2,47 +2,199 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import socket
+from collections import deque
+from contextlib import suppress
+from typing import Any, Callable, Deque
+
+import psycopg
+from psycopg import AsyncConnection
+from psycopg.conninfo import make_conninfo
+
+from . import sql
 from .election_log import ElectionLog
-from .requests import Answer, Request
-from .session import LockSession
+from .lock import AdvisoryLock
+from .names import APPLICATION, HEARING, PAUSE, application_name
+from .requests import Answer, Request, answer_channel, request_channel
+
+MOST_REQUESTS = 100  # that wait to be answered; others are not heard
+CONNECT_TIMEOUT = 5  # seconds
+RETRY = 1.0  # seconds
 
 
 class Hearing:
-    """Decides which requests are granted, and answers all of them.
+    """Listens while this worker leads, on a session of its own.
 
-    :param worker_id: of this worker.
+    What others send must not reach the session that holds the lock: it would
+    stand before the server's last word, and a leader that is paused and reads
+    nothing would keep the server from ending its session.
+
+    :param lock: where the server is.
     :param log: says who has asked.
+    :param grant: called with a request that is granted.
     """
 
-    def __init__(self, worker_id: str, log: ElectionLog) -> None:
-        self._worker_id = worker_id
+    def __init__(
+        self,
+        lock: AdvisoryLock,
+        log: ElectionLog,
+        grant: Callable[[Request], None],
+    ) -> None:
+        self._lock = lock
         self._log = log
+        self._grant = grant
+        self._task: asyncio.Task[None] | None = None
+        self._socket: socket.socket | None = None
 
-    async def hear(self, session: LockSession) -> Request | None:
-        """Answer the next request, if one has come.
+    def begin(self, leader: int) -> None:
+        """This worker leads.
 
-        :returns: the request, if it is granted.
-        :raises SessionLost: outcome unknown.
+        :param leader: the process of the session that holds the lock.
         """
-        request = session.take_request()
-        if request is None:
-            return None
-        refusal = await self._refusal(session, request)
-        await session.answer(Answer(request.pid, refusal))
-        return None if refusal else request
+        self._task = asyncio.ensure_future(self._hear(leader))
 
-    async def _refusal(self, session: LockSession, request: Request) -> str:
+    def end(self) -> None:
+        """This worker leads no more. Waits for nothing."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            if self._socket is not None:
+                # A cancelled statement would wait for the server.
+                with suppress(OSError):
+                    self._socket.shutdown(socket.SHUT_RDWR)
+
+    async def _hear(self, leader: int) -> None:
+        while True:
+            try:
+                await self._listen(leader)
+            except (psycopg.Error, OSError, ValueError) as error:
+                self._log.debug("Requests are not heard", str(error))
+            await asyncio.sleep(RETRY)
+
+    async def _listen(self, leader: int) -> None:
+        conninfo, key = self._lock.conninfo, self._lock.key
+        options = {
+            "application_name": application_name(
+                key, self._lock.worker_id, self._lock.claimant, HEARING
+            ),
+            "client_encoding": "UTF8",
+            "connect_timeout": CONNECT_TIMEOUT,
+            "target_session_attrs": conninfo.target_session_attrs,
+        }
+        connection = await AsyncConnection.connect(
+            make_conninfo("", **conninfo.merged(**options)),
+            autocommit=True,
+            prepare_threshold=None,
+        )
+        self._socket = socket.socket(fileno=os.dup(connection.fileno()))
+        try:
+            channel = request_channel(key)
+            await connection.execute(sql.LISTEN.format(channel=channel))
+            heard = _Heard(connection)
+            while True:
+                request = await heard.next()
+                if request.leader in (0, leader):
+                    await self._decide(connection, request)
+        finally:
+            self._socket.close()
+            self._socket = None
+            connection.pgconn.finish()
+
+    async def _decide(
+        self, connection: AsyncConnection[Any], request: Request
+    ) -> None:
+        refusal = await self._refusal(connection, request)
+        answer = Answer(request.pid, refusal)
+        channel = answer_channel(self._lock.key)
+        await connection.execute(sql.NOTIFY, (channel, answer.payload()))
+        if not refusal:
+            self._grant(request)
+
+    async def _refusal(
+        self, connection: AsyncConnection[Any], request: Request
+    ) -> str:
         """Why it is not granted; empty if it is."""
-        role, is_permitted = await session.who_asks(request)
+        cursor = await connection.execute(sql.ASKER, (request.pid,))
+        role, is_permitted = await cursor.fetchone() or ("", False)
         asked = {"role": role, "by": request.by, "to": request.to or None}
         if not is_permitted:
             refusal = f"role {role} may not end the leader's session"
-        elif request.to == self._worker_id:
+        elif request.to == self._lock.worker_id:
             refusal = f"{request.to} leads already"
-        elif not await session.others(request.to):
+        elif not await self._others(connection, request.to):
             refusal = f"no worker {request.to} is there".replace("  ", " ")
         else:
             self._log.info("Asked to hand over", request.reason, **asked)
             return ""
         self._log.warning("Refused to hand over", refusal, **asked)
         return refusal
+
+    async def _others(
+        self, connection: AsyncConnection[Any], worker_id: str
+    ) -> int:
+        """How many other workers are there, of that id if one is given."""
+        count = 0
+        for kind in (APPLICATION, PAUSE):
+            prefix = application_name(self._lock.key, worker_id, kind=kind)
+            if not worker_id:
+                prefix = prefix[:-1]
+            values = {
+                "length": len(prefix),
+                "prefix": prefix,
+                "own": self._lock.name,
+            }
+            cursor = await connection.execute(sql.OTHERS, values)
+            count += len(await cursor.fetchall())
+        return count
+
+
+class _Heard:
+    """The requests that come in on a connection.
+
+    :param connection: that listens.
+    """
+
+    def __init__(self, connection: AsyncConnection[Any]) -> None:
+        self._connection = connection
+        self._waiting: Deque[Request] = deque(maxlen=MOST_REQUESTS)
+        connection.add_notify_handler(self._add)
+
+    async def next(self) -> Request:
+        """The next one, as soon as there is one.
+
+        :raises psycopg.Error: if the connection has ended.
+        """
+        pgconn = self._connection.pgconn
+        while not self._waiting:
+            await self._readable()
+            pgconn.consume_input()
+            pgconn.is_busy()  # parses what was read
+            while True:
+                found = pgconn.notifies()
+                if found is None:
+                    break
+                payload = found.extra.decode("utf-8", "replace")
+                self._add(psycopg.Notify("", payload, found.be_pid))
+        return self._waiting.popleft()
+
+    def _add(self, notify: psycopg.Notify) -> None:
+        request = Request.parse(notify.payload, notify.pid)
+        if request is not None:
+            self._waiting.append(request)
+
+    async def _readable(self) -> None:
+        loop = asyncio.get_running_loop()
+        ready: asyncio.Future[None] = loop.create_future()
+        number = self._connection.fileno()
+
+        def tell() -> None:
+            if not ready.done():
+                ready.set_result(None)
+
+        loop.add_reader(number, tell)
+        try:
+            await ready
+        finally:
+            loop.remove_reader(number)

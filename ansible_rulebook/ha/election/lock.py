@@ -116,7 +116,6 @@ class AdvisoryLock:
             found = await self._check(session)
             await self._limit_times(session, found)
             await self._learn_life(session, claims_terms)
-            await session.listen()
 
         return await self._open(set_up)
 

@@ -7,6 +7,7 @@ import re
 import uuid
 
 APPLICATION = "eda-ha"
+HEARING = "eda-ha-ear"  # of the session in which a leader hears requests
 PAUSE = "eda-ha-pause"  # of a session that holds the lock, and does not lead
 NOMINATION = "eda-ha-to"  # of a session that says who is to lead next
 NAME_BYTES = 63  # of application_name, PostgreSQL's NAMEDATALEN - 1

@@ -8,9 +8,8 @@ import os
 import select
 import socket
 import threading
-from collections import deque
 from contextlib import suppress
-from typing import Any, Awaitable, Deque, Mapping, Sequence, TypeVar, Union
+from typing import Any, Awaitable, Mapping, Sequence, TypeVar, Union
 
 import psycopg
 from psycopg import AsyncConnection
@@ -23,15 +22,13 @@ from . import sql
 from .beacon import Beacon
 from .lease import Timings
 from .lock_delay import ServerLife
-from .names import APPLICATION, NOMINATION, PAUSE, application_name
-from .requests import Answer, Request, answer_channel, request_channel
+from .names import APPLICATION, NOMINATION, application_name
 
 T = TypeVar("T")
 Params = Union[Sequence[Any], Mapping[str, Any]]
 
 CANCEL_TIMEOUT = 1.0  # seconds
 RELEASE_TIMEOUT = 2.0  # seconds; closing the session frees the lock, too
-MOST_REQUESTS = 100  # that wait to be answered; others are not heard
 ANSWER_SLACK = 5.0  # seconds for an answer on top of the wait asked for
 
 # Linux tells the end of a stream even while unread bytes stand before it.
@@ -77,8 +74,6 @@ class LockSession:
         self._unanswered: asyncio.Future[Any] | None = None
         self._notices: list[str] = []
         connection.add_notice_handler(self._noticed)
-        connection.add_notify_handler(self._notified)
-        self._requests: Deque[Request] = deque(maxlen=MOST_REQUESTS)
         self.beacon = ""
         """What this worker says of itself, as a comment."""
         self.timings = timings
@@ -197,76 +192,6 @@ class LockSession:
         """
         await self.fetch(sql.UNLOCK, (self._key,), RELEASE_TIMEOUT)
 
-    # -- requests --------------------------------------------------------
-
-    async def listen(self) -> None:
-        """Hear requests from now on.
-
-        :raises SessionLost: outcome unknown.
-        """
-        channel = request_channel(self._key)
-        await self.fetch(sql.LISTEN.format(channel=channel))
-
-    def take_request(self) -> Request | None:
-        """The next request to this session, if one has been heard."""
-        while self._requests:
-            request = self._requests.popleft()
-            if request.leader in (0, self.backend_pid):
-                return request
-        return None
-
-    @property
-    def has_requests(self) -> bool:
-        """Whether one waits to be taken."""
-        return bool(self._requests)
-
-    async def who_asks(self, request: Request) -> tuple[str, bool]:
-        """The role that asked, and whether it could end this session.
-
-        :raises SessionLost: outcome unknown.
-        """
-        rows = await self.fetch(sql.ASKER, (request.pid,))
-        return (str(rows[0][0]), bool(rows[0][1])) if rows else ("", False)
-
-    async def others(self, worker_id: str = "") -> int:
-        """How many other workers are there, of that id if one is given.
-
-        :raises SessionLost: outcome unknown.
-        """
-        count = 0
-        for kind in (APPLICATION, PAUSE):
-            prefix = application_name(self._key, worker_id, kind=kind)
-            if not worker_id:
-                prefix = prefix[:-1]
-            values = {"length": len(prefix), "prefix": prefix}
-            count += len(await self.fetch(sql.OTHERS, values))
-        return count
-
-    async def answer(self, answer: Answer) -> None:
-        """Tell those who asked.
-
-        :raises SessionLost: outcome unknown.
-        """
-        channel = answer_channel(self._key)
-        await self.fetch(sql.NOTIFY, (channel, answer.payload()))
-
-    def _notified(self, notify: psycopg.Notify) -> None:
-        request = Request.parse(notify.payload, notify.pid)
-        if request is not None:
-            self._requests.append(request)
-
-    def _take_notifications(self) -> None:
-        """Those that libpq has read while psycopg did not."""
-        pgconn = self._connection.pgconn
-        while True:
-            notify = pgconn.notifies()
-            if notify is None:
-                return
-            payload = notify.extra.decode("utf-8", "replace")
-            self._notified(
-                psycopg.Notify(notify.relname.decode(), payload, notify.be_pid)
-            )
-
     def _halves(self) -> tuple[int, int]:
         key = self._key % 2**64
         return key >> 32, key & 0xFFFFFFFF
@@ -331,7 +256,6 @@ class LockSession:
             self._ended = self._ended or self._has_last_word()
             self._connection.pgconn.consume_input()
             self._connection.pgconn.is_busy()  # parses what was read
-            self._take_notifications()
         if self._ended:
             words = " ".join(self._notices) or "the connection was closed"
             raise SessionLost(self._conninfo.redact(words))
@@ -438,7 +362,6 @@ class LockSession:
                 self._ended = self._ended or self._has_last_word()
                 try:
                     if _take_row(pgconn, row):
-                        self._take_notifications()
                         return row
                 except psycopg.Error:
                     self._ended = True

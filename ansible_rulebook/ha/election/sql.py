@@ -143,7 +143,7 @@ OTHERS: Final = """
 SELECT application_name
   FROM pg_catalog.pg_stat_activity
  WHERE datname = pg_catalog.current_database()
-   AND pid <> pg_catalog.pg_backend_pid()
+   AND application_name <> %(own)s
    AND pg_catalog.left(application_name, %(length)s) = %(prefix)s
 """
 

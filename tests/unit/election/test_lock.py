@@ -223,7 +223,6 @@ def make_session(tls: bool = False) -> tuple[LockSession, socket.socket]:
         fileno=ours.fileno,
         pgconn=SimpleNamespace(ssl_in_use=tls),
         add_notice_handler=lambda handler: None,
-        add_notify_handler=lambda handler: None,
         keep=ours,
     )
     lock = make_lock()
