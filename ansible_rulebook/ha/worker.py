@@ -58,6 +58,7 @@ from .version import own_version
 
 logger = logging.getLogger(__name__)
 
+HISTORY_WITHIN = 2.0  # seconds, at the end
 ASK_FOR = 100.0  # seconds; its actions may take long
 
 MakeGate = Callable[[Any, Leadership], EventGate]
@@ -246,8 +247,13 @@ class Worker:
         self.gates.tell_counts(self.actions.dropped_total)
         self.rulesets.clear()
         await self._election.shut_down()
+        if self._asking is not None:
+            self._asking.cancel()
         if self.state is not None:
             self.state.close()
+            await self._loop.run_in_executor(
+                None, self.state.finish_history, HISTORY_WITHIN
+            )
         self.guardian.dismiss()
         await self._loop.run_in_executor(None, self._reporter.close)
         self._drain.finished()
@@ -362,6 +368,8 @@ class Worker:
     def _ask_for_lead(self, leader: Beacon) -> None:
         """This worker is to lead rather than the one that does."""
         asking = self._asking
+        if self.is_leaving:
+            return
         if asking is None or asking.done():
             self._asking = asyncio.ensure_future(self._take_lead(leader))
 

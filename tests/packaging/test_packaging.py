@@ -518,6 +518,8 @@ def test_pytest_finds_the_kit_for_authors(
     )
     done = shared.run(
         *("-m", "pytest", "-q", "-p", "no:asyncio", "-W", "error"),
+        # Plugins that the interpreter of these tests may have.
+        *("-p", "no:benchmark", "-p", "no:xdist"),
         *("--rootdir", tmp_path, tmp_path),
     )
     assert "2 passed" in done.stdout

@@ -25,7 +25,7 @@ from .hearing import Hearing
 from .lease import Timings
 from .lock import AdvisoryLock
 from .namesakes import NamesakeWatch
-from .observer import Observer, View
+from .observer import Observer, SafeObserver, View
 from .reasons import Reason
 from .requests import Request
 from .session import LockSession
@@ -89,16 +89,16 @@ class Elector:
         )
         self._preference = priorities.Preference(priority)
         self._on_outranked = on_outranked
+        self._observer = SafeObserver(observer or Observer())
         self._transitions = Transitions(
             self._candidate,
             log,
             on_promotion,
             on_demotion,
             self._wake.set,
-            observer or Observer(),
+            self._observer,
             clock,
         )
-        self._observer = observer or Observer()
         self.leader_event = self._transitions.leader_event
         self.follower_event = self._transitions.follower_event
         self._confirmations = Confirmations()
@@ -399,8 +399,8 @@ class Elector:
             await self._lose_session(error)
             return
         self._candidate.proved(sent_at)
-        self._observer.renewed(self._clock() - sent_at)
         asking.answer(True)
+        self._observer.renewed(self._clock() - sent_at)
         if self.term is not None:
             self.term.renewed(self._candidate.trusted_until)
             if not self.term.seen_over:

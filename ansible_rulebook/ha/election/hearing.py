@@ -14,6 +14,7 @@ from psycopg import AsyncConnection
 from psycopg.conninfo import make_conninfo
 
 from . import sql
+from .beacon import Beacon
 from .election_log import ElectionLog
 from .lock import AdvisoryLock
 from .names import APPLICATION, HEARING, PAUSE, application_name
@@ -134,7 +135,7 @@ class Hearing:
     async def _others(
         self, connection: AsyncConnection[Any], worker_id: str
     ) -> int:
-        """How many other workers are there, of that id if one is given."""
+        """How many others could lead, of that id if one is given."""
         count = 0
         for kind in (APPLICATION, PAUSE):
             prefix = application_name(self._lock.key, worker_id, kind=kind)
@@ -146,7 +147,13 @@ class Hearing:
                 "own": self._lock.name,
             }
             cursor = await connection.execute(sql.OTHERS, values)
-            count += len(await cursor.fetchall())
+            said = [
+                Beacon.parse(row[0] or "") for row in await cursor.fetchall()
+            ]
+            count += sum(
+                kind == PAUSE or each is None or each.priority > 0
+                for each in said
+            )
         return count
 
 

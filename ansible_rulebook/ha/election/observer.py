@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from typing import NamedTuple
 
 from .reasons import Reason
 from .term import Term
+
+logger = logging.getLogger(__name__)
 
 
 class View(NamedTuple):
@@ -51,3 +54,39 @@ class Observer:
 
     def lost(self, term: Term, reason: Reason) -> None:
         """This worker leads no more."""
+
+
+class SafeObserver(Observer):
+    """Tells another one. What that raises is logged, and ends nothing.
+
+    :param inner: the other one.
+    """
+
+    def __init__(self, inner: Observer) -> None:
+        self._inner = inner
+
+    def _tell(self, what: str, *args: object) -> None:
+        try:
+            getattr(self._inner, what)(*args)
+        except Exception:
+            logger.exception("An observer of the election has failed")
+
+    def connected(self) -> None:
+        """See :class:`Observer`."""
+        self._tell("connected")
+
+    def renewed(self, seconds: float) -> None:
+        """See :class:`Observer`."""
+        self._tell("renewed", seconds)
+
+    def renewal_failed(self) -> None:
+        """See :class:`Observer`."""
+        self._tell("renewal_failed")
+
+    def acquired(self, term: Term, gap: float | None, took: float) -> None:
+        """See :class:`Observer`."""
+        self._tell("acquired", term, gap, took)
+
+    def lost(self, term: Term, reason: Reason) -> None:
+        """See :class:`Observer`."""
+        self._tell("lost", term, reason)

@@ -22,7 +22,7 @@ from . import sql
 from .beacon import Beacon
 from .lease import Timings
 from .lock_delay import ServerLife
-from .names import APPLICATION, NOMINATION, application_name
+from .names import APPLICATION, NOMINATION, PAUSE, application_name
 
 T = TypeVar("T")
 Params = Union[Sequence[Any], Mapping[str, Any]]
@@ -141,10 +141,18 @@ class LockSession:
         every = application_name(self._key, "", kind=NOMINATION)[:-1]
         own = application_name(self._key, worker_id, kind=NOMINATION)
         answer = await self._prove(
-            sql.PROVE_WON, None, length=len(every), prefix=every
+            sql.PROVE_WON,
+            None,
+            length=len(every),
+            prefix=every,
+            hex=every.split(":")[1],
         )
-        *proof, names = answer or [b"[]"]
-        nominations = json.loads(names or b"[]")
+        *proof, names, sessions = answer or [b"[]", b"[]"]
+        nominations = [
+            name
+            for name in json.loads(names or b"[]")
+            if _is_there(name, json.loads(sessions or b"[]"))
+        ]
         is_another = bool(nominations) and not any(
             name.startswith(own) for name in nominations
         )
@@ -409,6 +417,13 @@ class LockSession:
 
     def _words(self, error: Exception) -> str:
         return self._conninfo.redact(str(error))
+
+
+def _is_there(nomination: str, sessions: list[str]) -> bool:
+    """Whether the nominated worker has a session that could get the lock."""
+    worker = nomination.partition(":")[2].rpartition(":")[0]
+    heads = tuple(f"{kind}:{worker}:" for kind in (APPLICATION, PAUSE))
+    return any(name.startswith(heads) for name in sessions)
 
 
 def _take_row(pgconn: PGconn, row: list[bytes | None]) -> bool:

@@ -83,9 +83,11 @@ EXCEPTION WHEN lock_not_available THEN
       FROM pg_catalog.pg_locks AS lock
       JOIN pg_catalog.pg_stat_activity AS activity USING (pid)
      WHERE lock.locktype = 'advisory' AND lock.granted AND lock.objsubid = 1
+       AND lock.mode = 'ExclusiveLock'
        AND lock.database = activity.datid
        AND activity.datname = pg_catalog.current_database()
-       AND lock.classid = {{high}}::oid AND lock.objid = {{low}}::oid);
+       AND lock.classid = {{high}}::oid AND lock.objid = {{low}}::oid
+     LIMIT 1);
 END $$
 """
 
@@ -120,12 +122,16 @@ PROVE_WON: Final = f"""{PROVE.rstrip()},
          WHERE datname = pg_catalog.current_database()
            AND pg_catalog.left(application_name, {{length}}) = '{{prefix}}'
            AND coalesce(state_change > pg_catalog.clock_timestamp()
-                                       - interval '30 seconds', true)
+                                       - interval '5 seconds', true)
            AND EXISTS (
                SELECT FROM pg_catalog.pg_roles AS theirs
                  JOIN pg_catalog.pg_roles AS mine
                    ON mine.rolname = current_user
-                WHERE theirs.oid = usesysid AND {_COULD_END.strip()}))
+                WHERE theirs.oid = usesysid AND {_COULD_END.strip()})),
+       (SELECT coalesce(pg_catalog.json_agg(application_name), '[]'::json)
+          FROM pg_catalog.pg_stat_activity
+         WHERE datname = pg_catalog.current_database()
+           AND pg_catalog.split_part(application_name, ':', 2) = '{{hex}}')
 """
 
 LISTEN: Final = "LISTEN {channel}"
@@ -140,7 +146,7 @@ SELECT asker.usename, {_COULD_END.strip()}
 """
 
 OTHERS: Final = """
-SELECT application_name
+SELECT query
   FROM pg_catalog.pg_stat_activity
  WHERE datname = pg_catalog.current_database()
    AND application_name <> %(own)s
@@ -157,6 +163,7 @@ SELECT activity.application_name
   FROM pg_catalog.pg_locks AS lock
   JOIN pg_catalog.pg_stat_activity AS activity USING (pid)
  WHERE lock.locktype = 'advisory' AND lock.granted AND lock.objsubid = 1
+   AND lock.mode = 'ExclusiveLock'
    AND lock.database = activity.datid
    AND activity.datname = pg_catalog.current_database()
    AND lock.classid = %s::oid AND lock.objid = %s::oid

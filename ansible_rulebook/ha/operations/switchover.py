@@ -35,7 +35,7 @@ LOOK_EVERY = 0.01  # seconds
 CONNECT_TIMEOUT = 5  # seconds
 ANSWER_WITHIN = 5.0  # seconds for a statement
 # The server ends a session that looks no more, and with it the nomination.
-IDLE_MS = 10_000
+IDLE_MS = 3_000
 
 LIMIT = """
 SELECT pg_catalog.set_config(name, %s::text, false)

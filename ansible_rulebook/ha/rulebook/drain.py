@@ -160,6 +160,8 @@ async def end_sources(
     leadership.shutdown_event.set()
     withdraw()
     within = min(within, delay)
+    if delay:
+        await sources.let_through()
     ending = asyncio.ensure_future(sources.end_all(within))
     # The actions are not to wait for a source that never ends.
     await asyncio.wait({ending}, timeout=within + CANCEL_WITHIN)

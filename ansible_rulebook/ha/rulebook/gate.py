@@ -151,6 +151,11 @@ class EventGate:
                 self._putters.remove(turn)
             raise
 
+    @property
+    def has_blocked(self) -> bool:
+        """Whether a source waits to put an event."""
+        return any(not turn.done() for turn in self._putters)
+
     def _wake_one(self) -> None:
         while self._putters:
             turn = self._putters.popleft()

@@ -51,6 +51,7 @@ class Handover:
             settling.cancel()
 
     async def _settle(self) -> None:
+        await self._sources.let_through()
         await self._sources.end_term()
         # Both change with every event: to signal each change would cost more.
         while not (  # noqa: ASYNC110

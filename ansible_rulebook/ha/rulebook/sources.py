@@ -8,6 +8,7 @@ import copy
 import errno
 import logging
 from typing import Any, Awaitable, Callable
+from weakref import WeakSet
 
 from ..election.leadership import Leadership
 from ..election.term import Term
@@ -19,6 +20,8 @@ logger = logging.getLogger(__name__)
 Main = Callable[[Any, "dict[str, Any]"], Awaitable[None]]
 MARK = "leader_event"
 FEEDBACK = "eda_feedback_queue"
+LET_THROUGH = 1.0  # seconds for events that wait for room
+LOOK_EVERY = 0.005  # seconds
 ASK_AGAIN_AFTER = 1.0  # seconds until a source is cancelled once more
 ADDRESS_RETRY = 0.2  # seconds
 ADDRESS_PATIENCE = 10.0  # seconds for another worker to close its port
@@ -68,6 +71,7 @@ class Sources:
     ) -> None:
         self._leadership = leadership
         self._gate_of = gate_of
+        self._gates: WeakSet[EventGate] = WeakSet()
         self._running: dict[asyncio.Task[None], Term | None] = {}
 
     def wrap(self, main: Main, name: str, aware: bool) -> Main:
@@ -134,8 +138,9 @@ class Sources:
         args: dict[str, Any],
         term: Term | None,
     ) -> asyncio.Task[None]:
-        gated = copy.copy(queue)
-        gated.queue = GatedQueue(self._gate_of(queue.queue), term)
+        gated, gate = copy.copy(queue), self._gate_of(queue.queue)
+        self._gates.add(gate)
+        gated.queue = GatedQueue(gate, term)
         arguments = fresh(args)
         if term is not None:
             _drain(args.get(FEEDBACK))  # these acknowledge an earlier start
@@ -156,6 +161,18 @@ class Sources:
     def running(self) -> list[str]:
         """The names of sources that have not ended. For any thread."""
         return sorted({task.get_name() for task in list(self._running)})
+
+    async def let_through(self) -> None:
+        """Wait until no source waits to put an event, but not for long.
+
+        To be cancelled there would lose the event.
+        """
+        loop = asyncio.get_running_loop()
+        until = loop.time() + LET_THROUGH
+        while loop.time() < until:
+            if not any(gate.has_blocked for gate in self._gates):
+                return
+            await asyncio.sleep(LOOK_EVERY)
 
     async def end_term(self) -> None:
         """End the sources that were started for a term, and wait for them."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import logging
 import time
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from queue import SimpleQueue
+from threading import Thread
 from typing import Callable, NamedTuple
 
 from ..election.reasons import Reason
@@ -39,7 +39,10 @@ class HistoryWriter:
     def __init__(self, history: History) -> None:
         self._history = history
         self._late: list[_End] = []  # belongs to the thread
-        self._thread = ThreadPoolExecutor(1, "ha-history")
+        self._work: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
+        # A daemon: a server that does not answer must not keep the process.
+        self._thread = Thread(target=self._run, name="ha-history", daemon=True)
+        self._thread.start()
 
     def tell_begin(self, term: int, found: Beginning) -> None:
         """A term has begun."""
@@ -49,7 +52,7 @@ class HistoryWriter:
             self._history.begin_term(term, found)
             self._history.prune(term)
 
-        self._submit(write)
+        self._work.put(write)
 
     def tell_end(
         self, term: int, reason: Reason, events: int, actions: int
@@ -66,16 +69,23 @@ class HistoryWriter:
                 self._late.append(end)
             self._write_late()
 
-        self._submit(write)
+        self._work.put(write)
 
     def retry(self) -> None:
         """The server may be there again."""
         if self._late:
-            self._submit(self._write_late)
+            self._work.put(self._write_late)
 
     def close(self) -> None:
-        """What is under way is still written."""
-        self._thread.shutdown(wait=False)
+        """Nothing more will be told."""
+        self._work.put(None)
+
+    def finish(self, within: float) -> None:
+        """Wait until all is written, or the time is over.
+
+        :param within: seconds.
+        """
+        self._thread.join(within)
 
     def _write_late(self) -> None:
         while self._late:
@@ -90,14 +100,17 @@ class HistoryWriter:
                 raise
             self._late.pop(0)
 
-    def _submit(self, write: Callable[[], object]) -> None:
-        def try_it() -> None:
+    def _run(self) -> None:
+        while True:
+            write = self._work.get()
+            if write is None:
+                return
             try:
                 write()
             except HaError as error:
                 logger.debug("The history was not written: %s", error)
+            except Exception:
+                logger.exception("The history cannot be written")
+                self._late.clear()
             finally:
                 self._history.close()  # the next one may be days away
-
-        with suppress(RuntimeError):  # closed
-            self._thread.submit(try_it)

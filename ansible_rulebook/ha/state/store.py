@@ -399,6 +399,10 @@ class StateStore:
         """Write down how it has ended, without waiting for that."""
         self._history.tell_end(term, reason, self._events, self._completed)
 
+    def finish_history(self, within: float) -> None:
+        """After :meth:`close`: see :meth:`HistoryWriter.finish`. Blocks."""
+        self._history.finish(within)
+
     # -- the end of a term -----------------------------------------------
 
     async def retire(self) -> int:

@@ -217,6 +217,7 @@ async def test_a_renewal_asks_for_the_lock_and_not_only_for_an_answer(
     election = make(dsn, ha_uuid)
     async with running(election):
         await leads(election)
+        assert await election.confirm()  # its own statements are done
         # Nobody can do that from outside; a pooler's reset query would.
         await election._session.fetch("SELECT pg_advisory_unlock_all()")
         await until(lambda: election.is_leader() and election.term.number == 2)
@@ -631,7 +632,8 @@ async def test_each_transition_is_said_once_and_names_worker_and_cluster(
         f"Worker w1: {acquired} (ha_uuid={ha_uuid}, term=1)" == line
         for line in said
     )
-    after = rf"Worker w2: {acquired} \(ha_uuid=.*, nobody_led=\d+\.\d+ s\)"
+    after = rf"Worker w2: {acquired} \(ha_uuid=.*, nobody_led=\d+\.\d+ s, "
+    after += r"replaces=w1\)"
     assert any(re.match(after, line) for line in said)
     assert any("w1: Lost leadership (stepped down, " in line for line in said)
     assert any(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import uuid
 from typing import Any
 
@@ -20,7 +19,6 @@ from elections import (
 from psycopg import AsyncConnection
 from psycopg.conninfo import make_conninfo
 
-from ansible_rulebook.ha import LeaderElection
 from ansible_rulebook.ha.conninfo import Conninfo
 from ansible_rulebook.ha.election.names import application_name, lock_key
 from ansible_rulebook.ha.election.requests import LONGEST, Request
@@ -117,7 +115,7 @@ async def test_a_leader_that_is_deaf_is_told_from_one_that_refuses(
                 await switchover.run(0.5)
 
 
-async def test_a_nomination_that_nobody_follows_ends_with_its_session(
+async def test_a_nomination_of_a_worker_that_is_not_there_does_not_count(
     dsn: str, ha_uuid: str
 ) -> None:
     worker = make(dsn, ha_uuid, "w1")
@@ -125,10 +123,6 @@ async def test_a_nomination_that_nobody_follows_ends_with_its_session(
         Switchover(Conninfo(dsn), uuid.UUID(ha_uuid), Request(to="gone")),
         running(worker),
     ):
-        await follows_nobody(worker)
-        assert not worker.is_leader()
-    worker = make(dsn, ha_uuid, "w1")
-    async with running(worker):
         await leads(worker)
 
 
@@ -205,7 +199,7 @@ async def test_the_server_ends_a_nomination_that_looks_no_more(
     ) as switchover:
         limit = "SELECT current_setting('idle_session_timeout', true)"
         ((told,),) = await switchover._rows(limit)
-        assert told in ("10s", None)  # PostgreSQL 13 has none
+        assert told in ("3s", None)  # PostgreSQL 13 has none
 
 
 async def test_the_next_leader_says_so_at_once(dsn: str, ha_uuid: str) -> None:
@@ -216,11 +210,3 @@ async def test_the_next_leader_says_so_at_once(dsn: str, ha_uuid: str) -> None:
         handed = await ask(dsn, ha_uuid, Request())
         assert handed.after.worker == "w2"
         assert handed.gap < 5
-
-
-async def follows_nobody(worker: LeaderElection) -> None:
-    candidate = worker._candidate
-    await until(
-        lambda: candidate._yield_until > float("-inf"), "it has yielded"
-    )
-    await asyncio.sleep(0)

@@ -793,5 +793,8 @@ def test_a_beacon_survives_what_workers_send() -> None:
     from ansible_rulebook.ha.election.sql import PROVE, WAIT_LOCK
 
     beacon = said("w1 {x} %s")
-    for statement in (WAIT_LOCK.format(key=1), PROVE.format(high=0, low=1)):
+    for statement in (
+        WAIT_LOCK.format(key=1, high=0, low=1),
+        PROVE.format(high=0, low=1),
+    ):
         assert Beacon.parse(f"{beacon.text()} {statement}") == beacon

@@ -1,4 +1,4 @@
-"""Review: an event that a source is putting when a handover begins."""
+"""An event that a source is putting when a handover begins."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def test_a_handover_takes_the_event_that_is_being_put() -> None:
     source = asyncio.ensure_future(
         sources.wrap(main, "plain", False)(Queue(queue), {})
     )
-    while broker:
+    while broker:  # noqa: ASYNC110
         await asyncio.sleep(0)
     await asyncio.sleep(0)
     processed = []

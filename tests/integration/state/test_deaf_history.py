@@ -1,4 +1,4 @@
-"""Review: a server that is deaf keeps the process from its end."""
+"""A server that is deaf does not keep the process from its end."""
 
 from __future__ import annotations
 

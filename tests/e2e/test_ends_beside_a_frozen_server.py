@@ -1,4 +1,4 @@
-"""Review: one request for a switchover, and an end while the server hangs."""
+"""One request is one switchover; an end while the server hangs."""
 
 from __future__ import annotations
 

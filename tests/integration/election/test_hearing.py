@@ -1,4 +1,4 @@
-"""Review: what goes wrong. Each test fails until it is mended."""
+"""What others send must not reach the session that holds the lock."""
 
 from __future__ import annotations
 
@@ -14,7 +14,13 @@ from elections import LIMIT, follows, leads, make, pair, running, until
 from psycopg import AsyncConnection
 
 from ansible_rulebook.ha.conninfo import Conninfo
+from ansible_rulebook.ha.election.beacon import Beacon
+from ansible_rulebook.ha.election.election_log import ElectionLog
+from ansible_rulebook.ha.election.elector import Elector
+from ansible_rulebook.ha.election.lease import Timings
+from ansible_rulebook.ha.election.lock import AdvisoryLock
 from ansible_rulebook.ha.election.names import lock_key
+from ansible_rulebook.ha.election.observer import Observer
 from ansible_rulebook.ha.election.requests import Request, request_channel
 from ansible_rulebook.ha.operations.switchover import Switchover
 
@@ -29,7 +35,7 @@ async def ask(dsn: str, ha_uuid: str, request: Request) -> Any:
 
 
 async def test_one_request_is_one_switchover(dsn: str, ha_uuid: str) -> None:
-    """The new leader heard the request too, as a follower, and grants it."""
+    """The next leader must not grant it again."""
     workers = [make(dsn, ha_uuid, f"w{n}") for n in range(3)]
     terms = []
     async with running(workers[0]):
@@ -46,40 +52,38 @@ async def test_one_request_is_one_switchover(dsn: str, ha_uuid: str) -> None:
 
 
 async def test_an_old_request_is_forgotten(dsn: str, ha_uuid: str) -> None:
-    """What a follower heard before it led is obeyed when it leads."""
+    """What was asked of an earlier leader does not count."""
     w0, w1, w2 = (make(dsn, ha_uuid, f"w{n}") for n in range(3))
-    async with await AsyncConnection.connect(dsn, autocommit=True) as asker:
-        async with running(w0):
-            await leads(w0)
-            async with running(w1):
-                await follows(w1)
-                await asker.execute(  # refused by w0: there is no w2
-                    "SELECT pg_notify(%s, %s)",
-                    (
-                        request_channel(lock_key(w0.ha_uuid)),
-                        Request(to="w2").payload(),
-                    ),
+    connecting = AsyncConnection.connect(dsn, autocommit=True)
+    async with await connecting as asker, running(w0):
+        await leads(w0)
+        async with running(w1):
+            await follows(w1)
+            await asker.execute(  # refused by w0: there is no w2
+                "SELECT pg_notify(%s, %s)",
+                (
+                    request_channel(lock_key(w0.ha_uuid)),
+                    Request(to="w2").payload(),
+                ),
+            )
+            await asyncio.sleep(1)
+            async with running(w2):
+                await follows(w2)
+                await w0.step_down()
+                await until(
+                    lambda: w1.is_leader() or w2.is_leader(), "one leads"
                 )
-                await asyncio.sleep(1)
-                async with running(w2):
-                    await follows(w2)
-                    await w0.step_down()
-                    await until(
-                        lambda: w1.is_leader() or w2.is_leader(), "one leads"
-                    )
-                    await asyncio.sleep(3)
-                    assert w1.is_leader(), (w1, w1._terms, w2, w2._terms)
+                await asyncio.sleep(3)
+                assert w1.is_leader(), (w1, w1._terms, w2, w2._terms)
 
 
 async def test_strangers_do_not_keep_a_request_from_being_answered(
     server: Any, dsn: str, ha_uuid: str
 ) -> None:
-    """A refusal a second: the loop rests before it looks at the next one."""
+    """Each of them is answered at once."""
     role = f"r{uuid.uuid4().hex[:8]}"
     server.query(f"CREATE ROLE {role} LOGIN PASSWORD 'sesame'")
-    strange = psycopg.conninfo.make_conninfo(
-        dsn, user=role, password="sesame"
-    )
+    strange = psycopg.conninfo.make_conninfo(dsn, user=role, password="sesame")
     first, second = make(dsn, ha_uuid, "w1"), make(dsn, ha_uuid, "w2")
     async with pair(first, second):
         channel = request_channel(lock_key(first.ha_uuid))
@@ -104,26 +108,19 @@ async def test_a_nominee_that_is_gone_keeps_nobody_from_leading(
 ) -> None:
     """A worker that has asked for the lead, and is then paused."""
     first, second = make(dsn, ha_uuid, "w1"), make(dsn, ha_uuid, "w2")
-    async with pair(first, second):
-        async with Switchover(
-            Conninfo(dsn), uuid.UUID(ha_uuid), Request(to="paused")
-        ):
-            began = time.monotonic()
-            await first.step_down()
-            await until(
-                lambda: first.is_leader() or second.is_leader(), limit=20
-            )
-            took = time.monotonic() - began
-            assert took < 2.1 + 0.4 + 1, took
+    async with (
+        pair(first, second),
+        Switchover(Conninfo(dsn), uuid.UUID(ha_uuid), Request(to="paused")),
+    ):
+        began = time.monotonic()
+        await first.step_down()
+        await until(lambda: first.is_leader() or second.is_leader(), limit=20)
+        took = time.monotonic() - began
+        assert took < 2.1 + 0.4 + 1, took
 
 
 async def test_an_observer_is_not_nominated(dsn: str, ha_uuid: str) -> None:
-    """A worker that never leads counts as one that could."""
-    from ansible_rulebook.ha.election.beacon import Beacon
-    from ansible_rulebook.ha.election.election_log import ElectionLog
-    from ansible_rulebook.ha.election.elector import Elector
-    from ansible_rulebook.ha.election.lease import Timings
-    from ansible_rulebook.ha.election.lock import AdvisoryLock
+    """A worker that never leads is none that could."""
 
     key = uuid.UUID(ha_uuid)
     lock = AdvisoryLock(Conninfo(dsn), key, "never", Timings(0.4, 2.1))
@@ -152,11 +149,6 @@ async def test_an_observer_is_not_nominated(dsn: str, ha_uuid: str) -> None:
 async def test_an_observer_that_raises_does_not_end_the_election(
     dsn: str, ha_uuid: str
 ) -> None:
-    from ansible_rulebook.ha.election.election_log import ElectionLog
-    from ansible_rulebook.ha.election.elector import Elector
-    from ansible_rulebook.ha.election.lease import Timings
-    from ansible_rulebook.ha.election.lock import AdvisoryLock
-    from ansible_rulebook.ha.election.observer import Observer
 
     class Bad(Observer):
         def renewed(self, seconds: float) -> None:
@@ -166,7 +158,7 @@ async def test_an_observer_that_raises_does_not_end_the_election(
     lock = AdvisoryLock(Conninfo(dsn), key, "w1", Timings(0.4, 2.1))
     elector = Elector(lock, ElectionLog("w1", key), observer=Bad())
     elector.contend()
-    await leads(elector)
+    await until(elector.is_leader, "it leads")
     await asyncio.sleep(1.5)
     assert elector.is_leader()
     await elector.stop()
@@ -176,10 +168,7 @@ async def test_an_observer_that_raises_does_not_end_the_election(
 async def test_a_flood_does_not_keep_a_paused_leaders_lock(
     embedded_factory: Any, ha_uuid: str, socket: str, tmp_path: Any
 ) -> None:
-    """The backend waits to send, and does not look at the idle time."""
-    from ansible_rulebook.ha.election.lease import Timings
-    from ansible_rulebook.ha.election.lock import AdvisoryLock
-
+    """A server that waits to send does not look at the idle time."""
     import tempfile
 
     sockets = tempfile.mkdtemp(dir="/tmp")
@@ -217,50 +206,24 @@ async def test_a_flood_does_not_keep_a_paused_leaders_lock(
 async def test_notifications_do_not_hide_the_last_word(
     dsn: str, ha_uuid: str
 ) -> None:
-    """The peeked byte is that of a notification, the error is behind it."""
-    from ansible_rulebook.ha.election.lease import Timings
-    from ansible_rulebook.ha.election.lock import AdvisoryLock
-
+    """The server's last error would stand behind them, unseen."""
     key = uuid.UUID(ha_uuid)
-    overlaps = []
-    for with_news in (False, True):
-        for _ in range(40):
-            lock = AdvisoryLock(Conninfo(dsn), key, "w1", Timings(0.4, 2.1))
-            session = await lock.open()
-            assert await session.try_acquire()
-            assert await session.prove()
-            found = []
-
-            def other() -> None:
-                with psycopg.connect(dsn, autocommit=True) as connection:
-                    if with_news:
-                        connection.execute(
-                            "SELECT pg_notify(%s, n || repeat('x', 2000))"
-                            " FROM generate_series(1, 200) AS n",
-                            (request_channel(lock.key),),
-                        )
-                    with psycopg.connect(dsn, autocommit=True) as killer:
-                        killer.execute(
-                            "SELECT pg_terminate_backend(%s)",
-                            (session.backend_pid,),
-                        )
-                    connection.execute(
-                        "SELECT pg_advisory_lock(%s)", (lock.key,)
-                    )
-                    found.append(not session.is_over())
-                    until = time.monotonic() + 1
-                    began = time.monotonic()
-                    while not session.is_over() and time.monotonic() < until:
-                        pass
-                    found.append(time.monotonic() - began)
-
-            # The loop does not run meanwhile, as if the GIL was taken.
-            import threading
-
-            thread = threading.Thread(target=other)
-            thread.start()
-            thread.join()
-            if found[0]:
-                overlaps.append((with_news, found[1]))
-            await session.close()
-    assert not overlaps, (len(overlaps), overlaps[:5], max(overlaps))
+    lock = AdvisoryLock(Conninfo(dsn), key, "w1", Timings(0.4, 2.1))
+    for _ in range(20):
+        session = await lock.open()
+        assert await session.try_acquire()
+        assert await session.prove()
+        # The loop stands still meanwhile, so nobody reads what has come.
+        with psycopg.connect(dsn, autocommit=True) as other:
+            other.execute(
+                "SELECT pg_notify(%s, n || repeat('x', 2000))"
+                " FROM generate_series(1, 200) AS n",
+                (request_channel(lock.key),),
+            )
+            with psycopg.connect(dsn, autocommit=True) as killer:
+                killer.execute(
+                    "SELECT pg_terminate_backend(%s)", (session.backend_pid,)
+                )
+            other.execute("SELECT pg_advisory_lock(%s)", (lock.key,))
+            assert session.is_over(), "another one has the lock by now"
+        await session.close()
