@@ -124,7 +124,7 @@ class Candidate:
         leads_never: bool = False,
     ) -> None:
         self.timings = self._wanted = timings
-        self._leads_never = leads_never
+        self.leads_never = leads_never
         self.phase = Phase.OFFLINE
         self.failed_promotions = 0
         self._backoff = Backoff(timings.poll_interval, jitter)
@@ -215,7 +215,7 @@ class Candidate:
         That worker had good reason to take it in this life of the server, so
         its lock ends the delay for all.
         """
-        if self._leads_never:
+        if self.leads_never:
             self._backoff.reset()
             self._look_at = now + self.timings.poll_interval
             return
@@ -343,7 +343,7 @@ class Candidate:
         if self.phase is Phase.CONTENDING:
             if self._withdrawn or self._suspended:
                 return Step(Do.RELEASE)
-            if self._leads_never:
+            if self.leads_never:
                 if now < self._look_at:
                     return Step(Do.REST, self._look_at - now)
                 return Step(Do.LOOK)

@@ -76,8 +76,14 @@ class ElectionLog(WorkerLog):
         """Another worker led just now, as far as is known."""
         self._led_at = self._clock()
 
-    def following(self, leader: str | None) -> None:
-        """Another worker holds the lock."""
+    def following(self, leader: str | None, again: bool = False) -> None:
+        """Another worker holds the lock.
+
+        :param again: this is asked all the time, so only a change is news.
+        """
+        if again and leader == self.leader and not self.in_outage:
+            self.was_led()
+            return
         self.was_led()
         self.leader = leader or ""
         self.reachable()

@@ -321,8 +321,8 @@ class Elector:
             await self._lose_session(error)
             return
         self._candidate.looked(self._clock(), leader is not None)
-        if leader is not None and leader != self._log.leader:
-            self._log.following(leader)
+        if leader is not None:
+            self._log.following(leader, again=self._candidate.leads_never)
 
     async def _try_lock(self) -> None:
         session = self._open_session()

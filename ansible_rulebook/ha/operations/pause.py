@@ -16,6 +16,7 @@ from ..election.elector import Elector
 from ..election.lease import Timings
 from ..election.lock import AdvisoryLock
 from ..election.names import PAUSE
+from ..election.priority import HIGHEST
 from ..election.requests import Request
 from ..election.term import Term
 from .switchover import (
@@ -61,7 +62,7 @@ class Pause:
             host=socket.gethostname(),
             pid=os.getpid(),
             reason=reason,
-            priority=0,
+            priority=HIGHEST,  # so that nobody asks for the lead
         )
         self._lock = AdvisoryLock(conninfo, ha_uuid, by, timings, kind=PAUSE)
         self._elector = Elector(
