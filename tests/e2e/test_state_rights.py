@@ -145,7 +145,7 @@ def test_off_makes_nothing(stage: Stage, server: Server) -> None:
         session.application_name.partition(":")[0]
         for session in server.sessions(dsn=stage.dsn)
     }
-    assert names == {"eda-ha"}
+    assert names == {"eda-ha", "eda-ha-ear"}
     assert worker.stop(PATIENCE) == 0
     assert not worker.find(WITHOUT)
     assert relations(server, stage.dsn) == before

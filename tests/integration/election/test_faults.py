@@ -137,7 +137,7 @@ def test_a_leader_whose_session_is_ended_says_so_before_the_next_leads(
     first, second = two(contender, dsn)
     for leader, other in ((first, second), (second, first)) * 3:
         at = time.monotonic()
-        assert server.terminate(f"%:{leader.worker_id}:%", dsn=dsn) == 1
+        assert server.terminate(f"eda-ha:%:{leader.worker_id}:%", dsn=dsn) == 1
         other.wait_role("leader", after=at)
         leader.wait_for("Lost leadership.*terminating connection", after=at)
         leader.wait_for("Following", after=at)
@@ -150,7 +150,7 @@ def test_an_ended_session_is_seen_while_the_loop_is_blocked(
     first, second = two(contender, dsn, lease=30.0)
     blocked = time.monotonic()
     block(first, 2.0)
-    server.terminate("%:c1:%", dsn=dsn)
+    server.terminate("eda-ha:%:c1:%", dsn=dsn)
     second.wait_role("leader", after=blocked)
     first.wait_role("follower", after=blocked)
     check(first, second)
@@ -195,7 +195,7 @@ def test_a_killed_waiter_does_not_inherit_the_lock(contender, dsn, server):
     third.wait_for("Following")
     second.kill()
     deadline = time.monotonic() + 20
-    while server.sessions("%:c2:%", dsn=dsn):
+    while server.sessions("eda-ha:%:c2:%", dsn=dsn):
         assert time.monotonic() < deadline
         time.sleep(0.02)
     at = first.kill()
@@ -547,7 +547,7 @@ def test_five_processes_that_are_killed_paused_and_cut_off(
             time.sleep(seconds)
             between.hear()
         elif fault == "end":
-            server.terminate(f"%:{victim.worker_id}:%", dsn=dsn)
+            server.terminate(f"eda-ha:%:{victim.worker_id}:%", dsn=dsn)
         elif fault == "cut":
             between.cut()
         else:
