@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from typing import Any
 
@@ -119,11 +120,20 @@ async def test_a_nomination_of_a_worker_that_is_not_there_does_not_count(
     dsn: str, ha_uuid: str
 ) -> None:
     worker = make(dsn, ha_uuid, "w1")
-    async with (
-        Switchover(Conninfo(dsn), uuid.UUID(ha_uuid), Request(to="gone")),
-        running(worker),
-    ):
-        await leads(worker)
+    async with Switchover(
+        Conninfo(dsn), uuid.UUID(ha_uuid), Request(to="gone")
+    ) as switchover:
+
+        async def look() -> None:  # or the nomination would lapse
+            while True:
+                await switchover.holder()
+                await asyncio.sleep(0.05)
+
+        looking = asyncio.ensure_future(look())
+        async with running(worker):
+            await leads(worker)
+        looking.cancel()
+        await asyncio.wait({looking})
 
 
 async def test_a_text_that_is_too_long_or_hostile_is_cut(
