@@ -18,6 +18,7 @@ from ..conninfo import Conninfo
 from ..errors import ServerRefused, ServerUnavailable, SessionLost
 from ..redaction import one_line
 from . import sql
+from .election_log import ElectionLog
 from .lease import Timings
 from .lock_delay import ServerLife
 from .names import APPLICATION, PROCESS_DIGITS, application_name, lock_key
@@ -348,6 +349,23 @@ class AdvisoryLock:
                 f"The server does not tell {what}: %s", one_line(str(error))
             )
         return None
+
+
+async def check_server(lock: AdvisoryLock, log: ElectionLog) -> bool:
+    """Connect once, to find out early what no retry can mend.
+
+    A server that cannot be reached is not an error.
+
+    :returns: whether it was reached; if not, that has been logged.
+    :raises ServerRefused: wrong password, unknown database or role,
+        transaction pooler.
+    """
+    try:
+        await lock.check()
+    except ServerUnavailable as error:
+        log.outage(error)
+        return False
+    return True
 
 
 async def _write_settings(
