@@ -128,10 +128,10 @@ class Worker:
         )
         self.leadership = Leadership(self._election.confirm)
         self.rulesets = Rulesets()
-        self.actions = Actions(self.leadership, self.metrics)
+        self.actions = Actions(self.leadership, self.metrics.action)
         self.gates = Gates(
             lambda queue: make_gate(queue, self.leadership),
-            self.metrics,
+            self.metrics.event,
             self._log,
         )
         self.sources = Sources(self.leadership, self.gates.of)

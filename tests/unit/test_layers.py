@@ -27,7 +27,7 @@ MAY_KNOW: dict[str, set[str]] = {
     "election": set(),
     "engine": set(),
     "state": {"election", "engine", "options"},
-    "rulebook": {"election", "engine", "state", "operations.metrics"},
+    "rulebook": {"election", "engine", "state"},
     "operations": {
         "election",
         "state",

@@ -7,7 +7,6 @@ import logging
 from typing import TYPE_CHECKING, Any, Awaitable, Callable
 
 from ..election.leadership import Leadership
-from ..operations.metrics import Metrics
 
 if TYPE_CHECKING:
     from ..state.store import StateStore
@@ -19,19 +18,22 @@ class Actions:
     """The actions of a worker.
 
     :param leadership: whether this worker may act.
-    :param metrics: count how they end.
+    :param count: called with how each one ended: ``successful``, ``failed``,
+        ``cancelled`` (at the end of a term) or ``refused`` (not started).
     """
 
-    def __init__(self, leadership: Leadership, metrics: Metrics) -> None:
+    def __init__(
+        self, leadership: Leadership, count: Callable[[str], None]
+    ) -> None:
         self._leadership = leadership
-        self._metrics = metrics
+        self._count = count
         self._running: set[asyncio.Task[Any]] = set()
         self.dropped_total = 0
 
     def drop(self, what: str) -> None:
         """Count an action that may not start."""
         self.dropped_total += 1
-        self._metrics.action("refused")
+        self._count("refused")
         logger.debug("Not leading, dropped %s", what)
 
     async def run(
@@ -66,11 +68,11 @@ class Actions:
     def ended(self, error: BaseException | None) -> None:
         """Count how an action ended."""
         if error is None:
-            self._metrics.action("successful")
+            self._count("successful")
         elif isinstance(error, asyncio.CancelledError):
-            self._metrics.action("cancelled")
+            self._count("cancelled")
         else:
-            self._metrics.action("failed")
+            self._count("failed")
 
     def check(self) -> None:
         """The fence, for an action that has begun.
