@@ -346,7 +346,7 @@ class AdvisoryLock:
             return str((await session.attempt(question))[0][0])
         except psycopg.Error as error:
             self._warn_once(
-                f"The server does not tell {what}: %s", one_line(str(error))
+                f"The server does not tell {what}: %s", one_line(error)
             )
         return None
 
@@ -393,5 +393,5 @@ async def _refusal(
     try:
         await session.attempt(statement, params)
     except psycopg.Error as error:
-        return one_line(str(error))
+        return one_line(error)
     return ""

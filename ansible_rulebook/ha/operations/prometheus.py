@@ -17,9 +17,9 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from ..election.reasons import Reason
+from ..redaction import clean
 from .metrics import ACTION_OUTCOMES, EVENT_OUTCOMES, OTHER, Metrics
 from .snapshot import Snapshot, TakeSnapshot
-from .view import shown
 
 PREFIX = "eda_ha_"
 ROLES = ("leader", "follower")
@@ -140,7 +140,7 @@ class PrometheusMetrics(Metrics, Collector):
         last.set_to_current_time()
 
     def _begin_event(self, source: str, outcome: str) -> tuple[Any, Any]:
-        name = shown(source)
+        name = clean(source)
         known = outcome if outcome in EVENT_OUTCOMES else OTHER
         counted = (
             self._events.labels(self._uuid, name, known),
@@ -209,7 +209,7 @@ class PrometheusMetrics(Metrics, Collector):
         self._registry.unregister(self)
 
     def _asked(self, now: Snapshot) -> Iterator[Metric]:
-        worker = {"worker": shown(now.worker_id), "version": now.version}
+        worker = {"worker": clean(now.worker_id), "version": now.version}
         yield self._gauge("info", "The worker.", (worker, 1.0))
         yield self._gauge("leader", "Whether it leads.", ({}, now.leads))
         yield self._gauge(

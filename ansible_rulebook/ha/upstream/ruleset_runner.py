@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..engine.rulesets import reset, session_of
 from ..errors import RulesetDied
+from ..redaction import clean, one_line
 from ..rulebook.gate import DurableFeedback, EventGate
 from ..rulebook.match_queue import MatchQueue
 from .actions import TEMPLATES
@@ -116,10 +117,10 @@ class FencedRuleSetRunner(Mixin):  # type: ignore[misc]
             "Ruleset %s: an event of source %s with uuid %s cannot be "
             "processed and is refused: %s %s",
             self.name,
-            source,
-            meta.get("uuid"),
+            clean(source),
+            clean(meta.get("uuid")),
             type(error).__name__,
-            error,
+            one_line(error),
         )
         queues = getattr(self.ruleset_queue_plan, "source_feedback_queues", {})
         if source in queues:

@@ -134,7 +134,7 @@ def test_hostile_names_harm_nothing(
     assert told["actions_total"][(("outcome", "other"),)] == 1
     [labels] = told["events_total"]
     assert dict(labels)["outcome"] == "other"
-    assert dict(labels)["source"].startswith('<b>\ufffd"\\{}')
+    assert dict(labels)["source"].startswith('<b>\\n"\\{}')
 
 
 def test_a_second_worker_of_the_process_may_follow(
