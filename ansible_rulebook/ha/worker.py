@@ -26,20 +26,19 @@ from typing import Any, Awaitable, Callable
 
 from .election.beacon import Beacon
 from .election.election_log import ElectionLog
-from .election.elector import Elector, check_server
+from .election.elector import Elector
 from .election.leader_election import default_worker_id
 from .election.leadership import Leadership
-from .election.lock import AdvisoryLock
+from .election.lock import AdvisoryLock, check_server
 from .election.reasons import Reason
-from .election.requests import Request
 from .election.term import Term
 from .election.thread import ElectionThread
 from .engine.host import EngineHost
 from .errors import HaError, ServerUnavailable, StateRefused
 from .inbox.inboxes import Inboxes
 from .log import WorkerLog
+from .operations.lead_request import LeadRequest
 from .operations.reporter import Reporter
-from .operations.switchover import Refused, Switchover, Unanswered
 from .options import HaOptions, StateMode
 from .portrait import Portrait
 from .rulebook.actions import Actions
@@ -60,7 +59,6 @@ from .version import own_version
 logger = logging.getLogger(__name__)
 
 HISTORY_WITHIN = 2.0  # seconds, at the end
-ASK_FOR = 100.0  # seconds; its actions may take long
 
 MakeGate = Callable[[Any, Leadership], EventGate]
 Deliver = Callable[[str, str], None]
@@ -112,6 +110,9 @@ class Worker:
             options.session_pooler,
             self._claimant,
         )
+        self._lead_request = LeadRequest(
+            options, self.worker_id, lambda: self.is_leaving, self._log
+        )
         self.guardian = Guardian()
         self._self_fence = SelfFence(
             self.guardian.kill, self._running, self._log
@@ -122,16 +123,16 @@ class Worker:
             self.demote,
             self.guardian.watch,
             self._fail,
-            self._hand_over,
-            self._ask_for_lead,
+            lambda request: self._handover.begin(request),
+            self._lead_request.begin,
             self._self_fence,
         )
         self.leadership = Leadership(self._election.confirm)
         self.rulesets = Rulesets()
-        self.actions = Actions(self.leadership, self.metrics)
+        self.actions = Actions(self.leadership, self.metrics.action)
         self.gates = Gates(
             lambda queue: make_gate(queue, self.leadership),
-            self.metrics,
+            self.metrics.event,
             self._log,
         )
         inboxes = Inboxes(
@@ -181,11 +182,15 @@ class Worker:
             self._log,
         )
         self._handover = Handover(
-            self.leadership, self.sources, self.gates, self.rulesets
+            self.leadership,
+            self.sources,
+            self.gates,
+            self.rulesets,
+            shutdown_delay,
+            self._election.step_down,
+            self._log,
         )
         self._shutdown_delay = max(shutdown_delay, 0.0)
-        self._asking: asyncio.Task[None] | None = None
-        self._handing_over: asyncio.Task[None] | None = None
         self._signals = SignalListener(self._drain.ask)
         self._transition = asyncio.Lock()  # a promotion or a demotion
         self._is_idle = True  # no term, and none being ended
@@ -255,8 +260,7 @@ class Worker:
         self.gates.tell_counts(self.actions.dropped_total)
         self.rulesets.clear()
         await self._election.shut_down()
-        if self._asking is not None:
-            self._asking.cancel()
+        self._lead_request.cancel()
         if self.state is not None:
             self.state.close()
             await self._loop.run_in_executor(
@@ -364,47 +368,6 @@ class Worker:
             self._engine.reset()
             self.guardian.unwatch()
             self._is_idle = True
-
-    def _hand_over(self, request: Request) -> None:
-        """Let what runs come to its end, then let another worker lead."""
-        handing_over = self._handing_over
-        if handing_over is None or handing_over.done():
-            self._handing_over = asyncio.ensure_future(
-                self._step_down_in_order(request)
-            )
-
-    def _ask_for_lead(self, leader: Beacon) -> None:
-        """This worker is to lead rather than the one that does."""
-        asking = self._asking
-        if self.is_leaving:
-            return
-        if asking is None or asking.done():
-            self._asking = asyncio.ensure_future(self._take_lead(leader))
-
-    async def _take_lead(self, leader: Beacon) -> None:
-        own = self.options.priority
-        reason = f"priority {own} rather than {leader.priority}"
-        request = Request(self.worker_id, reason, self.worker_id)
-        self._log.info("Asking for the lead", reason, leader=leader.worker)
-        try:
-            async with Switchover(
-                self.options.conninfo, self.options.ha_uuid, request
-            ) as switchover:
-                await switchover.run(ASK_FOR)
-        except (Refused, Unanswered, HaError) as error:
-            self._log.info("The leader does not hand over", str(error))
-
-    async def _step_down_in_order(self, request: Request) -> None:
-        term = self.leadership.acting_term()
-        if term is None or self.is_leaving:
-            return
-        if not await self._handover.prepare(self._shutdown_delay):
-            self._log.warning(
-                "Handing over though not everything has ended",
-                f"within --shutdown-delay {self._shutdown_delay:g} s",
-            )
-        if self.leadership.term is term:
-            self._election.step_down(request.why, Reason.SWITCHOVER)
 
     async def _end_term(
         self, end_sources: Callable[[], Awaitable[None]]

@@ -15,7 +15,7 @@ from psycopg.conninfo import make_conninfo
 from ansible_rulebook.ha import conninfo
 from ansible_rulebook.ha.conninfo import Conninfo, parse_options
 from ansible_rulebook.ha.errors import OptionError
-from ansible_rulebook.ha.redaction import mask_password, one_line
+from ansible_rulebook.ha.redaction import mask_password
 
 # Each ends with letters that stand nowhere else in a message.
 PASSWORDS = [
@@ -247,7 +247,6 @@ def test_redact_folds_what_libpq_says_to_one_line():
     assert read.redact("failed:\n\tIs it\r\n running?\n") == (
         "failed: Is it running?"
     )
-    assert one_line(" a \n b ") == "a b"
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,6 @@ MAY_KNOW: dict[str, set[str]] = {
         "engine",
         "state",
         "inbox.delivery",
-        "operations.metrics",
     },
     "operations": {
         "election",

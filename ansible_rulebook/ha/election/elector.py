@@ -44,7 +44,7 @@ class Elector:
     the loop blocks the renewal of the lease, too.
 
     :param lock: what to contend for.
-    :param log: says what happens; the one that :func:`check_server` had.
+    :param log: says what happens; the one that :func:`.check_server` had.
     :param claims_terms: see :meth:`.AdvisoryLock.open`.
     :param about: what this worker says of itself, but for its role.
     :param on_outranked: called with what the leader says of itself if this
@@ -545,20 +545,3 @@ class Elector:
     def _say_outage(self, error: Exception) -> None:
         stopping = self._leaving.is_set() or self.shutdown_event.is_set()
         self._log.outage(error, expected=stopping)
-
-
-async def check_server(lock: AdvisoryLock, log: ElectionLog) -> bool:
-    """Connect once, to find out early what no retry can mend.
-
-    A server that cannot be reached is not an error.
-
-    :returns: whether it was reached; if not, that has been logged.
-    :raises ServerRefused: wrong password, unknown database or role,
-        transaction pooler.
-    """
-    try:
-        await lock.check()
-    except ServerUnavailable as error:
-        log.outage(error)
-        return False
-    return True

@@ -18,6 +18,7 @@ from ..conninfo import Conninfo
 from ..errors import ServerRefused, ServerUnavailable, SessionLost
 from ..redaction import one_line
 from . import sql
+from .election_log import ElectionLog
 from .lease import Timings
 from .lock_delay import ServerLife
 from .names import APPLICATION, PROCESS_DIGITS, application_name, lock_key
@@ -345,9 +346,26 @@ class AdvisoryLock:
             return str((await session.attempt(question))[0][0])
         except psycopg.Error as error:
             self._warn_once(
-                f"The server does not tell {what}: %s", one_line(str(error))
+                f"The server does not tell {what}: %s", one_line(error)
             )
         return None
+
+
+async def check_server(lock: AdvisoryLock, log: ElectionLog) -> bool:
+    """Connect once, to find out early what no retry can mend.
+
+    A server that cannot be reached is not an error.
+
+    :returns: whether it was reached; if not, that has been logged.
+    :raises ServerRefused: wrong password, unknown database or role,
+        transaction pooler.
+    """
+    try:
+        await lock.check()
+    except ServerUnavailable as error:
+        log.outage(error)
+        return False
+    return True
 
 
 async def _write_settings(
@@ -375,5 +393,5 @@ async def _refusal(
     try:
         await session.attempt(statement, params)
     except psycopg.Error as error:
-        return one_line(str(error))
+        return one_line(error)
     return ""

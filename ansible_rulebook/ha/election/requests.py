@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import NamedTuple
 
-LONGEST = 200  # characters of a text
+from ..redaction import clean
 
 
 class Request(NamedTuple):
@@ -58,9 +58,9 @@ class Request(NamedTuple):
             return None
         leader = found.get("leader")
         return cls(
-            clean(found.get("to")),
-            clean(found.get("reason")),
-            clean(found.get("by")),
+            _text(found.get("to")),
+            _text(found.get("reason")),
+            _text(found.get("by")),
             pid,
             leader if isinstance(leader, int) else 0,
         )
@@ -83,17 +83,13 @@ class Answer(NamedTuple):
         """An answer, or None if it is none."""
         try:
             found = json.loads(payload)
-            return cls(int(found["pid"]), clean(found["refusal"]))
+            return cls(int(found["pid"]), _text(found["refusal"]))
         except (ValueError, TypeError, KeyError, RecursionError):
             return None
 
 
-def clean(text: object) -> str:
-    """A text from elsewhere, on one line, without what steers a terminal."""
-    given = text if isinstance(text, str) else ""
-    return "".join(
-        each if each.isprintable() else "?" for each in given[:LONGEST]
-    )
+def _text(found: object) -> str:
+    return clean(found) if isinstance(found, str) else ""
 
 
 def request_channel(key: int) -> str:

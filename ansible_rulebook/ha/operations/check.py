@@ -13,13 +13,14 @@ from typing import Callable, Sequence
 from ..conninfo import Conninfo
 from ..election.lease import Timings
 from ..errors import HaError
+from ..redaction import clean
 from ..upstream.names import is_able_to_keep_state
 from ..upstream.plain_run import HOOK
 from .asking import Question, Unasked
 from .cluster import Cluster, look
 from .finding import Finding, fault, ok, warn
 from .host import Seen, examine, name_of, split
-from .plain import clean, count
+from .plain import count
 
 INSTALLATION = "this Python"
 CLUSTER = "cluster"

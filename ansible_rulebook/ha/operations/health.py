@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Iterable, NamedTuple
 
+from ..redaction import clean
 from .cluster import Cluster, Stranger
 from .exit_codes import ExitCode
-from .plain import clean, count, duration, moment
+from .plain import count, duration, moment
 
 # From good to bad.
 _ORDER = (ExitCode.DONE, ExitCode.DEGRADED, ExitCode.REFUSED)

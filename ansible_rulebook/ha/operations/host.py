@@ -208,7 +208,7 @@ def _rights(
             fault(
                 about,
                 f"Role {role} may not take an advisory lock: "
-                f"{one_line(str(error))}.",
+                f"{one_line(error)}.",
                 "GRANT EXECUTE on the functions of advisory locks to it.",
             )
         )
@@ -244,7 +244,7 @@ def _settings(
             with connection.transaction():
                 connection.execute(WRITE_SETTING, (name, value))
         except psycopg.Error as error:
-            refusals[name] = one_line(str(error))
+            refusals[name] = one_line(error)
     after = _read(connection, names, row.is_local)
     findings = []
     missed = not_in_effect(wanted, lost, after)

@@ -18,6 +18,7 @@ from typing import Any, Awaitable, Callable
 
 from aiohttp import web
 
+from ..redaction import clean
 from .listen import Listen
 from .loop_lag import LoopLag
 from .metrics import Metrics
@@ -167,7 +168,8 @@ class HttpServer:
         except (asyncio.CancelledError, ConnectionError):
             raise
         except Exception:
-            logger.warning("No answer to %s", request.path, exc_info=True)
+            path = clean(request.path)
+            logger.warning("No answer to %s", path, exc_info=True)
             response = _json(503, {"error": "not known at the moment"})
         connection.begin()
         return response

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from ..errors import OptionError
 from ..log import WorkerLog
-from .view import shown
+from ..redaction import clean
 
 WITHIN = 30.0  # seconds for one run
 MOST_WAITING = 100  # transitions; those of a cluster that flaps
@@ -38,9 +38,9 @@ class Transition(NamedTuple):
         """Text that no shell can take for more than text."""
         gap = "" if self.gap is None else f"{self.gap:.3f}"
         return {
-            "EDA_HA_ROLE": shown(self.role),
+            "EDA_HA_ROLE": clean(self.role),
             "EDA_HA_TERM": str(self.term),
-            "EDA_HA_REASON": shown(self.reason),
+            "EDA_HA_REASON": clean(self.reason),
             "EDA_HA_GAP": gap,
         }
 

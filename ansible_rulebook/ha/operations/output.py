@@ -6,10 +6,10 @@ import json
 import sys
 from typing import Any, Sequence
 
-from .plain import cell, clean
+from ..redaction import LONGEST_LINE, clean
+from .plain import cell
 
 FORMAT = 1  # changes when a key's meaning does, not when one is added
-LONGEST_LINE = 2000  # characters
 GAP = "  "
 
 

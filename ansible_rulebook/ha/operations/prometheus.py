@@ -18,9 +18,9 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from ..election.reasons import Reason
+from ..redaction import clean
 from .metrics import ACTION_OUTCOMES, EVENT_OUTCOMES, OTHER, Metrics
 from .snapshot import Snapshot, TakeSnapshot
-from .view import shown
 
 PREFIX = "eda_ha_"
 ROLES = ("leader", "follower")
@@ -150,7 +150,7 @@ class PrometheusMetrics(Metrics, Collector):
         last.set_to_current_time()
 
     def _begin_event(self, source: str, outcome: str) -> tuple[Any, Any]:
-        name = shown(source)
+        name = clean(source)
         known = outcome if outcome in EVENT_OUTCOMES else OTHER
         counted = (
             self._events.labels(self._uuid, name, known),
@@ -190,7 +190,7 @@ class PrometheusMetrics(Metrics, Collector):
         self._lag.set(seconds)
 
     def inbox(self, name: str, events: int, oldest: float | None) -> None:
-        labels = (self._uuid, shown(name))
+        labels = (self._uuid, clean(name))
         self._inbox_depth.labels(*labels).set(events)
         age = 0.0 if oldest is None else max(0.0, time.time() - oldest)
         self._inbox_oldest.labels(*labels).set(age)
@@ -225,7 +225,7 @@ class PrometheusMetrics(Metrics, Collector):
         self._registry.unregister(self)
 
     def _asked(self, now: Snapshot) -> Iterator[Metric]:
-        worker = {"worker": shown(now.worker_id), "version": now.version}
+        worker = {"worker": clean(now.worker_id), "version": now.version}
         yield self._gauge("info", "The worker.", (worker, 1.0))
         yield self._gauge("leader", "Whether it leads.", ({}, now.leads))
         yield self._gauge(

@@ -8,7 +8,7 @@ import socket
 from collections.abc import MutableMapping
 from contextlib import suppress
 
-from .view import shown
+from ..redaction import clean
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class Systemd:
     def status(self, role: str, term: int = 0) -> None:
         """What ``systemctl status`` shows."""
         words = f"{role}, term {term}" if term else role
-        self._tell(f"STATUS={shown(words)}")
+        self._tell(f"STATUS={clean(words)}")
 
     def watchdog(self) -> None:
         """Whoever calls this is alive."""

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import unicodedata
 from typing import Any, Awaitable, Callable, NamedTuple, Union
 
 from .snapshot import FORMAT
-
-LONGEST_TEXT = 200  # characters of anything that somebody else wrote
 
 
 class WorkerView(NamedTuple):
@@ -58,17 +55,3 @@ class ClusterView(NamedTuple):
 
 
 LookAtCluster = Callable[[], Union[ClusterView, Awaitable[ClusterView]]]
-
-
-def shown(text: object, limit: int = LONGEST_TEXT) -> str:
-    """``text`` as it may be shown: no control characters, not too long.
-
-    Half characters and those that turn the direction of writing are
-    replaced, too.
-    """
-    known = str(text)
-    cut = known[:limit] + ("…" if len(known) > limit else "")
-    return "".join(
-        "\ufffd" if unicodedata.category(each)[0] == "C" else each
-        for each in cut
-    )

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..election.reasons import Reason
+from ..redaction import clean
 from .cluster import Cluster, PastTerm
 from .health import pause_words
-from .plain import clean, count, duration, moment
+from .plain import count, duration, moment
 
 IN_LOGS = (
     "The logs of the workers tell it: look for 'Successfully acquired "

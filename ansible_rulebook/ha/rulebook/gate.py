@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Callable, Coroutine, Deque, Mapping
 from ..election.term import Term
 from ..errors import LeadershipLost
 from ..inbox.delivery import Delivery, Part, Row, being_put
-from ..operations.metrics import Metrics
 from ..state.names import key_of
 
 if TYPE_CHECKING:
@@ -29,6 +28,9 @@ QUIET_WITHIN = 3.0  # seconds that the end of a ruleset waits for the journal
 # and an action is followed by the next one, in a few.
 QUIET_TURNS = 20
 
+Count = Callable[[str, str], None]
+"""Takes an event's source, and what became of the event: ``processed``,
+``held``, ``dropped`` or ``duplicate``."""
 
 _read_gate: ContextVar[EventGate | None] = ContextVar("gate", default=None)
 
@@ -74,7 +76,8 @@ class EventGate:
         self.dropped_total = 0
         self.repeated_total = 0
         self.refused_total = 0
-        self.metrics = Metrics()
+        self.count: Count = lambda source, outcome: None
+        """Counts what becomes of events."""
         self.state: StateStore | None = None
         """Keeps the engine's state; None if no state is kept."""
         self._leadership = leadership
@@ -277,7 +280,7 @@ class EventGate:
         return self._repeated()
 
     def _count(self, event: Any, outcome: str) -> None:
-        self.metrics.event(str(_source(event)), outcome)
+        self.count(str(_source(event)), outcome)
 
     def _repeated(self) -> bool:
         self.repeated_total += 1

@@ -13,6 +13,7 @@ from weakref import WeakSet
 from ..election.leadership import Leadership
 from ..election.term import Term
 from ..errors import LeadershipLost
+from ..redaction import one_line
 from .gate import EventGate, GatedQueue
 
 logger = logging.getLogger(__name__)
@@ -223,7 +224,7 @@ class Sources:
             logging.DEBUG if refused else logging.WARNING,
             "Source %s failed as leadership ended: %s",
             name,
-            task.exception(),
+            one_line(task.exception()),
         )
 
 

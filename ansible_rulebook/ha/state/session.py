@@ -217,7 +217,7 @@ def _write_settings(
         except psycopg.Error as error:
             if connection.closed:
                 raise
-            refusals[name] = one_line(str(error))
+            refusals[name] = one_line(error)
     return refusals
 
 

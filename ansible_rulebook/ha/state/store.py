@@ -116,7 +116,7 @@ class StateStore:
         self._records: set[tuple[str, int]] = set()  # that are stored
         self._unfinished: set[str] = set()  # matches, by their UUIDs
         self.seen = Seen()
-        self.progress = Progress()
+        self.progress = Progress(self._store_progress)
         self._thread = ThreadPoolExecutor(1, "ha-state")
 
     # -- before the first term -------------------------------------------
@@ -372,17 +372,11 @@ class StateStore:
         journal.changes.done(uuid.UUID(match).bytes, has_actions)
         journal.wrote_in_passing()
 
-    def update_action(
-        self, match: str, place: int, info: dict[str, Any], is_start: bool
+    def _store_progress(
+        self, match: str, place: int, known: dict[str, Any]
     ) -> None:
-        """Note how far an action has come, and store it if need be.
-
-        :param info: adds to what is known of the action.
-        :param is_start: whether it says no more than that it has started.
-        """
-        known = self.progress.update(match, place, info, is_start)
         journal = self._journal
-        if known is None or journal is None or journal.is_over:
+        if journal is None or journal.is_over:
             return
         body = self._engine().encrypted(json.dumps(known))
         journal.changes.action(uuid.UUID(match).bytes, place, body)

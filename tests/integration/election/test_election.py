@@ -329,14 +329,17 @@ async def test_stop_frees_the_lock_and_says_so_at_most_once(
 
 
 async def test_a_stop_that_is_cancelled_goes_on(dsn, ha_uuid, server):
+    done = asyncio.Event()
+
     async def demote(_: str) -> None:
-        await asyncio.sleep(0.3)
+        await done.wait()
 
     election = make(dsn, ha_uuid, on_demotion=demote)
     await election.start()
     await leads(election)
     with pytest.raises(asyncio.TimeoutError):
         await asyncio.wait_for(election.stop(), 0.05)
+    done.set()
     await election.stop()
     assert lock_rows(server, election) == {}
 

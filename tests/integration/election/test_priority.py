@@ -56,14 +56,20 @@ async def test_the_highest_of_those_that_are_there_leads_and_stays(
                     # Nobody takes it from the highest one.
                     for other in (low, middle):
                         await follows(other)
-                    terms = [each._terms for each in (low, middle, high)]
-                    await asyncio.sleep(
-                        4 * high.timings.lease_duration
-                    )  # as often as one could have asked twice
-                    assert high.is_leader()
-                    assert terms == [
-                        each._terms for each in (low, middle, high)
-                    ]
+                    term = high.term
+                    assert term is not None
+                    # As long as one needs that asks twice.
+                    until_then = (
+                        term.trusted_until + 4 * high.timings.lease_duration
+                    )
+                    await until(
+                        lambda: (
+                            term.trusted_until > until_then
+                            or not high.is_leader()
+                        ),
+                        "it has renewed",
+                    )
+                    assert high.is_leader() and high.term is term
                 # It is gone: of the others the higher one leads in the end.
                 await leads(middle)
             await leads(low)

@@ -22,12 +22,13 @@ from psycopg.conninfo import make_conninfo
 
 from ansible_rulebook.ha.conninfo import Conninfo
 from ansible_rulebook.ha.election.names import application_name, lock_key
-from ansible_rulebook.ha.election.requests import LONGEST, Request
+from ansible_rulebook.ha.election.requests import Request
 from ansible_rulebook.ha.operations.switchover import (
     Refused,
     Switchover,
     Unanswered,
 )
+from ansible_rulebook.ha.redaction import LONGEST
 
 pytestmark = pytest.mark.asyncio
 
@@ -153,7 +154,9 @@ async def test_a_text_that_is_too_long_or_hostile_is_cut(
         await switchover.ask(await switchover.leader())
         await until(lambda: bool(heard), "it is heard")
         assert heard[0].why.isprintable()
-        assert heard[0].reason.startswith("?[2J?'; DROP TABLE x; --??")
+        assert heard[0].reason.startswith(
+            r"\x1b[2J\n'; DROP TABLE x; --\ud800\x00"
+        )
         assert len(heard[0].reason) == LONGEST
 
 

@@ -171,7 +171,12 @@ async def test_a_hostile_text_runs_nothing(dsn: str, ha_uuid: str) -> None:
             "document.getElementById('state').innerHTML ="
             " '<img src=x onerror=\"window.hacked = 1\">'"
         )
-        await asyncio.sleep(0.5)
+        # By the time that a later image is known to be missing, the handler
+        # of that one would have run.
+        await tab.run(
+            "new Promise(done => { const later = new Image();"
+            " later.onerror = () => done(true); later.src = 'x'; })"
+        )
         assert await tab.run("window.hacked === undefined")
 
 

@@ -160,7 +160,7 @@ async def test_what_cannot_be_done_is_refused(
         async with running(second):
             await follows(second)
             told = await refused("switchover", "--yes", "--to", "w7\x1b[2J")
-            assert "no worker w7?[2J is there" in told
+            assert r"no worker w7\x1b[2J is there" in told
             told = await refused("switchover", "--yes", "--to", "w1")
             assert "w1 leads already" in told
             strange = stranger(dsn)

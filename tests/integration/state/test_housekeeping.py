@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import uuid
 from typing import Callable
 
@@ -226,6 +227,7 @@ async def test_what_fails_is_done_another_time(
     cluster: Cluster,
     proxy: Callable[..., Proxy],
     monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(housekeeping, "TERMS", 1)
     monkeypatch.setattr(housekeeping, "FIRST_AFTER", 0.01)
@@ -235,8 +237,9 @@ async def test_what_fails_is_done_another_time(
     network = proxy(cluster.dsn)
     network.refuse()
     ours = keeper(cluster, network.dsn)
+    caplog.set_level(logging.DEBUG, "ansible_rulebook.ha")
     ours.begin(3)
-    await asyncio.sleep(0.1)
+    await until(lambda: "Tidying up failed" in caplog.text, "it fails")
     assert terms(cluster) == [1, 2, 3]
     network.hear()
     await until(lambda: terms(cluster) == [3], "it is tidied")

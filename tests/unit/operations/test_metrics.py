@@ -15,6 +15,7 @@ from observed import UUID, Observed, ask, served
 from prometheus_client import REGISTRY, Counter
 from prometheus_client.parser import text_string_to_metric_families
 
+import ansible_rulebook.ha
 from ansible_rulebook.ha.election.reasons import Reason
 from ansible_rulebook.ha.operations import http as ours
 from ansible_rulebook.ha.operations.metrics import (
@@ -133,7 +134,7 @@ def test_hostile_names_harm_nothing(
     assert told["actions_total"][(("outcome", "other"),)] == 1
     [labels] = told["events_total"]
     assert dict(labels)["outcome"] == "other"
-    assert dict(labels)["source"].startswith('<b>\ufffd"\\{}')
+    assert dict(labels)["source"].startswith('<b>\\n"\\{}')
 
 
 def test_a_second_worker_of_the_process_may_follow(
@@ -232,3 +233,16 @@ def test_the_documentation_has_each_metric(
     for label in (*Reason, *EVENT_OUTCOMES, *ACTION_OUTCOMES):
         name = label.value if isinstance(label, Reason) else label
         assert f"``{name}``" in text
+
+
+@pytest.mark.parametrize(
+    ("module", "outcomes"),
+    [("gate", EVENT_OUTCOMES), ("actions", ACTION_OUTCOMES)],
+)
+def test_what_is_counted_while_rules_run_has_a_name(
+    module: str, outcomes: tuple[str, ...]
+) -> None:
+    (home,) = map(Path, ansible_rulebook.ha.__path__)
+    code = (home / "rulebook" / f"{module}.py").read_text("utf-8")
+    counted = re.findall(r'_count\((?:[^()"]*, )?"(\w+)"\)', code)
+    assert set(counted) == set(outcomes)

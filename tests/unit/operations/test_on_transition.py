@@ -123,7 +123,7 @@ def test_no_shell_sees_it(hook: MakeHook, tmp_path: Path) -> None:
     made.close(LIMIT)
     [(arguments, told)] = lines(file)
     assert arguments == ["$HOME", ";", "*"]
-    assert told["EDA_HA_REASON"].endswith("`id`\ufffd\ufffd[31m")
+    assert told["EDA_HA_REASON"].endswith(r"`id`\n\x1b[31m")
     assert not (tmp_path / "hacked").exists()
 
 

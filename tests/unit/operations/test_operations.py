@@ -31,8 +31,6 @@ from ansible_rulebook.ha.operations.commands import COMMANDS, common
 from ansible_rulebook.ha.operations.exit_codes import ExitCode
 from ansible_rulebook.ha.operations.health import judge, worst
 from ansible_rulebook.ha.operations.plain import (
-    cell,
-    clean,
     count,
     duration,
     moment,
@@ -72,16 +70,6 @@ def kept(*terms: PastTerm) -> Stored:
 
 
 # -- text ------------------------------------------------------------------
-
-
-@given(st.text())
-def test_clean_text_is_one_printable_line(text: str) -> None:
-    assert clean(text).isprintable()
-    assert clean(clean(text)) == clean(text)
-    assert cell(text).isprintable()
-    clean(text).encode()
-    if text.isprintable() and len(text) <= 200:
-        assert clean(text) == text
 
 
 @given(st.floats(allow_nan=True, allow_infinity=True))

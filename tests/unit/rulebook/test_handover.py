@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import uuid
 from typing import Any
 
 import pytest
 from small_worker import SmallWorker
 
+from ansible_rulebook.ha.log import WorkerLog
 from ansible_rulebook.ha.rulebook.handover import Handover
 from ansible_rulebook.ha.rulebook.sources import Sources
 
@@ -47,9 +50,15 @@ async def test_a_handover_takes_the_event_that_is_being_put() -> None:
             processed.append((await gate.get())["n"])
 
     handover = Handover(
-        worker.leadership, sources, worker.gates, worker.rulesets
+        worker.leadership,
+        sources,
+        worker.gates,
+        worker.rulesets,
+        60.0,
+        lambda why, reason: None,
+        WorkerLog(logging.getLogger(__name__), "w", uuid.uuid4()),
     )
-    handing = asyncio.ensure_future(handover.prepare(5.0))
+    handing = asyncio.ensure_future(handover.prepare())
     await asyncio.sleep(0)
     reader = asyncio.ensure_future(read())
     await handing

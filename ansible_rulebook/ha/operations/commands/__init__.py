@@ -15,11 +15,10 @@ from contextlib import suppress
 from typing import NoReturn
 
 from ...errors import HaError, OptionError, ServerUnavailable
-from ...redaction import mask_password, one_line
+from ...redaction import LONGEST_LINE, clean, mask_password, one_line
 from ..asking import Unasked
 from ..exit_codes import ExitCode
-from ..output import LONGEST_LINE, print_json
-from ..plain import clean
+from ..output import print_json
 from ..switchover import Unanswered
 from . import (
     check,
@@ -127,7 +126,7 @@ def _parser() -> argparse.ArgumentParser:
 def _fail(
     args: argparse.Namespace | None, code: ExitCode, message: str
 ) -> int:
-    message = clean(one_line(message), LONGEST_LINE)
+    message = one_line(message)
     if getattr(args, "json", False):
         assert args is not None
         print_json(args.command, exit=int(code), error=message)

@@ -17,12 +17,11 @@ from ...election.lease import Timings
 from ...errors import OptionError
 from ...options import DSN, HA_UUID, read_uuid
 from ...own_process import hide
+from ...redaction import LONGEST_LINE, clean
 from ...state.session import StateSession
 from ..asking import APPLICATION, in_time
 from ..cluster import Cluster, look
 from ..exit_codes import ExitCode
-from ..output import LONGEST_LINE
-from ..plain import clean
 from ..switchover import Refused
 
 Begin = Callable[[argparse.Namespace], ExitCode]

@@ -6,12 +6,12 @@ import argparse
 import sys
 from typing import Any
 
+from ...redaction import clean
 from ..asking import in_time
 from ..cluster import look
 from ..exit_codes import ExitCode
 from ..health import judge
 from ..output import print_json
-from ..plain import clean
 from . import common
 
 LONGEST = 1000  # characters of an id

@@ -13,10 +13,11 @@ from typing import Any
 
 from ...conninfo import Conninfo
 from ...election.lease import Timings
+from ...redaction import clean
 from ..exit_codes import ExitCode
 from ..output import Printer, print_json
 from ..pause import Pause
-from ..plain import clean, moment
+from ..plain import moment
 from ..switchover import Refused
 from . import common
 

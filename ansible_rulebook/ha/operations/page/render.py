@@ -6,8 +6,9 @@ import html
 from datetime import datetime, timezone
 from typing import NamedTuple
 
+from ...redaction import clean
 from ..snapshot import Snapshot
-from ..view import ClusterView, TermView, WorkerView, shown
+from ..view import ClusterView, TermView, WorkerView
 
 MOST_WORKERS = 200
 MOST_TERMS = 50
@@ -315,7 +316,7 @@ def _term(each: TermView) -> str:
 
 
 def _text(text: object) -> str:
-    return html.escape(shown(text))
+    return html.escape(clean(text))
 
 
 def _time(at: float | None) -> str:
