@@ -226,7 +226,7 @@ def test_the_documentation_has_each_metric(
 ) -> None:
     use_all(metrics)
     told = {re.sub("_(bucket|count|sum)$", "", name) for name in values()}
-    text = (ROOT / "docs" / "monitoring.rst").read_text("utf-8")
+    text = (ROOT / "docs" / "run" / "monitoring.rst").read_text("utf-8")
     documented = set(re.findall(r"^   \* - ``(\w+)``", text, re.M))
     assert documented == told
     for label in (*Reason, *EVENT_OUTCOMES, *ACTION_OUTCOMES):

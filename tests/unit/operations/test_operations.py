@@ -39,7 +39,7 @@ from ansible_rulebook.ha.operations.plain import (
 )
 from ansible_rulebook.ha.operations.why import explain, last_transition
 
-DOCS = Path(__file__).parents[3] / "docs" / "operations.rst"
+DOCS = Path(__file__).parents[3] / "docs" / "run" / "operations.rst"
 NOW = 1790000000.0
 SERVER = Server("db:5432", "eda", "18.4", "eda", NOW, "read")
 TERM = PastTerm(
