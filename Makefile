@@ -6,7 +6,7 @@ JOBS ?= 2
 BRIDGE := ansible_rulebook/ha/engine/java/build.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench chaos oracle bridge bridge-check venv clean
+.PHONY: help demo test lint docs reference bench chaos oracle bridge bridge-check venv clean
 .PHONY: dist release installs
 .PHONY: screenshots
 # Two extras are not to be installed into one environment at a time.
@@ -26,6 +26,13 @@ lint: $(VENV)/.test $(VENV)/.lint ## ruff, mypy --strict, texts and pages
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python tools/check_text.py
+
+docs: $(VENV)/.docs ## the site of docs/, in build/docs
+	$(BIN)/sphinx-build -q -W --keep-going -j auto docs build/docs
+	@echo build/docs/index.html
+
+reference: $(VENV)/.test ## write the tables of docs/ that the code knows
+	$(BIN)/python tools/reference.py
 
 bench: $(VENV)/.bench ## takeover times, statements, events per second
 	PYTHONPATH=tools $(BIN)/python -m bench $(BENCH_ARGS)

@@ -6,8 +6,8 @@
                    |                          |
                    +-------> DRAINING <-------+ -> STOPPED
 
-The table in ``docs/how_it_works.rst`` says which phase of the election goes
-with which of these states.
+The table in ``docs/trust/how_it_works.rst`` says which phase of the election
+goes with which of these states.
 
 The order in :meth:`Worker._end_term` is what keeps two workers from acting
 at the same time: no new event, no running source, no running action, no

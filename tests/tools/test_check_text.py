@@ -33,7 +33,7 @@ def test_a_text_ends_with_one_newline(text: str) -> None:
 
 
 def test_a_proper_page_has_no_faults() -> None:
-    links = "`How <how_it_works.rst>`_, `web <https://a.b/c>`_, Title_"
+    links = "`All <index.rst#a-part>`_, `web <https://a.b/c>`_, Title_"
     assert of_page(f"Title\n=====\n\n{links}\n") == []
 
 

@@ -22,7 +22,8 @@ ENGINE = re.compile(r"(drools|jpy)(\.|$)")
 IMPORTERS = {"import_module", "__import__", "find_spec", "reload"}
 
 # What each part may name of ours, for types too: a package or a module, with
-# all in it. See docs/architecture.rst. Each may know itself and BELOW_ALL.
+# all in it. See docs/carry_on/architecture.rst. Each may know itself and
+# BELOW_ALL.
 MAY_KNOW: dict[str, set[str]] = {
     "election": set(),
     "engine": set(),

@@ -102,8 +102,9 @@ class ElectionLog(WorkerLog):
         if self.leader and self.leader != self._worker_id:
             fields["replaces"] = self.leader
         self.leader = self._worker_id
-        acquired = "Successfully acquired leadership"
-        self.write(logging.INFO, acquired, fields=fields)
+        self.write(
+            logging.INFO, "Successfully acquired leadership", fields=fields
+        )
         return gap
 
     def lost(
