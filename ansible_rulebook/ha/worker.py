@@ -376,7 +376,9 @@ class Worker:
     async def _take_lead(self, leader: Beacon) -> None:
         own = self.options.priority
         reason = f"priority {own} rather than {leader.priority}"
-        request = Request(self.worker_id, reason, self.worker_id)
+        request = Request(
+            self.worker_id, reason, self.worker_id, kind=Reason.PRIORITY
+        )
         self._log.info("Asking for the lead", reason, leader=leader.worker)
         try:
             async with Switchover(
@@ -396,7 +398,7 @@ class Worker:
                 f"within --shutdown-delay {self._shutdown_delay:g} s",
             )
         if self.leadership.term is term:
-            self._election.step_down(request.why, Reason.SWITCHOVER)
+            self._election.step_down(request.why, request.kind)
 
     async def _end_term(
         self, end_sources: Callable[[], Awaitable[None]]
