@@ -155,11 +155,17 @@ class Elector:
             self._transitions.since,
             self.is_leader(),
             self._candidate.in_session,
-            self._log.leader,
+            self._leader(),
             self.timings.lease_duration,
             time.time() - ago if math.isfinite(ago) else None,
             self._pause(),
         )
+
+    def _leader(self) -> str:
+        holder = self._witness.holder
+        if holder is None or self._transitions.is_announced:
+            return self._log.leader
+        return "" if holder.is_pause else holder.worker
 
     def _pause(self) -> Beacon | None:
         holder = self._witness.holder

@@ -46,6 +46,7 @@ class Hearing:
         self._lock = lock
         self._log = log
         self._grant = grant
+        self._granted: Request | None = None  # in this term
         self._task: asyncio.Task[None] | None = None
         self._socket: socket.socket | None = None
 
@@ -54,6 +55,7 @@ class Hearing:
 
         :param leader: the process of the session that holds the lock.
         """
+        self._granted = None
         self._task = asyncio.ensure_future(self._hear(leader))
 
     def end(self) -> None:
@@ -111,6 +113,7 @@ class Hearing:
         channel = answer_channel(self._lock.key)
         await connection.execute(sql.NOTIFY, (channel, answer.payload()))
         if not refusal:
+            self._granted = request
             self._grant(request)
 
     async def _refusal(
@@ -122,6 +125,8 @@ class Hearing:
         asked = {"role": role, "by": request.by, "to": request.to or None}
         if not is_permitted:
             refusal = f"role {role} may not end the leader's session"
+        elif self._granted is not None:
+            refusal = self._already(self._granted)
         elif request.to == self._lock.worker_id:
             refusal = f"{request.to} leads already"
         elif not await self._others(connection, request.to):
@@ -131,6 +136,13 @@ class Hearing:
             return ""
         self._log.warning("Refused to hand over", refusal, **asked)
         return refusal
+
+    def _already(self, granted: Request) -> str:
+        to = granted.to or "another worker"
+        by = f", asked by {granted.by}" if granted.by else ""
+        reason = f": {granted.reason}" if granted.reason else ""
+        own = self._lock.worker_id
+        return f"{own} is handing over to {to} already{by}{reason}"
 
     async def _others(
         self, connection: AsyncConnection[Any], worker_id: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from typing import Any, Awaitable, Callable, NamedTuple, Union
 
-from .snapshot import FORMAT
+from .snapshot import FORMAT, PauseView
 
 LONGEST_TEXT = 200  # characters of anything that somebody else wrote
 
@@ -48,7 +48,7 @@ class ClusterView(NamedTuple):
 
     workers: tuple[WorkerView, ...] = ()
     terms: tuple[TermView, ...] = ()
-    paused_by: str = ""
+    pause: PauseView | None = None
     """Who keeps everybody from leading, if somebody does."""
 
     def as_json(self) -> dict[str, Any]:

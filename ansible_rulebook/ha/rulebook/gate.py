@@ -100,6 +100,7 @@ class EventGate:
         self._refused: Any = None
         self._refusals = 0
         self._putters: Deque[asyncio.Future[None]] = deque()
+        self._under_way = 0  # puts that wait for room and will be let in
 
     # -- the sources' end ------------------------------------------------
 
@@ -108,16 +109,25 @@ class EventGate:
 
         :param term: the term that the source was started for; None for a
             source that runs on followers too: then it waits to lead.
-        :raises LeadershipLost: if that term is over.
+        :raises LeadershipLost: if that term is over, or about to end. An
+            event that waits for room when that begins is still let in.
         """
         if term is None:
             self._aware_sources.add(_source(event))
+        elif self._leadership.is_ending:
+            raise LeadershipLost(NOT_LEADING)
+        is_under_way = False
         while True:
             if self.queue.full():
                 if term is not None and not term.is_current():
                     raise LeadershipLost(NOT_LEADING)
-                await self._room()
-            elif term is None and not self._leadership.is_open():
+                is_under_way = self._may_go_on(is_under_way)
+                self._under_way += is_under_way
+                try:
+                    await self._room()
+                finally:
+                    self._under_way -= is_under_way
+            elif term is None and not self._may_go_on(is_under_way):
                 await self._leadership.next_term()
             elif term is None or term.is_current():
                 # get() is the fence; this only turns sources away early.
@@ -126,13 +136,24 @@ class EventGate:
             else:
                 raise LeadershipLost(NOT_LEADING)
 
+    def _may_go_on(self, is_under_way: bool) -> bool:
+        """Whether an event may be let in while this term goes on.
+
+        :param is_under_way: its put began before the term was to end.
+        """
+        if is_under_way:
+            return self._leadership.takes_events()
+        return self._leadership.is_open()
+
     def put_nowait(self, event: Any, term: Term | None) -> None:
         """Put an event at once.
 
         :raises asyncio.QueueFull: if it would have to wait.
         :raises LeadershipLost: as :meth:`put`.
         """
-        if term is not None and not term.is_current():
+        if term is not None and (
+            self._leadership.is_ending or not term.is_current()
+        ):
             raise LeadershipLost(NOT_LEADING)
         if not self._leadership.is_open():
             raise asyncio.QueueFull
@@ -152,9 +173,9 @@ class EventGate:
             raise
 
     @property
-    def has_blocked(self) -> bool:
-        """Whether a source waits to put an event."""
-        return any(not turn.done() for turn in self._putters)
+    def has_puts_under_way(self) -> bool:
+        """Whether a source waits for room since it could still put."""
+        return self._under_way > 0
 
     def _wake_one(self) -> None:
         while self._putters:
