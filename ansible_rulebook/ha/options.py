@@ -231,7 +231,7 @@ def read_options(
 
     conninfo = None if dsn is None else Conninfo(dsn, DSN.origin)
     poll_interval = _seconds(POLL, args, environ, SHORTEST_POLL)
-    lease_duration = _seconds(LEASE, args, environ, SHORTEST_LEASE)
+    lease_duration = read_lease(args, environ)
     complete = partial(
         HaOptions,
         ha_uuid=ha_uuid,
@@ -269,6 +269,16 @@ def read_uuid(
             f"{HA_UUID.origin}: {_shown(text)} is not a UUID; it looks like "
             "01234567-89ab-cdef-0123-456789abcdef"
         ) from None
+
+
+def read_lease(
+    args: argparse.Namespace, environ: Mapping[str, str]
+) -> float | None:
+    """The lease in seconds, or None if none is given.
+
+    :raises OptionError: if it cannot be used.
+    """
+    return _seconds(LEASE, args, environ, SHORTEST_LEASE)
 
 
 def _seconds(

@@ -99,8 +99,9 @@ class ElectionLog(WorkerLog):
         if self._led_at is not None:
             gap = self._clock() - self._led_at
             fields["nobody_led"] = f"{gap:.2f} s"
-        if self.leader and self.leader != self._worker_id:
-            fields["replaces"] = self.leader
+        if term.cause.replaces not in ("", self._worker_id):
+            fields["replaces"] = term.cause.replaces
+        fields["because"] = term.cause.reason.value
         self.leader = self._worker_id
         self.write(
             logging.INFO, "Successfully acquired leadership", fields=fields

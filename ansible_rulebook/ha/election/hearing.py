@@ -41,6 +41,7 @@ class Hearing:
         self._lock = lock
         self._log = log
         self._grant = grant
+        self._granted: Request | None = None  # in this term
         self._task: asyncio.Task[None] | None = None
         self._listener: Listener | None = None
 
@@ -49,6 +50,7 @@ class Hearing:
 
         :param leader: the process of the session that holds the lock.
         """
+        self._granted = None
         self._task = asyncio.ensure_future(self._hear(leader))
 
     def end(self) -> None:
@@ -99,6 +101,7 @@ class Hearing:
         channel = answer_channel(self._lock.key)
         await listener.fetch(sql.NOTIFY, (channel, answer.payload()))
         if not refusal:
+            self._granted = request
             self._grant(request)
 
     async def _refusal(self, listener: Listener, request: Request) -> str:
@@ -108,6 +111,8 @@ class Hearing:
         asked = {"role": role, "by": request.by, "to": request.to or None}
         if not is_permitted:
             refusal = f"role {role} may not end the leader's session"
+        elif self._granted is not None:
+            refusal = self._already(self._granted)
         elif request.to == self._lock.worker_id:
             refusal = f"{request.to} leads already"
         elif not await self._others(listener, request.to):
@@ -117,6 +122,13 @@ class Hearing:
             return ""
         self._log.warning("Refused to hand over", refusal, **asked)
         return refusal
+
+    def _already(self, granted: Request) -> str:
+        to = granted.to or "another worker"
+        by = f", asked by {granted.by}" if granted.by else ""
+        reason = f": {granted.reason}" if granted.reason else ""
+        own = self._lock.worker_id
+        return f"{own} is handing over to {to} already{by}{reason}"
 
     async def _others(self, listener: Listener, worker_id: str) -> int:
         """How many others could lead, of that id if one is given."""

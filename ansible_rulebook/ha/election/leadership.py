@@ -84,6 +84,11 @@ class Leadership:
         """Whether sources may run and put; not while it hands over."""
         return not self._is_closed and self.takes_events()
 
+    @property
+    def is_ending(self) -> bool:
+        """Whether the term, or this worker, is to end in good order."""
+        return self._is_closed or self.shutdown_event.is_set()
+
     async def confirm(self) -> bool:
         """Whether this task may do something outside of this process.
 

@@ -10,6 +10,9 @@ import json
 from typing import NamedTuple
 
 from ..redaction import clean
+from .reasons import Reason
+
+KINDS = (Reason.SWITCHOVER, Reason.PRIORITY, Reason.PAUSED)
 
 
 class Request(NamedTuple):
@@ -28,6 +31,8 @@ class Request(NamedTuple):
     All workers hear a request, and those that wait for the lock hear it when
     they have got it.
     """
+    kind: Reason = Reason.SWITCHOVER
+    """One of :data:`KINDS`: the reason for which the term ends."""
 
     @property
     def why(self) -> str:
@@ -44,6 +49,7 @@ class Request(NamedTuple):
             "reason": clean(self.reason),
             "by": clean(self.by),
             "leader": self.leader,
+            "kind": self.kind.value,
         }
         return json.dumps({"ask": "switchover", **words})
 
@@ -56,13 +62,14 @@ class Request(NamedTuple):
             return None
         if not isinstance(found, dict) or found.get("ask") != "switchover":
             return None
-        leader = found.get("leader")
+        leader, kind = found.get("leader"), Reason.of(found.get("kind"))
         return cls(
             _text(found.get("to")),
             _text(found.get("reason")),
             _text(found.get("by")),
             pid,
             leader if isinstance(leader, int) else 0,
+            kind if kind in KINDS else Reason.SWITCHOVER,
         )
 
 
@@ -83,7 +90,7 @@ class Answer(NamedTuple):
         """An answer, or None if it is none."""
         try:
             found = json.loads(payload)
-            return cls(int(found["pid"]), _text(found["refusal"]))
+            return cls(int(found["pid"]), clean(found["refusal"]))
         except (ValueError, TypeError, KeyError, RecursionError):
             return None
 

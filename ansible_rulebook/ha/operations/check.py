@@ -8,10 +8,16 @@ import sys
 import time
 import uuid
 from collections import Counter
+from contextlib import suppress
 from typing import Callable, Sequence
 
 from ..conninfo import Conninfo
-from ..election.lease import Timings
+from ..election.lease import (
+    LONGEST,
+    POLL_INTERVAL,
+    SHORTEST_LEASE,
+    Timings,
+)
 from ..errors import HaError
 from ..redaction import clean
 from ..upstream.names import is_able_to_keep_state
@@ -27,20 +33,36 @@ CLUSTER = "cluster"
 
 
 def check(
-    conninfo: Conninfo, ha_uuid: uuid.UUID | None, seconds: float
+    conninfo: Conninfo,
+    ha_uuid: uuid.UUID | None,
+    seconds: float,
+    lease: float | None = None,
 ) -> tuple[list[Finding], bool]:
     """Look at all of it, at the same time.
 
     :param ha_uuid: whose workers to look at; None for all of the database.
+    :param lease: the lease to try, in seconds; None for that of the workers,
+        or the default if there are none.
     :returns: what was found, and whether any host could be asked.
     """
     until = time.monotonic() + seconds
-    timings = Timings()
+    workers = Question(lambda: look(conninfo, ha_uuid, seconds))
+
+    def timings() -> Timings:
+        wanted = lease
+        if wanted is None:
+            # A host that is away must not take the time of the others.
+            with suppress(Exception):
+                limit = until - seconds / 3
+                wanted = longest_lease(workers.answer(limit, seconds))
+        if wanted is None:
+            return Timings()
+        return Timings.of(min(POLL_INTERVAL, wanted / 3), wanted)
+
     hosts = [
         (name_of(each), Question(_examination(each, timings, seconds)))
         for each in split(conninfo)
     ]
-    workers = Question(lambda: look(conninfo, ha_uuid, seconds))
     hook = Question(lambda: hook_findings(seconds))
     seen = [_seen(*each, until, seconds) for each in hosts]
     findings = [finding for each in seen for finding in each.findings]
@@ -71,7 +93,7 @@ def check(
 
 
 def _examination(
-    conninfo: Conninfo, timings: Timings, seconds: float
+    conninfo: Conninfo, timings: Callable[[], Timings], seconds: float
 ) -> Callable[[], Seen]:
     return lambda: examine(conninfo, timings, seconds)
 
@@ -89,6 +111,19 @@ def _seen(
             "give a longer --timeout.",
         )
         return Seen(about, (found,))
+
+
+def longest_lease(clusters: Sequence[Cluster]) -> float | None:
+    """The longest lease that a worker says it has, in seconds."""
+    return max(
+        (
+            each.beacon.lease
+            for cluster in clusters
+            for each in cluster.workers
+            if each.beacon and SHORTEST_LEASE <= each.beacon.lease <= LONGEST
+        ),
+        default=None,
+    )
 
 
 def primaries(seen: Sequence[Seen]) -> list[Finding]:

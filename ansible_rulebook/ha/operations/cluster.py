@@ -26,6 +26,7 @@ from ..errors import ServerUnavailable
 from ..state.names import original
 from . import sql
 from .asking import reading
+from .snapshot import PauseView
 
 LEADER = "leader"
 FOLLOWER = "follower"
@@ -90,6 +91,11 @@ class Stranger:
     """What for, as it says."""
     until: float | None = None
     """When it ends, as it says; None: not by itself."""
+
+    @property
+    def view(self) -> PauseView:
+        """It as a pause."""
+        return PauseView(self.name, self.reason, self.since, self.until)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from contextlib import closing, suppress
 from dataclasses import dataclass
-from typing import Any, Sequence
+from typing import Any, Callable, Sequence
 
 import psycopg
 from psycopg import Connection
@@ -77,17 +77,21 @@ def name_of(conninfo: Conninfo) -> str:
     return f"{host}:{conninfo.get('port') or 5432}"
 
 
-def examine(conninfo: Conninfo, timings: Timings, seconds: float) -> Seen:
+def examine(
+    conninfo: Conninfo, timings: Callable[[], Timings], seconds: float
+) -> Seen:
     """Connect to it, and look at everything that a worker relies on.
 
     Nothing is left behind there.
+
+    :param timings: of the lease to try; asked once it is connected.
     """
     about = name_of(conninfo)
     try:
         with closing(connect(conninfo, seconds)) as connection:
             connection.execute("BEGIN")
             connection.execute(LIMIT, (str(int(seconds * 1000)),))
-            return _examine(about, connection, conninfo, timings)
+            return _examine(about, connection, conninfo, timings())
     except (psycopg.Error, OSError, ValueError) as error:
         found = fault(
             about,

@@ -6,6 +6,7 @@ import asyncio
 from typing import Callable
 
 from ..election.beacon import Beacon
+from ..election.reasons import Reason
 from ..election.requests import Request
 from ..errors import HaError
 from ..log import WorkerLog
@@ -52,7 +53,9 @@ class LeadRequest:
     async def _ask(self, leader: Beacon) -> None:
         options = self._options
         reason = f"priority {options.priority} rather than {leader.priority}"
-        request = Request(self._worker_id, reason, self._worker_id)
+        request = Request(
+            self._worker_id, reason, self._worker_id, kind=Reason.PRIORITY
+        )
         self._log.info("Asking for the lead", reason, leader=leader.worker)
         try:
             async with Switchover(

@@ -30,11 +30,10 @@ def view_of(cluster: Cluster) -> ClusterView:
     """What is shown of it."""
     now = cluster.server.now
     terms = cluster.stored.terms if cluster.stored else ()
-    pause = cluster.pause
     return ClusterView(
         tuple(_worker(each, now) for each in cluster.workers),
         tuple(_term(each) for each in terms),
-        "" if pause is None else pause.name,
+        None if cluster.pause is None else cluster.pause.view,
     )
 
 

@@ -17,6 +17,7 @@ from ..election.lease import Timings
 from ..election.lock import AdvisoryLock
 from ..election.names import PAUSE
 from ..election.priority import HIGHEST
+from ..election.reasons import Reason
 from ..election.requests import Request
 from ..election.term import Term
 from .switchover import (
@@ -55,7 +56,7 @@ class Pause:
     ) -> None:
         self.by = by
         self._conninfo = conninfo
-        self._request = Request(to=by, reason=reason, by=by)
+        self._request = Request(by, reason, by, kind=Reason.PAUSED)
         self._seconds = seconds
         self._about = Beacon(
             worker=by,

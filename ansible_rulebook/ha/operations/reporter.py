@@ -152,10 +152,10 @@ class Reporter(Observer):
         self.metrics.promotion(took)
         if gap is not None:
             self.metrics.failover(gap)
-        # The reason of a transition is why a term ended.
-        self.metrics.transition(LEADER, Reason.UNKNOWN.value)
+        reason = term.cause.reason.value
+        self.metrics.transition(LEADER, reason)
         self._systemd.status(LEADER, term.number)
-        self._run_hook(LEADER, term.number, "", gap)
+        self._run_hook(LEADER, term.number, reason, gap)
         self._began(term.number, gap)
 
     def lost(self, term: Term, reason: Reason) -> None:

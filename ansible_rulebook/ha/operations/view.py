@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Awaitable, Callable, NamedTuple, Union
 
-from .snapshot import FORMAT
+from .snapshot import FORMAT, PauseView
 
 
 class WorkerView(NamedTuple):
@@ -45,7 +45,7 @@ class ClusterView(NamedTuple):
 
     workers: tuple[WorkerView, ...] = ()
     terms: tuple[TermView, ...] = ()
-    paused_by: str = ""
+    pause: PauseView | None = None
     """Who keeps everybody from leading, if somebody does."""
 
     def as_json(self) -> dict[str, Any]:

@@ -103,8 +103,8 @@ class EventGate:
         self._one_by_one = 0
         self._refused: Any = None
         self._refusals = 0
-        # Each with whether its event is lost if it does not come through.
-        self._putters: Deque[tuple[asyncio.Future[None], bool]] = deque()
+        self._putters: Deque[asyncio.Future[None]] = deque()
+        self._under_way = 0  # puts that wait for room and will be let in
         self._parts: dict[int, Part] = {}  # by id(), from inboxes
 
     # -- the sources' end ------------------------------------------------
@@ -114,7 +114,8 @@ class EventGate:
 
         :param term: the term that the source was started for; None for a
             source that runs on followers too: then it waits to lead.
-        :raises LeadershipLost: if that term is over.
+        :raises LeadershipLost: if that term is over, or about to end. An
+            event that waits for room when that begins is still let in.
         """
         delivery = being_put()
         if delivery is not None:
@@ -122,12 +123,20 @@ class EventGate:
             return
         if term is None:
             self._aware_sources.add(_source(event))
+        elif self._leadership.is_ending:
+            raise LeadershipLost(NOT_LEADING)
+        is_under_way = False
         while True:
             if self.queue.full():
                 if term is not None and not term.is_current():
                     raise LeadershipLost(NOT_LEADING)
-                await self._room()
-            elif term is None and not self._leadership.is_open():
+                is_under_way = self._may_go_on(is_under_way)
+                self._under_way += is_under_way
+                try:
+                    await self._room()
+                finally:
+                    self._under_way -= is_under_way
+            elif term is None and not self._may_go_on(is_under_way):
                 await self._leadership.next_term()
             elif term is None or term.is_current():
                 # get() is the fence; this only turns sources away early.
@@ -145,7 +154,16 @@ class EventGate:
                 self._parts[id(event)] = delivery.part(event)
                 self.queue.put_nowait(event)
                 return
-            await self._room(is_kept=True)
+            await self._room()
+
+    def _may_go_on(self, is_under_way: bool) -> bool:
+        """Whether an event may be let in while this term goes on.
+
+        :param is_under_way: its put began before the term was to end.
+        """
+        if is_under_way:
+            return self._leadership.takes_events()
+        return self._leadership.is_open()
 
     def put_nowait(self, event: Any, term: Term | None) -> None:
         """Put an event at once.
@@ -153,35 +171,35 @@ class EventGate:
         :raises asyncio.QueueFull: if it would have to wait.
         :raises LeadershipLost: as :meth:`put`.
         """
-        if term is not None and not term.is_current():
+        if term is not None and (
+            self._leadership.is_ending or not term.is_current()
+        ):
             raise LeadershipLost(NOT_LEADING)
         if not self._leadership.is_open():
             raise asyncio.QueueFull
         self.queue.put_nowait(event)
 
-    async def _room(self, is_kept: bool = False) -> None:
+    async def _room(self) -> None:
         # asyncio.Queue.put() would go on to wait when the term has ended.
         turn = asyncio.get_running_loop().create_future()
-        self._putters.append((turn, is_kept))
+        self._putters.append(turn)
         try:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
                 self._wake_one()  # it was our turn: pass it on
-            elif (turn, is_kept) in self._putters:
-                self._putters.remove((turn, is_kept))
+            elif turn in self._putters:
+                self._putters.remove(turn)
             raise
 
     @property
-    def has_blocked(self) -> bool:
-        """Whether a source waits to put an event that it may not keep."""
-        return any(
-            not turn.done() and not is_kept for turn, is_kept in self._putters
-        )
+    def has_puts_under_way(self) -> bool:
+        """Whether a source waits for room since it could still put."""
+        return self._under_way > 0
 
     def _wake_one(self) -> None:
         while self._putters:
-            turn, _ = self._putters.popleft()
+            turn = self._putters.popleft()
             if not turn.done():
                 turn.set_result(None)
                 return

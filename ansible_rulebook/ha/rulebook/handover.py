@@ -69,7 +69,7 @@ class Handover:
                 f"within --shutdown-delay {self._within:g} s",
             )
         if leadership.term is term:
-            self._step_down(request.why, Reason.SWITCHOVER)
+            self._step_down(request.why, request.kind)
 
     async def prepare(self) -> bool:
         """Let no event in, and wait until all that came in is done.

@@ -21,7 +21,6 @@ logger = logging.getLogger(__name__)
 Main = Callable[[Any, "dict[str, Any]"], Awaitable[None]]
 MARK = "leader_event"
 FEEDBACK = "eda_feedback_queue"
-LET_THROUGH = 1.0  # seconds for events that wait for room
 LOOK_EVERY = 0.005  # seconds
 ASK_AGAIN_AFTER = 1.0  # seconds until a source is cancelled once more
 ADDRESS_RETRY = 0.2  # seconds
@@ -124,6 +123,7 @@ class Sources:
             finally:
                 await self._end([task])
             if self._leadership.shutdown_event.is_set():
+                self._log_late_error(task, name)
                 await _until_cancelled()
             if _address_in_use(task) and loop.time() < patience:
                 # The last leader, on this host, may still be closing it.
@@ -171,15 +171,15 @@ class Sources:
         return sorted({task.get_name() for task in list(self._running)})
 
     async def let_through(self) -> None:
-        """Wait until no source waits to put an event, but not for long.
+        """Wait until every event is in that a source has begun to put.
 
-        To be cancelled there would lose the event.
+        A source may have no other copy of it. No more of them begin, since
+        the term is ending: see :meth:`EventGate.put`.
         """
-        loop = asyncio.get_running_loop()
-        until = loop.time() + LET_THROUGH
-        while loop.time() < until:
-            if not any(gate.has_blocked for gate in self._gates):
-                return
+        # It changes with every event: to signal that would cost more.
+        while any(  # noqa: ASYNC110
+            gate.has_puts_under_way for gate in self._gates
+        ):
             await asyncio.sleep(LOOK_EVERY)
 
     async def end_term(self) -> None:

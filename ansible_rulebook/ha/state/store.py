@@ -214,10 +214,11 @@ class StateStore:
         self._records = recovery.records
         self._unfinished = {match.match for match in claim.matches}
         self._events = self._completed = 0
+        term.cause = term.cause.recorded(claim.last_worker)
         self._beginning = Beginning(
             replaces=claim.last_worker,
-            reason=Reason.KILLED if claim.last_worker else Reason.UNKNOWN,
-            evidence="its session had ended" if claim.last_worker else "",
+            reason=term.cause.ended,
+            evidence=term.cause.evidence if claim.last_worker else "",
             records=sum(claim.retained.values()),
             matches=len(claim.matches),
         )

@@ -223,3 +223,28 @@ async def test_the_next_leader_says_so_at_once(dsn: str, ha_uuid: str) -> None:
         handed = await ask(dsn, ha_uuid, Request())
         assert handed.after.worker == "w2"
         assert handed.gap < 5
+
+
+async def test_who_asks_while_it_hands_over_is_told_so(
+    dsn: str, ha_uuid: str
+) -> None:
+    asked: list[Request] = []
+    leader = make(dsn, ha_uuid, "w1", on_request=asked.append)
+    async with pair(leader, make(dsn, ha_uuid, "w2")):
+        first = asyncio.ensure_future(
+            ask(dsn, ha_uuid, Request("w2", "an update", "ann@db"))
+        )
+        await until(lambda: len(asked) == 1, "the first one is heard")
+        told = "w1 is handing over to w2 already, asked by ann@db: an update$"
+        with pytest.raises(Refused, match=told):
+            await ask(dsn, ha_uuid, Request(by="bob@db"))
+        assert len(asked) == 1
+        leader.request_step_down(asked[0].why, asked[0].kind)
+        assert (await asyncio.wait_for(first, LIMIT)).after.worker == "w2"
+        # In its next term it hears them again.
+        await follows(leader)
+        await ask(dsn, ha_uuid, Request("w1"))
+        again = asyncio.ensure_future(ask(dsn, ha_uuid, Request("w2")))
+        await until(lambda: len(asked) == 2, "it is asked again")
+        leader.request_step_down()
+        assert (await asyncio.wait_for(again, LIMIT)).after.worker == "w2"

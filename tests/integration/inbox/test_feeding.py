@@ -322,7 +322,7 @@ async def test_a_handover_does_not_wait_for_what_stays_in_the_inbox(
             await leader.inbox.put({"n": number})
         await leader.begin()
         await until(leader.gate.queue.full, "the source waits to put")
-        assert not leader.gate.has_blocked
+        assert not leader.gate.has_puts_under_way
         taking.set()
         await leader.end(orderly=True)
         await other.begin()

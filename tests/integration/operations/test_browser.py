@@ -21,7 +21,7 @@ from ansible_rulebook.ha import LeaderElection
 from ansible_rulebook.ha.operations.http import HttpServer
 from ansible_rulebook.ha.operations.listen import Listen, bind
 from ansible_rulebook.ha.operations.metrics import Metrics
-from ansible_rulebook.ha.operations.snapshot import Snapshot
+from ansible_rulebook.ha.operations.snapshot import PauseView, Snapshot
 from ansible_rulebook.ha.operations.view import (
     ClusterView,
     TermView,
@@ -46,7 +46,7 @@ class Cluster:
 
     def __init__(self, *elections: LeaderElection) -> None:
         self.elections = elections
-        self.paused_by = ""
+        self.pause: PauseView | None = None
         self.terms: tuple[TermView, ...] = (
             TermView(1, "w1", time.time() - 60, None, "first", events=5),
         )
@@ -85,7 +85,7 @@ class Cluster:
                 for each in self.elections
             ),
             self.terms,
-            self.paused_by,
+            self.pause,
         )
 
     def serve(self) -> HttpServer:
@@ -162,7 +162,7 @@ async def test_the_page_says_when_the_worker_is_gone_and_comes_back(
 @pytest.mark.asyncio
 async def test_a_hostile_text_runs_nothing(dsn: str, ha_uuid: str) -> None:
     cluster = Cluster(make(dsn, ha_uuid, "w1"))
-    cluster.paused_by = HOSTILE
+    cluster.pause = PauseView(HOSTILE, HOSTILE, 1.0)
     cluster.terms = (TermView(1, HOSTILE, 1.0, 2.0, HOSTILE, HOSTILE),)
     async with opened(cluster) as tab:
         assert await tab.run("document.querySelectorAll('img').length") == 0
@@ -241,7 +241,7 @@ async def test_axe_finds_nothing(
 ) -> None:
     first, second = make(dsn, ha_uuid, "w1"), make(dsn, ha_uuid, "w2")
     cluster = Cluster(first, second)
-    cluster.paused_by = "ann@host"
+    cluster.pause = PauseView("ann@host", "an update", 1.0, 4e9)
     async with pair(first, second), opened(cluster) as tab:
         await tab.look_like(width, 800, dark)
         await tab.run(axe + "; true")

@@ -151,6 +151,33 @@ def test_a_limit_of_the_role_shortens_the_lease(
     only(done, Level.WARNING, "shortens the lease to 5 s")
 
 
+def tried(done: Done) -> str:
+    """The lease that was tried."""
+    words = (each["words"] for each in done.json["findings"])
+    (found,) = (each for each in words if "The settings of a lease" in each)
+    return str(found)
+
+
+def test_the_lease_of_the_workers_is_tried(server: Server, dsn: str) -> None:
+    with contextlib.ExitStack() as stack:
+        shown = Shown(server, dsn, stack)
+        shown.leader("w1", said("w1", lease=6.0))
+        shown.follower("w2", said("w2", lease=8.0))
+        shown.follower("w3", said("w3", lease=1e9))  # nobody has that
+        assert "a lease of 8 s" in tried(check(dsn, "--json"))
+        given = ("--json", "--ha-lease-duration", "30")
+        assert "a lease of 30 s" in tried(check(dsn, *given))
+    done = run(
+        *("check", "--timeout", PATIENT, "--json"),
+        EDA_HA_POSTGRES_DSN=dsn,
+        EDA_HA_LEASE_DURATION="20",
+    )
+    assert "a lease of 20 s" in tried(done)
+    done = check(dsn, "--ha-lease-duration", "x")
+    assert done.code == ExitCode.USAGE
+    assert "--ha-lease-duration (EDA_HA_LEASE_DURATION): 'x'" in done.stderr
+
+
 def test_a_role_without_rights_is_told_what_it_lacks(
     server: Server, dsn: str, role: str
 ) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ...errors import HaError
 from ..asking import in_time
-from ..cluster import LEADER, Cluster, Stranger, Worker, look
+from ..cluster import LEADER, Cluster, Worker, look
 from ..exit_codes import ExitCode
 from ..health import Health, judge, pause_words, worst
 from ..output import Printer, print_json
@@ -213,7 +213,7 @@ def _as_json(cluster: Cluster, health: Health) -> dict[str, Any]:
         "workers": [worker_as_json(each) for each in cluster.workers],
         "last_transition": _transition_as_json(last_transition(cluster)),
         "paused_by": cluster.pause.name if cluster.pause else None,
-        "pause": _pause_as_json(cluster.pause),
+        "pause": cluster.pause.view.as_json() if cluster.pause else None,
         "held_by": (
             stranger.name if stranger and not stranger.pauses else None
         ),
@@ -241,17 +241,6 @@ def worker_as_json(worker: Worker) -> dict[str, Any]:
         "session": worker.session,
         "backend": worker.backend,
         "hidden": worker.is_hidden,
-    }
-
-
-def _pause_as_json(pause: Stranger | None) -> Any:
-    if pause is None:
-        return None
-    return {
-        "by": pause.name,
-        "reason": pause.reason,
-        "since": pause.since,
-        "until": pause.until,
     }
 
 
