@@ -141,11 +141,23 @@ class Server:
     """Its time, in seconds of the epoch."""
     tables: str
     """``read``, ``absent``, or ``forbidden`` to this role."""
+    has_inboxes: bool = False
+    """There is a table of inboxes, and this role may read it."""
 
     def __str__(self) -> str:
         return (
             f"{self.place} database {self.database}, PostgreSQL {self.version}"
         )
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """An inbox in which events wait for a leader."""
+
+    inbox: str
+    events: int
+    age: float
+    """Seconds since the oldest of them arrived."""
 
 
 @dataclass(frozen=True)
@@ -160,6 +172,7 @@ class Cluster:
     """The leader first."""
     stranger: Stranger | None = None
     stored: Stored | None = None
+    waiting: tuple[Waiting, ...] = ()
 
     @property
     def name(self) -> str:
@@ -242,6 +255,7 @@ def look(
         stored = {}
         if server.tables == "read":
             stored = _stored(connection, ha_uuid, terms)
+        waiting = _waiting(connection, ha_uuid) if server.has_inboxes else {}
         names = {lock_key(uuid.UUID(name)): name for name in stored}
         prefix = f"{APPLICATION}:"
         if ha_uuid is not None:
@@ -252,7 +266,12 @@ def look(
     # An abandoned cluster is no news where all of them are wanted.
     keys = found if ha_uuid is None else names
     return [
-        _cluster(key, found.get(key, _Found()), names.get(key), server, stored)
+        replace(
+            _cluster(
+                key, found.get(key, _Found()), names.get(key), server, stored
+            ),
+            waiting=tuple(waiting.get(names.get(key, ""), ())),
+        )
         for key in sorted(keys, key=lambda key: (names.get(key, "~"), key))
     ]
 
@@ -274,6 +293,7 @@ def _server(connection: Connection[Any]) -> Server:
         role=row.role,
         now=row.now,
         tables=tables if row.has_tables else "absent",
+        has_inboxes=row.has_inboxes,
     )
 
 
@@ -292,6 +312,17 @@ def _stored(
         )
         for row in rows
     }
+
+
+def _waiting(
+    connection: Connection[Any], ha_uuid: uuid.UUID | None
+) -> dict[str, list[Waiting]]:
+    """For each cluster its inboxes in which something waits."""
+    found: dict[str, list[Waiting]] = {}
+    for row in connection.execute(sql.INBOXES, {"ha_uuid": ha_uuid}):
+        waiting = Waiting(row.inbox, row.events, row.age)
+        found.setdefault(row.ha_uuid, []).append(waiting)
+    return found
 
 
 def _terms(

@@ -195,6 +195,22 @@ def grants(session: StateSession, role: str) -> list[str]:
     ]
 
 
+def post_grants(session: StateSession, role: str) -> list[str]:
+    """The statements that allow a role to post events, and no more.
+
+    :raises ServerUnavailable: if the server cannot be asked.
+    """
+    with session.transaction() as connection:
+        row = connection.execute(sql.POST_PLACE, {"role": role}).fetchone()
+    assert row is not None
+    database, place, function, quoted = row
+    return [
+        f"GRANT CONNECT ON DATABASE {database} TO {quoted};",
+        f"GRANT USAGE ON SCHEMA {place} TO {quoted};",
+        f"GRANT EXECUTE ON FUNCTION {function} TO {quoted};",
+    ]
+
+
 def rehearse(session: StateSession) -> None:
     """Do once what the journal will do, and roll it back.
 

@@ -277,6 +277,17 @@ SELECT pg_catalog.quote_ident(pg_catalog.current_database()),
   JOIN pg_catalog.pg_namespace ON pg_namespace.oid = relnamespace
 """
 
+# The same for the function, by its quoted name.
+POST_PLACE: Final = f"""
+SELECT pg_catalog.quote_ident(pg_catalog.current_database()),
+       pg_catalog.quote_ident(nspname),
+       proc.oid::pg_catalog.regprocedure::text,
+       pg_catalog.quote_ident(%(role)s)
+  FROM pg_catalog.pg_proc AS proc
+  JOIN pg_catalog.pg_namespace ON pg_namespace.oid = pronamespace
+ WHERE proc.oid = pg_catalog.to_regprocedure('{POST}(uuid,text,json,text)')
+"""
+
 # -- terms -----------------------------------------------------------------
 
 # A transaction that locks a row of CLUSTER and then does more takes this lock

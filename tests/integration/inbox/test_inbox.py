@@ -24,6 +24,7 @@ from ansible_rulebook.ha import (
     StateRefused,
 )
 from ansible_rulebook.ha.inbox import taker, writer
+from ansible_rulebook.ha.inbox.inbox import key_bytes
 from ansible_rulebook.ha.state import sql
 
 NAME = "posts"
@@ -182,6 +183,30 @@ async def test_old_keys_are_deleted(
         await inbox.put({"n": 5}, "5")
         await taken(inbox)
         assert cluster.query(count) == [(1,)]
+
+
+@pytest.mark.asyncio
+async def test_writers_with_the_same_keys_do_not_block_each_other(
+    cluster: Cluster,
+) -> None:
+    def put(inbox: Inbox, keys: str) -> asyncio.Future[list[bool]]:
+        return asyncio.gather(*(inbox.put({}, key) for key in keys))
+
+    async with opened(cluster) as one, opened(cluster) as two:
+        await put(one, "1")
+        await put(two, "2")
+        with contextlib.closing(cluster.session()) as somebody:
+            somebody.execute("BEGIN")
+            somebody.execute(
+                f"INSERT INTO {sql.INBOX_KEY} VALUES (%s, %s, %s, now())",
+                (cluster.uuid, NAME, uuid.UUID(bytes=key_bytes("z"))),
+            )
+            # In one transaction each, in this order.
+            putting = [put(one, "xzy"), put(two, "yzx")]
+            await until(lambda: len(cluster.waiting()) == 2, "both wait")
+            somebody.execute("ROLLBACK")
+        results = [await each for each in putting]
+        assert sum(results[0]) + sum(results[1]) == 3
 
 
 @pytest.mark.asyncio

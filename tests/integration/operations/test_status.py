@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import pty
+import re
 import select
 import signal
 import socket
@@ -511,6 +512,24 @@ def test_hostile_history_harms_neither_terminal_nor_json(
     assert Reason.UNKNOWN.words in ask(shown, "why").stdout
 
 
+def test_what_waits_in_inboxes_is_shown(kept: Kept) -> None:
+    shown, cluster, _ = kept
+    shown.leader("w1")
+    assert "Inbox" not in ask(shown, "status").stdout
+    assert cluster_of(ask(shown, "status", "--json"))["inboxes"] == []
+    for number in range(3):
+        cluster.query(
+            f"INSERT INTO {sql.INBOX} (ha_uuid, inbox, arrived, body) VALUES"
+            " (%(ha_uuid)s, 'posts', now() - %(age)s * interval '1 s', '{}')",
+            age=number * 50 + 20,
+        )
+    (told,) = cluster_of(ask(shown, "status", "--json"))["inboxes"]
+    assert (told["inbox"], told["events"]) == ("posts", 3)
+    assert 120 <= told["age"] < 120 + LIMIT
+    text = ask(shown, "status").stdout
+    assert re.search(r"Inbox posts\W+3 events, the oldest for 2", text), text
+
+
 def test_tables_of_the_first_version_are_read(
     kept: Kept,
 ) -> None:
@@ -521,6 +540,7 @@ def test_tables_of_the_first_version_are_read(
         " DROP replaces, DROP evidence, DROP records, DROP matches,"
         " DROP events, DROP actions"
     )
+    cluster.query(f"DROP TABLE {sql.INBOX}")
     shown.leader("w1", said("w1", state="leading", term=1))
     (term,) = ask(shown, "history", "--json").json["terms"]
     assert (term["worker"], term["ended"], term["gap"]) == ("w1", None, None)

@@ -54,15 +54,7 @@ async def test_a_handover_takes_the_event_that_is_being_put() -> None:
         while True:
             processed.append((await gate.get())["n"])
 
-    handover = Handover(
-        worker.leadership,
-        sources,
-        worker.gates,
-        worker.rulesets,
-        60.0,
-        lambda why, reason: None,
-        WorkerLog(logging.getLogger(__name__), "w", uuid.uuid4()),
-    )
+    handover = handover_of(worker, sources, 60.0)
     handing = asyncio.ensure_future(handover.prepare())
     await asyncio.sleep(0)
     reader = asyncio.ensure_future(read())
@@ -112,6 +104,20 @@ class Broker:
             self.processed.append((await self.gate.get())["n"])
 
 
+def handover_of(
+    worker: SmallWorker, sources: Sources, within: float
+) -> Handover:
+    return Handover(
+        worker.leadership,
+        sources,
+        worker.gates,
+        worker.rulesets,
+        within,
+        lambda why, reason: None,
+        WorkerLog(logging.getLogger(__name__), "w", uuid.uuid4()),
+    )
+
+
 @pytest.mark.parametrize("is_aware", [False, True])
 @pytest.mark.parametrize("kind", ["handover", "drain"])
 async def test_a_put_under_way_is_let_in_however_long_that_takes(
@@ -121,10 +127,8 @@ async def test_a_put_under_way_is_let_in_however_long_that_takes(
     broker = Broker(worker, is_aware)
     await broker.waits()
     if kind == "handover":
-        handover = Handover(
-            worker.leadership, broker.sources, worker.gates, worker.rulesets
-        )
-        ending = asyncio.ensure_future(handover.prepare(PATIENCE))
+        handover = handover_of(worker, broker.sources, PATIENCE)
+        ending = asyncio.ensure_future(handover.prepare())
     else:
         ending = asyncio.ensure_future(
             end_sources(
@@ -157,10 +161,8 @@ async def test_the_deadline_bounds_what_a_put_is_waited_for() -> None:
     worker = SmallWorker()
     broker = Broker(worker, False)
     await broker.waits()
-    handover = Handover(
-        worker.leadership, broker.sources, worker.gates, worker.rulesets
-    )
-    assert not await handover.prepare(0.05)
+    handover = handover_of(worker, broker.sources, 0.05)
+    assert not await handover.prepare()
     assert not broker.cancelled
     worker.end_term()
     term = worker.leadership.term

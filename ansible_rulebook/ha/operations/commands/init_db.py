@@ -37,6 +37,12 @@ def add(commands: Any) -> argparse.ArgumentParser:
         metavar="ROLE",
         help=f"the role to name in the statements, default {SOME_ROLE}",
     )
+    command.add_argument(
+        "--post-role",
+        metavar="ROLE",
+        help="print what this role needs to post events to an inbox by the "
+        "SQL function eda_ha_post, too",
+    )
     common.add_dsn(command, common.LONG_TIMEOUT)
     common.add_json(command)
     command.set_defaults(begin=common.on_server(run))
@@ -52,9 +58,10 @@ def run(args: argparse.Namespace, session: StateSession) -> ExitCode:
     :raises ServerUnavailable: if the server cannot be asked, or the tables
         stay in use.
     """
-    role = args.worker_role
-    if role is not None and not role.strip():
-        raise OptionError("--worker-role: the name is empty")
+    role, poster = args.worker_role, args.post_role
+    for flag, name in (("--worker-role", role), ("--post-role", poster)):
+        if name is not None and not name.strip():
+            raise OptionError(f"{flag}: the name is empty")
     found = schema.survey(session)
     if found.place is None and found.schema is None:
         raise StateRefused(
@@ -70,6 +77,8 @@ def run(args: argparse.Namespace, session: StateSession) -> ExitCode:
     if obstacle is not None:
         raise StateRefused(obstacle)
     granted = schema.grants(session, role or SOME_ROLE)
+    if poster is not None:
+        granted += schema.post_grants(session, poster)
     if args.json:
         print_json("init-db", exit=int(ExitCode.DONE), grants=granted)
         return ExitCode.DONE

@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 from ...errors import HaError
+from ...redaction import clean
 from ..asking import in_time
 from ..cluster import LEADER, Cluster, Worker, look
 from ..exit_codes import ExitCode
@@ -186,6 +187,11 @@ def _footer(cluster: Cluster) -> list[tuple[str, object]]:
     transition = last_transition(cluster)
     if transition is not None:
         footer.append(("Last transition", transition))
+    for each in cluster.waiting:
+        words = f"{count(each.events, 'event')}, the oldest for "
+        footer.append(
+            (f"Inbox {clean(each.inbox)}", words + duration(each.age))
+        )
     if cluster.pause is not None:
         footer.append(("PAUSED BY", pause_words(cluster.pause)))
     return footer
@@ -208,6 +214,7 @@ def _as_json(cluster: Cluster, health: Health) -> dict[str, Any]:
             "records": stored.records if stored else None,
             "matches": stored.matches if stored else None,
         },
+        "inboxes": [vars(each) for each in cluster.waiting],
         "leader": cluster.leader.name if cluster.leader else None,
         "followers": len(cluster.followers),
         "workers": [worker_as_json(each) for each in cluster.workers],
