@@ -11,7 +11,6 @@ from typing import Any, Callable, Deque
 
 import psycopg
 from psycopg import AsyncConnection
-from psycopg.conninfo import make_conninfo
 
 from . import sql
 from .beacon import Beacon
@@ -76,16 +75,11 @@ class Hearing:
 
     async def _listen(self, leader: int) -> None:
         conninfo, key = self._lock.conninfo, self._lock.key
-        options = {
-            "application_name": application_name(
-                key, self._lock.worker_id, self._lock.claimant, HEARING
-            ),
-            "client_encoding": "UTF8",
-            "connect_timeout": CONNECT_TIMEOUT,
-            "target_session_attrs": conninfo.target_session_attrs,
-        }
+        name = application_name(
+            key, self._lock.worker_id, self._lock.claimant, HEARING
+        )
         connection = await AsyncConnection.connect(
-            make_conninfo("", **conninfo.merged(**options)),
+            conninfo.to_connect(name, connect_timeout=CONNECT_TIMEOUT),
             autocommit=True,
             prepare_threshold=None,
         )

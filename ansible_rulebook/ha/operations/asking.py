@@ -10,7 +10,6 @@ from typing import Any, Callable, Generic, Iterator, List, TypeVar
 
 import psycopg
 from psycopg import Connection
-from psycopg.conninfo import make_conninfo
 from psycopg.rows import namedtuple_row
 
 from ..conninfo import Conninfo
@@ -101,15 +100,12 @@ def connect(
     :raises psycopg.Error: if that cannot be.
     """
     each = max(math.floor(seconds / conninfo.hosts), SHORTEST_CONNECT)
-    options = {
-        "application_name": name,
-        "client_encoding": "UTF8",
-        "connect_timeout": each,
-        "tcp_user_timeout": int(seconds * 1000),
-        "target_session_attrs": conninfo.target_session_attrs,
-    }
     return psycopg.connect(
-        make_conninfo("", **conninfo.merged(**options)),
+        conninfo.to_connect(
+            name,
+            connect_timeout=each,
+            tcp_user_timeout=int(seconds * 1000),
+        ),
         autocommit=True,
         prepare_threshold=None,
         row_factory=namedtuple_row,

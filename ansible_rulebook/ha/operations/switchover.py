@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import psycopg
 from psycopg import AsyncConnection
-from psycopg.conninfo import make_conninfo
 
 from ..conninfo import Conninfo
 from ..election.beacon import Beacon
@@ -134,17 +133,12 @@ class Switchover:
 
     async def __aenter__(self) -> Switchover:
         kind = NOMINATION if self._request.to else KIND
-        options = {
-            "application_name": application_name(
-                self._key, self._request.to, kind=kind
-            ),
-            "connect_timeout": CONNECT_TIMEOUT,
-            "client_encoding": "UTF8",
-            "target_session_attrs": self._conninfo.target_session_attrs,
-        }
+        name = application_name(self._key, self._request.to, kind=kind)
         try:
             self._connection = await AsyncConnection.connect(
-                make_conninfo("", **self._conninfo.merged(**options)),
+                self._conninfo.to_connect(
+                    name, connect_timeout=CONNECT_TIMEOUT
+                ),
                 autocommit=True,
                 prepare_threshold=None,
             )

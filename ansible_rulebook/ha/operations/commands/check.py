@@ -26,9 +26,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
         "to do. Changes nothing. Exit code 0 if all is well, 1 for a fault, "
         "3 for warnings, 4 if no host could be asked.",
     )
-    common.add_uuid(command)
-    common.add_dsn(command, TIMEOUT)
-    common.add_json(command)
+    common.add_cluster(command, TIMEOUT)
     command.set_defaults(begin=run)
     return command
 

@@ -74,6 +74,15 @@ def add_uuid(command: argparse.ArgumentParser) -> None:
     )
 
 
+def add_cluster(
+    command: argparse.ArgumentParser, timeout: float = TIMEOUT
+) -> None:
+    """Let it be told a cluster and its server, and print JSON."""
+    add_uuid(command)
+    add_dsn(command, timeout)
+    add_json(command)
+
+
 def add_change(
     command: argparse.ArgumentParser, is_confirmed: bool = True
 ) -> None:
@@ -90,6 +99,17 @@ def add_change(
             action="store_true",
             help="do not ask; required where there is no terminal",
         )
+
+
+def seen(args: argparse.Namespace, terms: int = 2) -> Cluster:
+    """The cluster as it is now.
+
+    :param terms: how many of its last terms, if it keeps state.
+    :raises HaError: if the server cannot be asked.
+    """
+    where, name, limit = conninfo(args), ha_uuid(args), args.timeout
+    (found,) = in_time(lambda: look(where, name, limit, terms), limit)
+    return found
 
 
 def cluster(

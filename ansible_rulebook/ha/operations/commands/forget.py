@@ -32,9 +32,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
         help="also while a worker leads; what that one knows, it goes on to "
         "know until it ends",
     )
-    common.add_uuid(command)
-    common.add_dsn(command, common.LONG_TIMEOUT)
-    common.add_json(command)
+    common.add_cluster(command, common.LONG_TIMEOUT)
     command.set_defaults(begin=common.on_server(run))
     return command
 

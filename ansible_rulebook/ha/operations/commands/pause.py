@@ -41,9 +41,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
         help="end by itself after that long: seconds, or such as 10m or 1h",
     )
     common.add_change(command, is_confirmed=False)
-    common.add_uuid(command)
-    common.add_dsn(command, common.CHANGE_TIMEOUT)
-    common.add_json(command)
+    common.add_cluster(command, common.CHANGE_TIMEOUT)
     command.set_defaults(begin=run)
     return command
 

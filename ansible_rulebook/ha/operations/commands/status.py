@@ -56,9 +56,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
         action="store_true",
         help="show all clusters of the database",
     )
-    common.add_uuid(command)
-    common.add_dsn(command)
-    common.add_json(command)
+    common.add_cluster(command)
     command.set_defaults(begin=run)
     return command
 
