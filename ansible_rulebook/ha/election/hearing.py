@@ -1,4 +1,4 @@
-"""The leader hears those who ask it to hand over, one after the other."""
+"""The leader listens for requests to hand over, and answers each of them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .lock import AdvisoryLock
 from .names import APPLICATION, HEARING, PAUSE, application_name
 from .requests import Answer, Request, answer_channel, request_channel
 
-MOST_REQUESTS = 100  # that wait to be answered; others are not heard
+MOST_REQUESTS = 100  # that wait for an answer; of more, the oldest is lost
 CONNECT_TIMEOUT = 5  # seconds
 RETRY = 1.0  # seconds
 
@@ -27,9 +27,10 @@ RETRY = 1.0  # seconds
 class Hearing:
     """Listens while this worker leads, on a session of its own.
 
-    What others send must not reach the session that holds the lock: it would
-    stand before the server's last word, and a leader that is paused and reads
-    nothing would keep the server from ending its session.
+    Requests must not reach the session that holds the lock, for two reasons.
+    They would stand in front of the server's message that the session has
+    ended. And if the leader is paused and reads nothing, they would fill the
+    connection, and the server could not end the session.
 
     :param lock: where the server is.
     :param log: says who has asked.
@@ -61,7 +62,8 @@ class Hearing:
         if task is not None:
             task.cancel()
             if self._socket is not None:
-                # A cancelled statement would wait for the server.
+                # Else the task would wait for the server to cancel its
+                # statement.
                 with suppress(OSError):
                     self._socket.shutdown(socket.SHUT_RDWR)
 
@@ -112,9 +114,12 @@ class Hearing:
     ) -> str:
         """Why it is not granted; empty if it is."""
         cursor = await connection.execute(sql.ASKER, (request.pid,))
-        role, is_permitted = await cursor.fetchone() or ("", False)
+        row = await cursor.fetchone()
+        role, is_permitted = row or ("", False)
         asked = {"role": role, "by": request.by, "to": request.to or None}
-        if not is_permitted:
+        if row is None:
+            refusal = "the session that asked has ended"
+        elif not is_permitted:
             refusal = f"role {role} may not end the leader's session"
         elif request.to == self._lock.worker_id:
             refusal = f"{request.to} leads already"
@@ -129,7 +134,7 @@ class Hearing:
     async def _others(
         self, connection: AsyncConnection[Any], worker_id: str
     ) -> int:
-        """How many others could lead, of that id if one is given."""
+        """How many other workers could lead; with an id, of that id only."""
         count = 0
         for kind in (APPLICATION, PAUSE):
             prefix = application_name(self._lock.key, worker_id, kind=kind)

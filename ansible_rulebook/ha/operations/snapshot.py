@@ -39,7 +39,7 @@ class Snapshot:
     in_session: bool = False
     """Whether there is a session with PostgreSQL, as far as is known."""
     leader: str = ""
-    """The id of the leader, as last seen."""
+    """The id of the leader that this worker saw last."""
     lease_duration: float = 0.0
     """Seconds, as in force."""
     last_renewal: float | None = None
@@ -55,7 +55,7 @@ class Snapshot:
 
     @property
     def serves(self) -> bool:
-        """Whether clients shall be sent here: it leads and will go on."""
+        """Whether clients should be sent here: it leads, and does not end."""
         return self.leads and self.state != DRAINING
 
     def as_json(self) -> dict[str, Any]:

@@ -31,7 +31,7 @@ class TermView(NamedTuple):
     worker: str
     began: float
     ended: float | None = None
-    """None while it goes on, and if nobody knows."""
+    """None while it goes on, and if it is not known."""
     why_began: str = ""
     why_ended: str = ""
     gap: float | None = None
@@ -46,7 +46,7 @@ class ClusterView(NamedTuple):
     workers: tuple[WorkerView, ...] = ()
     terms: tuple[TermView, ...] = ()
     paused_by: str = ""
-    """Who keeps everybody from leading, if somebody does."""
+    """Who pauses the cluster; empty if it is not paused."""
 
     def as_json(self) -> dict[str, Any]:
         """The terms, as ``/history`` tells them."""

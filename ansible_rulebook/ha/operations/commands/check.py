@@ -13,7 +13,7 @@ from ..output import Printer, print_json
 from . import common
 
 STYLES = {Level.OK: "", Level.WARNING: "bold yellow", Level.FAULT: "bold red"}
-TIMEOUT = 10.0  # seconds; a Python is started, too
+TIMEOUT = 10.0  # seconds; it also starts a Python, which takes a while
 
 
 def add(commands: Any) -> argparse.ArgumentParser:
@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> ExitCode:
 
     :raises OptionError: if it was called wrongly.
     """
-    from ..check import check  # what others do not need takes long to load
+    from ..check import check  # takes long, so other commands do not
 
     where = common.conninfo(args)
     ha_uuid = read_uuid(args, os.environ)

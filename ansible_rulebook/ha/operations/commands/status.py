@@ -1,4 +1,4 @@
-"""``status``: who leads, who stands by, and how the cluster is."""
+"""``status``: who leads, who stands by, and whether all is well."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def run(args: argparse.Namespace) -> ExitCode:
             return once()
         try:
             once()
-        except HaError as error:  # while it is watched, a server may come back
+        except HaError as error:  # the server may be there the next time
             _show_error(args, printer, error)
         sys.stdout.flush()
         time.sleep(args.watch)
@@ -221,7 +221,7 @@ def _as_json(cluster: Cluster, health: Health) -> dict[str, Any]:
 
 
 def worker_as_json(worker: Worker) -> dict[str, Any]:
-    """One worker; what nobody tells is null."""
+    """One worker. What is not known is null."""
     said = worker.beacon
     return {
         "worker": worker.name,
