@@ -1,4 +1,4 @@
-"""How a worker is at one instant, put together from its parts."""
+"""Takes snapshots: what a worker's parts say at one instant."""
 
 from __future__ import annotations
 

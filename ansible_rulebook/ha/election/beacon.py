@@ -1,7 +1,8 @@
 """What a worker says of itself to everybody who may see its session.
 
-It is a comment at the head of the statement that the worker waits or renews
-with, so ``pg_stat_activity`` shows it without any table.
+It is a comment at the head of the statements with which the worker waits for
+the lock or renews its lease. So ``pg_stat_activity`` shows it, and no table is
+needed.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ FORMAT = 1  # changes when a key's meaning does, not when one is added
 MOST = 1000  # bytes of a comment; servers keep 1,024 of a statement
 _HEAD = "/* eda-ha "
 _TAIL = " */"
-# How long the values may be, as they are written. Together they fit.
+# The longest that values may be, as JSON. Together they fit into MOST.
 _LONGEST = {
     "version": 40,
     "worker": 240,
@@ -26,13 +27,14 @@ _LONGEST = {
     "ended": 20,
     "cause": 20,
 }
-_MOST_NUMBER = 2**53  # what every reader of JSON takes
-# No end of the comment in it, no other one, and no placeholder of psycopg.
+_MOST_NUMBER = 2**53  # the largest that every reader of JSON understands
+# Escaped, so that a value cannot end the comment, begin another one, or look
+# like a placeholder of psycopg.
 _UNSAFE = re.compile(r"[*/%\x7f]")
 
 
 class Beacon(NamedTuple):
-    """One worker's word. Nobody has checked any of it."""
+    """What one worker says of itself. Nobody has checked it."""
 
     version: str = ""
     """Of this distribution."""

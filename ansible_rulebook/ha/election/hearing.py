@@ -1,4 +1,4 @@
-"""The leader hears those who ask it to hand over, one after the other."""
+"""The leader listens for requests to hand over, and answers each of them."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ RETRY = 1.0  # seconds
 class Hearing:
     """Listens while this worker leads, on a session of its own.
 
-    What others send must not reach the session that holds the lock: it would
-    stand before the server's last word, and a leader that is paused and reads
-    nothing would keep the server from ending its session.
+    Requests must not reach the session that holds the lock, for two reasons.
+    They would stand in front of the server's message that the session has
+    ended. And if the leader is paused and reads nothing, they would fill the
+    connection, and the server could not end the session.
 
     :param lock: where the server is.
     :param log: says who has asked.
@@ -109,7 +110,9 @@ class Hearing:
         rows = await listener.fetch(sql.ASKER, (request.pid,))
         role, is_permitted = rows[0] if rows else ("", False)
         asked = {"role": role, "by": request.by, "to": request.to or None}
-        if not is_permitted:
+        if not rows:
+            refusal = "the session that asked has ended"
+        elif not is_permitted:
             refusal = f"role {role} may not end the leader's session"
         elif self._granted is not None:
             refusal = self._already(self._granted)

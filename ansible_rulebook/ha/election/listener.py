@@ -10,7 +10,6 @@ from typing import Any, Callable, Mapping, Sequence, Union
 
 import psycopg
 from psycopg import AsyncConnection
-from psycopg.conninfo import make_conninfo
 
 from ..conninfo import Conninfo
 from . import sql
@@ -51,14 +50,8 @@ class Listener:
         :param name: the ``application_name``.
         :raises psycopg.Error: if that cannot be.
         """
-        options = {
-            "application_name": name,
-            "client_encoding": "UTF8",
-            "connect_timeout": CONNECT_TIMEOUT,
-            "target_session_attrs": conninfo.target_session_attrs,
-        }
         connection = await AsyncConnection.connect(
-            make_conninfo("", **conninfo.merged(**options)),
+            conninfo.to_connect(name, connect_timeout=CONNECT_TIMEOUT),
             autocommit=True,
             prepare_threshold=None,
         )

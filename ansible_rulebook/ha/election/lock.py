@@ -12,7 +12,6 @@ from typing import Any, Awaitable, Callable
 
 import psycopg
 from psycopg import AsyncConnection
-from psycopg.conninfo import make_conninfo
 
 from ..conninfo import Conninfo
 from ..errors import ServerRefused, ServerUnavailable, SessionLost
@@ -150,12 +149,11 @@ class AdvisoryLock:
     async def _open(
         self, prepare: Callable[[LockSession], Awaitable[object]]
     ) -> LockSession:
-        timeout = self._connect_timeout()
-        options = self._client_options(timeout)
+        options = self._client_options()
         try:
             connection = await asyncio.wait_for(
                 AsyncConnection.connect(
-                    make_conninfo("", **self.conninfo.merged(**options)),
+                    self.conninfo.to_connect(self.name, **options),
                     autocommit=True,
                     prepare_threshold=None,
                 ),
@@ -178,13 +176,10 @@ class AdvisoryLock:
             raise
         return session
 
-    def _connect_timeout(self) -> int:
-        ours = min(max(math.ceil(self.timings.lease_duration / 3), 2), 10)
-        return stricter(ours, self.conninfo.get("connect_timeout"))
-
-    def _client_options(self, connect_timeout: int) -> dict[str, Any]:
+    def _client_options(self) -> dict[str, Any]:
         lease = self.timings.lease_duration
         limits = {
+            "connect_timeout": min(max(math.ceil(lease / 3), 2), 10),
             "keepalives_idle": max(1, int(lease / 3)),
             "keepalives_interval": max(1, int(lease / 9)),
             "keepalives_count": 3,
@@ -195,12 +190,6 @@ class AdvisoryLock:
             for name, value in limits.items()
         }
         options["keepalives"] = 1
-        # With SQL_ASCII, a database's or PGCLIENTENCODING's, text would come
-        # as bytes, and be equal to no name.
-        options["client_encoding"] = "UTF8"
-        options["connect_timeout"] = connect_timeout
-        options["application_name"] = self.name
-        options["target_session_attrs"] = self.conninfo.target_session_attrs
         return options
 
     def _classified(self, error: Exception) -> Exception:

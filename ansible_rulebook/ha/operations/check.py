@@ -1,4 +1,4 @@
-"""Everything that has to be in order before the night in which it counts."""
+"""Looks at all that a failover relies on, before one is needed."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def check(
     seconds: float,
     lease: float | None = None,
 ) -> tuple[list[Finding], bool]:
-    """Look at all of it, at the same time.
+    """Look at hosts, workers and installation, all at the same time.
 
     :param ha_uuid: whose workers to look at; None for all of the database.
     :param lease: the lease to try, in seconds; None for that of the workers,
@@ -76,7 +76,7 @@ def check(
                 fault(
                     CLUSTER,
                     f"The workers cannot be seen: {error}.",
-                    "Mend what is said above first.",
+                    "Fix what is reported above first.",
                 )
             )
     try:
@@ -85,7 +85,8 @@ def check(
         findings.append(
             warn(
                 INSTALLATION,
-                f"Whether ansible-rulebook has our options: {error}.",
+                "It is not known whether ansible-rulebook has our options: "
+                f"{error}.",
                 "Try again with a longer --timeout.",
             )
         )
@@ -155,7 +156,7 @@ def primaries(seen: Sequence[Seen]) -> list[Finding]:
 
 
 def worker_findings(cluster: Cluster) -> list[Finding]:
-    """What the workers of one cluster do not agree about."""
+    """Where the workers of one cluster do not fit together."""
     about = f"{CLUSTER} {cluster.name}"
     if not cluster.workers:
         return [ok(about, "No worker is connected now.")]

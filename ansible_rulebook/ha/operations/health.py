@@ -63,5 +63,5 @@ def pause_words(pause: Stranger) -> str:
 
 
 def worst(codes: Iterable[ExitCode]) -> ExitCode:
-    """The worst of them; without any, nobody leads anything."""
+    """The worst of them. Without any cluster, nobody leads."""
     return max(codes, key=_ORDER.index, default=ExitCode.REFUSED)

@@ -49,12 +49,12 @@ class Seen:
     findings: tuple[Finding, ...]
     is_reached: bool = False
     primary: str = ""
-    """What tells this life of this primary from every other server; empty
-    if the host is no primary."""
+    """Which primary it is, since which start; empty if it is none. Two hosts
+    with different ones are two primaries."""
 
 
 def split(conninfo: Conninfo) -> list[Conninfo]:
-    """One connection string for each host. All servers will do there."""
+    """One connection string for each host. A standby is accepted, too."""
     names = {
         name: (conninfo.get(name) or "").split(",")
         for name in ("host", "hostaddr", "port")
@@ -72,7 +72,7 @@ def split(conninfo: Conninfo) -> list[Conninfo]:
 
 
 def name_of(conninfo: Conninfo) -> str:
-    """How people call it."""
+    """The host's name and port, for people."""
     host = conninfo.get("host") or conninfo.get("hostaddr") or "local socket"
     return f"{host}:{conninfo.get('port') or 5432}"
 
@@ -258,7 +258,7 @@ def _settings(
                 about,
                 f"{warning(missed, after, refusals)}.",
                 "Let the role change them (ALTER ROLE ... SET, GRANT SET), or "
-                "connect past what replaces them.",
+                "connect without the pooler that replaces them.",
             )
         )
     shortened = timings
@@ -273,7 +273,7 @@ def _settings(
                 about,
                 f"A limit of the server or the role shortens the lease to "
                 f"{lease:g} s.",
-                "Give the workers such a lease (--ha-lease-duration), or "
+                "Give the workers that lease (--ha-lease-duration), or "
                 f"raise {' and '.join(LEASE_LIMITS)} for the role.",
             )
         )

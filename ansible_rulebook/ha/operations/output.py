@@ -32,16 +32,16 @@ class Printer:
 
     @property
     def is_terminal(self) -> bool:
-        """Somebody looks at it now."""
+        """Whether the output goes to a terminal."""
         return self._console is not None
 
     def clear(self) -> None:
-        """Begin at the top of the terminal."""
+        """Clear the terminal."""
         if self._console is not None:
             self._console.clear()
 
     def line(self, text: str = "", style: str = "") -> None:
-        """A sentence."""
+        """Print a sentence."""
         text = clean(text, LONGEST_LINE)
         if self._console is None:
             print(text)
@@ -49,7 +49,7 @@ class Printer:
             self._console.print(text, style=style or None)
 
     def pairs(self, pairs: Sequence[tuple[str, object]]) -> None:
-        """Names and values, one a line."""
+        """Print names and values, one pair a line."""
         width = max((len(name) for name, _ in pairs), default=0)
         for name, value in pairs:
             self.line(f"{name:<{width}}{GAP}{cell(value, LONGEST_LINE)}")
@@ -60,7 +60,11 @@ class Printer:
         rows: Sequence[Sequence[object]],
         styles: Sequence[str] = (),
     ) -> None:
-        """A table; ``styles`` are of the rows, and say nothing more."""
+        """Print a table.
+
+        :param styles: one for each row. A style repeats what the row says,
+            since output that is no terminal has none.
+        """
         cells = [[cell(value) for value in row] for row in rows]
         rows_and_heads = [list(heads), *cells]
         if self._console is None or self._console.width < _width(
@@ -86,7 +90,7 @@ class Printer:
 
 
 def _width(rows: Sequence[Sequence[str]]) -> int:
-    """What a table with frames takes, if no cell is to be broken."""
+    """How wide a table with frames is, if each cell has one line."""
     from rich.cells import cell_len
 
     widths = [max(map(cell_len, column)) for column in zip(*rows)]

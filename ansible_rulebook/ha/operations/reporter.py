@@ -1,6 +1,6 @@
-"""Tells others how a worker is: HTTP, metrics, systemd, a command.
+"""Tells others how a worker is: by HTTP, metrics, systemd, and a command.
 
-Each of them is made only if it is asked for, and imported only then.
+Each of these is imported and made only if the operator asked for it.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Reporter(Observer):
         self._term = 0  # the last one of this worker
         self._ended = threading.Event()
         self.metrics = Metrics()
-        """Counts what happens, or nothing if nobody can ask for it."""
+        """Counts what happens; counts nothing without ``/metrics``."""
         self._http: HttpServer | None = None
         self._hook: TransitionHook | None = None
         if options.http_sockets:
@@ -110,18 +110,21 @@ class Reporter(Observer):
                 self._systemd.watchdog()
 
     def ready(self) -> None:
-        """The rulesets are up: it follows, or leads."""
+        """All rulesets are up: the worker follows, or leads."""
         self._systemd.ready()
         self._systemd.status(FOLLOWER)
 
     def draining(self, seconds: float) -> None:
-        """The worker has begun to end, which may take so long."""
+        """The worker has begun to end.
+
+        :param seconds: the longest that this takes.
+        """
         self._systemd.stopping()
         self._systemd.extend(seconds)
         self._systemd.status("draining")
 
     def close(self) -> None:
-        """The worker has ended. May wait a little."""
+        """The worker has ended. May block for a few seconds."""
         self._ended.set()
         if self._hook is not None:
             self._run_hook(STOPPED, self._term, "", None)

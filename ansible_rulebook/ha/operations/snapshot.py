@@ -72,7 +72,7 @@ class Snapshot:
 
     @property
     def serves(self) -> bool:
-        """Whether clients shall be sent here: it leads and will go on."""
+        """Whether clients should be sent here: it leads, and does not end."""
         return self.leads and self.state != DRAINING
 
     def as_json(self) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The statements that look at clusters. None of them changes anything.
 
-They run in a transaction that may only read. Whatever a role may not see is
-null, and never an error.
+They run in a transaction that may only read. What a role may not see is
+null, and no error.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ SELECT pg_catalog.current_database()::text AS database,
 TABLES: Final = [CLUSTER, HISTORY, RECORD, MATCH]
 
 # Of a session's statement only a beacon is read: one line of printable ASCII
-# at its head without a star in it. What else a session says, in whatever
-# encoding, stays where it is. (A session has the locks of its own database.)
+# at its head, without a star in it. The rest of the statement is not fetched:
+# it may be in any encoding. (A session has the locks of its own database.)
 SESSIONS: Final = """
 SELECT activity.pid, activity.application_name,
        activity.query = '<insufficient privilege>' AS is_hidden,

@@ -31,7 +31,7 @@ class TermView(NamedTuple):
     worker: str
     began: float
     ended: float | None = None
-    """None while it goes on, and if nobody knows."""
+    """None while it goes on, and if it is not known."""
     why_began: str = ""
     why_ended: str = ""
     gap: float | None = None

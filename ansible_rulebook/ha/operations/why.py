@@ -27,7 +27,7 @@ class Transition:
     term: int | None = None
     replaces: str = ""
     reason: Reason | None = None
-    """Why that one no longer leads."""
+    """Why the worker before no longer leads."""
     evidence: str = ""
     gap: float | None = None
     """Seconds that nobody led."""
@@ -46,7 +46,7 @@ class Transition:
 
 
 def last_transition(cluster: Cluster) -> Transition | None:
-    """The last one that anything is known of."""
+    """The last transition, or None if nothing is known of it."""
     last, before = _last_terms(cluster)
     if last is not None:
         return Transition(

@@ -29,7 +29,7 @@ from ansible_rulebook.ha import (
     PromotionFailed,
     Term,
 )
-from ansible_rulebook.ha.election import candidate, lock, settings
+from ansible_rulebook.ha.election import candidate, clock, lock, settings
 from ansible_rulebook.ha.election.session import LockSession
 
 pytestmark = pytest.mark.asyncio
@@ -148,7 +148,7 @@ async def test_trust_is_counted_from_when_the_question_was_sent(
         for _ in range(3):
             before = term.trusted_until
             await until(lambda b=before: term.trusted_until > b)
-            left = term.trusted_until - election._clock()
+            left = term.trusted_until - clock.now()
             assert left <= election.timings.trust_for - 0.2
         assert election.is_leader()
 

@@ -13,6 +13,7 @@ import pytest
 from elections import (
     LEASE,
     Referee,
+    follows,
     leads,
     lock_rows,
     make,
@@ -277,9 +278,9 @@ async def test_a_follower_behind_a_dead_network_comes_back(
     second = make(between.dsn, ha_uuid, "w2")
     async with pair(first, second):
         between.deaf()
-        await until(lambda: second._log.in_outage)
+        await until(lambda: not second.view().in_session)
         between.hear()
-        await until(lambda: not second._log.in_outage)
+        await follows(second)
         assert first.is_leader()
         await first.stop()
         await leads(second)

@@ -13,6 +13,7 @@ import pytest
 from elections import (
     LIMIT,
     follows,
+    hand_over,
     leads,
     make,
     one_leads,
@@ -41,13 +42,6 @@ from ansible_rulebook.ha.operations.switchover import Refused, Switchover
 pytestmark = pytest.mark.asyncio
 
 
-async def ask(dsn: str, ha_uuid: str, request: Request) -> Any:
-    async with Switchover(
-        Conninfo(dsn), uuid.UUID(ha_uuid), request
-    ) as switchover:
-        return await switchover.run(LIMIT)
-
-
 async def hears(server: Any, election: LeaderElection) -> None:
     """Wait until the leader listens to those who ask."""
     key = lock_key(election.ha_uuid)
@@ -64,7 +58,7 @@ async def hears(server: Any, election: LeaderElection) -> None:
 async def has_heard_all(dsn: str, ha_uuid: str) -> None:
     """Wait for an answer: the leader answers one request after the other."""
     with pytest.raises(Refused, match="no worker nobody is there"):
-        await ask(dsn, ha_uuid, Request(to="nobody"))
+        await hand_over(dsn, ha_uuid, Request(to="nobody"))
 
 
 async def test_one_request_is_one_switchover(
@@ -136,7 +130,7 @@ async def test_strangers_do_not_keep_a_request_from_being_answered(
             )
             # It comes behind the 60: a second for each would be too long.
             began = time.monotonic()
-            await ask(dsn, ha_uuid, Request(to="w2"))
+            await hand_over(dsn, ha_uuid, Request(to="w2"))
             assert time.monotonic() < began + 30
 
 

@@ -82,7 +82,7 @@ async def test_a_worker_of_priority_0_never_leads(
     never = make(dsn, ha_uuid, "never", priority=0)
     async with running(never):
         await until(
-            lambda: never._candidate.phase is Phase.CONTENDING, "it is there"
+            lambda: never.view().phase == Phase.CONTENDING.value, "it is there"
         )
         await asyncio.sleep(2 * never.timings.poll_interval)
         assert not never.is_leader()

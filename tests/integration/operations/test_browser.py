@@ -53,7 +53,7 @@ class Cluster:
 
     def snapshot(self) -> Snapshot:
         own = self.elections[-1]
-        is_leader = own.is_leader()
+        seen, is_leader = own.view(), own.is_leader()
         return Snapshot(
             ha_uuid=str(own.ha_uuid),
             worker_id=own.worker_id,
@@ -62,10 +62,10 @@ class Cluster:
             pid=os.getpid(),
             started_at=time.time(),
             role="leader" if is_leader else "follower",
-            state=own._candidate.phase.value,
+            state=seen.phase,
             term=1 if is_leader else 0,
             leads=is_leader,
-            in_session=own._candidate.in_session,
+            in_session=seen.in_session,
             lease_duration=own.timings.lease_duration,
             last_renewal=time.time() if is_leader else None,
             retained=0,
@@ -79,7 +79,7 @@ class Cluster:
                 WorkerView(
                     each.worker_id,
                     "leader" if each.is_leader() else "follower",
-                    each._candidate.phase.value,
+                    each.view().phase,
                     pid=os.getpid(),
                 )
                 for each in self.elections

@@ -1,4 +1,4 @@
-"""``ansible-rulebook-ha``: what is seen of a cluster, and done to it.
+"""``ansible-rulebook-ha``: commands that show clusters and steer them.
 
 A command is a module with ``add(commands)``, which declares it with its
 options and sets ``begin``: a function that returns the exit code.
@@ -56,7 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return int(ExitCode.INTERRUPTED)
     except BrokenPipeError:
-        # Nobody reads on. What Python has left to say goes nowhere.
+        # Nobody reads the output any more, so what Python still writes at
+        # its end goes nowhere.
         with suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
@@ -89,7 +90,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 class _Version(argparse.Action):
-    """Says what is installed, when it is asked."""
+    """Prints the versions. They are looked up only if they are asked for."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         from importlib import metadata  # takes long to load
@@ -135,7 +136,7 @@ def _fail(
 
 
 def _print_anything() -> None:
-    """Let no character end the program that this terminal does not know."""
+    """Print escapes for characters that the terminal's encoding lacks."""
     for stream in (sys.stdout, sys.stderr):
         with suppress(AttributeError, ValueError):
             stream.reconfigure(errors="backslashreplace")  # type: ignore

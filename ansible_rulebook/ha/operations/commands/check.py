@@ -13,7 +13,7 @@ from ..output import Printer, print_json
 from . import common
 
 STYLES = {Level.OK: "", Level.WARNING: "bold yellow", Level.FAULT: "bold red"}
-TIMEOUT = 10.0  # seconds; a Python is started, too
+TIMEOUT = 10.0  # seconds; it also starts a Python, which takes a while
 
 
 def add(commands: Any) -> argparse.ArgumentParser:
@@ -32,9 +32,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
         help="the lease to try; default that of the workers that are "
         f"connected. Can also be passed via {LEASE.variable}.",
     )
-    common.add_uuid(command)
-    common.add_dsn(command, TIMEOUT)
-    common.add_json(command)
+    common.add_cluster(command, TIMEOUT)
     command.set_defaults(begin=run)
     return command
 
@@ -44,7 +42,7 @@ def run(args: argparse.Namespace) -> ExitCode:
 
     :raises OptionError: if it was called wrongly.
     """
-    from ..check import check  # what others do not need takes long to load
+    from ..check import check  # takes long, so other commands do not
 
     where = common.conninfo(args)
     ha_uuid = read_uuid(args, os.environ)

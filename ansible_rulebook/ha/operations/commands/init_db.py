@@ -1,7 +1,8 @@
-"""``init-db``: the tables for the state, made beforehand.
+"""``init-db``: creates the tables for the state before workers start.
 
 The role that runs it owns the tables. Workers then need no right to create
-anything: what they do need is printed as GRANT statements, fit for psql::
+anything. The rights that they do need are printed as GRANT statements, for
+psql::
 
     ansible-rulebook-ha init-db --worker-role eda | psql
 """
@@ -29,8 +30,8 @@ def add(commands: Any) -> argparse.ArgumentParser:
         help="create the tables for the rules' state",
         description="Creates the tables for the rules' state, or brings "
         "them up to date, and prints the GRANT statements for the workers' "
-        "role. It executes none of these. Run it as the role that is to own "
-        "the tables, again after each upgrade.",
+        "role, without executing them. Run it as the role that is to own the "
+        "tables, and again after each upgrade.",
     )
     command.add_argument(
         "--worker-role",
@@ -52,9 +53,9 @@ def add(commands: Any) -> argparse.ArgumentParser:
 def run(args: argparse.Namespace, session: StateSession) -> ExitCode:
     """Create what is missing, and bring up to date what is there.
 
-    Does no harm to a cluster that is running.
+    A cluster may be running meanwhile.
 
-    :raises StateRefused: if that cannot be, with the reason.
+    :raises StateRefused: if that is not possible, with the reason.
     :raises ServerUnavailable: if the server cannot be asked, or the tables
         stay in use.
     """

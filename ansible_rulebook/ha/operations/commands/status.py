@@ -1,4 +1,4 @@
-"""``status``: who leads, who stands by, and how the cluster is."""
+"""``status``: who leads, who stands by, and whether all is well."""
 
 from __future__ import annotations
 
@@ -57,9 +57,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
         action="store_true",
         help="show all clusters of the database",
     )
-    common.add_uuid(command)
-    common.add_dsn(command)
-    common.add_json(command)
+    common.add_cluster(command)
     command.set_defaults(begin=run)
     return command
 
@@ -84,7 +82,7 @@ def run(args: argparse.Namespace) -> ExitCode:
             return once()
         try:
             once()
-        except HaError as error:  # while it is watched, a server may come back
+        except HaError as error:  # the server may be there the next time
             _show_error(args, printer, error)
         sys.stdout.flush()
         time.sleep(args.watch)
@@ -230,7 +228,7 @@ def _as_json(cluster: Cluster, health: Health) -> dict[str, Any]:
 
 
 def worker_as_json(worker: Worker) -> dict[str, Any]:
-    """One worker; what nobody tells is null."""
+    """One worker. What is not known is null."""
     said = worker.beacon
     return {
         "worker": worker.name,
