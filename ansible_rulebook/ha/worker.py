@@ -36,6 +36,7 @@ from .election.term import Term
 from .election.thread import ElectionThread
 from .engine.host import EngineHost
 from .errors import HaError, ServerUnavailable, StateRefused
+from .inbox.inboxes import Inboxes
 from .log import WorkerLog
 from .operations.reporter import Reporter
 from .operations.switchover import Refused, Switchover, Unanswered
@@ -133,7 +134,14 @@ class Worker:
             self.metrics,
             self._log,
         )
-        self.sources = Sources(self.leadership, self.gates.of)
+        inboxes = Inboxes(
+            options,
+            self.worker_id,
+            self._claimant,
+            self.leadership,
+            self.metrics.inbox,
+        )
+        self.sources = Sources(self.leadership, self.gates.of, inboxes.make)
         self._engine = EngineHost(self.rulesets.reset)
         self._keeper = StateKeeper(
             options.state,

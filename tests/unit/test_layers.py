@@ -27,7 +27,14 @@ MAY_KNOW: dict[str, set[str]] = {
     "election": set(),
     "engine": set(),
     "state": {"election", "engine", "options"},
-    "rulebook": {"election", "engine", "state", "operations.metrics"},
+    "inbox": {"election", "state", "options"},
+    "rulebook": {
+        "election",
+        "engine",
+        "state",
+        "inbox.delivery",
+        "operations.metrics",
+    },
     "operations": {
         "election",
         "state",
@@ -41,6 +48,7 @@ MAY_KNOW: dict[str, set[str]] = {
         "election",
         "engine",
         "state",
+        "inbox",
         "rulebook",
         "operations",
         "options",

@@ -54,6 +54,13 @@ class Metrics:
     def write_failed(self) -> None:
         """A write of the state failed."""
 
+    def inbox(self, name: str, events: int, oldest: float | None) -> None:
+        """So many events wait in an inbox, as the leader sees it.
+
+        :param oldest: when the oldest arrived, in seconds since 1970; None if
+            none waits, or this worker leads no more.
+        """
+
     def loop_lag(self, seconds: float) -> None:
         """The rulebook's event loop answered after so many seconds, or has
         not answered for so long."""

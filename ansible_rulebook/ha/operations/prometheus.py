@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -97,6 +98,15 @@ class PrometheusMetrics(Metrics, Collector):
         self._failed_writes = self._make(
             Counter, "state_write_failures", "Failed writes of the state."
         )
+        self._inbox_depth = self._make(
+            Gauge, "inbox_depth", "Events that wait in an inbox.", ("source",)
+        )
+        self._inbox_oldest = self._make(
+            Gauge,
+            "inbox_oldest_seconds",
+            "Age of the oldest event in an inbox.",
+            ("source",),
+        )
         self._lag = self._make(
             Gauge,
             "loop_lag_seconds",
@@ -178,6 +188,12 @@ class PrometheusMetrics(Metrics, Collector):
 
     def loop_lag(self, seconds: float) -> None:
         self._lag.set(seconds)
+
+    def inbox(self, name: str, events: int, oldest: float | None) -> None:
+        labels = (self._uuid, shown(name))
+        self._inbox_depth.labels(*labels).set(events)
+        age = 0.0 if oldest is None else max(0.0, time.time() - oldest)
+        self._inbox_oldest.labels(*labels).set(age)
 
     # -- telling ---------------------------------------------------------
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Callable, Coroutine, Deque, Mapping
 
 from ..election.term import Term
 from ..errors import LeadershipLost
+from ..inbox.delivery import Delivery, Part, Row, being_put
 from ..operations.metrics import Metrics
 from ..state.names import key_of
 
@@ -99,7 +100,9 @@ class EventGate:
         self._one_by_one = 0
         self._refused: Any = None
         self._refusals = 0
-        self._putters: Deque[asyncio.Future[None]] = deque()
+        # Each with whether its event is lost if it does not come through.
+        self._putters: Deque[tuple[asyncio.Future[None], bool]] = deque()
+        self._parts: dict[int, Part] = {}  # by id(), from inboxes
 
     # -- the sources' end ------------------------------------------------
 
@@ -110,6 +113,10 @@ class EventGate:
             source that runs on followers too: then it waits to lead.
         :raises LeadershipLost: if that term is over.
         """
+        delivery = being_put()
+        if delivery is not None:
+            await self._put_part(event, delivery)
+            return
         if term is None:
             self._aware_sources.add(_source(event))
         while True:
@@ -126,6 +133,17 @@ class EventGate:
             else:
                 raise LeadershipLost(NOT_LEADING)
 
+    async def _put_part(self, event: Any, delivery: Delivery) -> None:
+        """Put what comes of an event that waits in an inbox until then."""
+        while True:
+            if not (delivery.is_current() and self._leadership.is_open()):
+                raise LeadershipLost(NOT_LEADING)
+            if not self.queue.full():
+                self._parts[id(event)] = delivery.part(event)
+                self.queue.put_nowait(event)
+                return
+            await self._room(is_kept=True)
+
     def put_nowait(self, event: Any, term: Term | None) -> None:
         """Put an event at once.
 
@@ -138,27 +156,29 @@ class EventGate:
             raise asyncio.QueueFull
         self.queue.put_nowait(event)
 
-    async def _room(self) -> None:
+    async def _room(self, is_kept: bool = False) -> None:
         # asyncio.Queue.put() would go on to wait when the term has ended.
         turn = asyncio.get_running_loop().create_future()
-        self._putters.append(turn)
+        self._putters.append((turn, is_kept))
         try:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
                 self._wake_one()  # it was our turn: pass it on
-            elif turn in self._putters:
-                self._putters.remove(turn)
+            elif (turn, is_kept) in self._putters:
+                self._putters.remove((turn, is_kept))
             raise
 
     @property
     def has_blocked(self) -> bool:
-        """Whether a source waits to put an event."""
-        return any(not turn.done() for turn in self._putters)
+        """Whether a source waits to put an event that it may not keep."""
+        return any(
+            not turn.done() and not is_kept for turn, is_kept in self._putters
+        )
 
     def _wake_one(self) -> None:
         while self._putters:
-            turn = self._putters.popleft()
+            turn, _ = self._putters.popleft()
             if not turn.done():
                 turn.set_result(None)
                 return
@@ -250,7 +270,7 @@ class EventGate:
         key = key_of(ruleset, self._in_hand)
         if self.state is None or key is None:
             return False
-        again = self.will_be_sent_again(self._in_hand)
+        again = self._comes_again(self._in_hand)
         if not self.state.seen.has(key, again):
             self.state.seen.add(key)
             return False
@@ -268,6 +288,14 @@ class EventGate:
     def key(self, ruleset: str) -> bytes | None:
         """The key that tells the event in hand from all others, if any."""
         return key_of(ruleset, self._in_hand)
+
+    def done(self) -> Row | None:
+        """The event in hand is processed, or never can be.
+
+        :returns: the row of an inbox to delete in the same transaction.
+        """
+        part = self._parts.get(id(self._in_hand))
+        return None if part is None else part.done()
 
     def written(self) -> None:
         """The changes by the event in hand are in the journal's hands."""
@@ -288,13 +316,17 @@ class EventGate:
 
     async def _lay_down(self) -> None:
         """Let go of the event in hand: the reader asks for the next one."""
+        self._finish_part()
         mark, self._mark = self._mark, None
         event, self._in_hand = self._in_hand, None
         self._is_stored = False
         if mark is not None and event is not None:
             self._unsafe.append((event, mark))
+        elif event is not None:
+            self._parts.pop(id(event), None)
         while self._unsafe and self._unsafe[0][1].is_known_durable:
-            self._unsafe.popleft()
+            safe, _ = self._unsafe.popleft()
+            self._parts.pop(id(safe), None)
         if self.state is None:
             return
         if self._one_by_one and mark is not None:
@@ -304,6 +336,18 @@ class EventGate:
             last = self.state.last_write()
             if last is not None:
                 await last.is_durable()
+
+    def _finish_part(self) -> None:
+        """What the engine did not get to see is processed, too."""
+        part = self._parts.get(id(self._in_hand))
+        row = None if part is None else part.done()
+        if part is None or row is None:
+            return
+        if self.state is None:
+            part.delivery.delete()
+        elif self.state.is_recording:
+            self.state.delivered(row)
+            self._mark = self.state.last_write()
 
     def recall(self, term: int) -> None:
         """At the end of a term: keep what may be lost.
@@ -320,6 +364,9 @@ class EventGate:
             for event, mark in self._unsafe
             if not mark.is_known_durable
         ]
+        for event, mark in self._unsafe:
+            if mark.is_known_durable:
+                self._parts.pop(id(event), None)
         self._unsafe.clear()
         refused = [event for event, mark in lost if mark.is_refused]
         hopeless = len(refused) == 1 and self._is_last_refusal(refused[0])
@@ -327,7 +374,7 @@ class EventGate:
         for event, mark in reversed(lost):
             if hopeless and event is refused[0]:
                 continue
-            if not mark.is_surely_lost:
+            if not (mark.is_surely_lost or id(event) in self._parts):
                 self._doubtful.append((event, term, mark.number))
             self._take_back(event, first=True)
         if lost:
@@ -395,7 +442,7 @@ class EventGate:
                 continue
             if self._is_control(item):
                 return item
-            if not self._leadership.takes_events():
+            if not self._leadership.takes_events() or self._is_stale(item):
                 self._keep(item)
             elif self._held:
                 self._held.append(item)  # behind those that came earlier
@@ -422,8 +469,24 @@ class EventGate:
         if self._held and not self.queue.full():
             self.queue.put_nowait(_NOTHING)  # it waits in queue.get()
 
+    def _is_stale(self, event: Any) -> bool:
+        """Whether it was taken out of an inbox in an earlier term.
+
+        In this one it is taken again.
+        """
+        part = self._parts.get(id(event))
+        return part is not None and not part.delivery.is_current()
+
+    def _comes_again(self, event: Any) -> bool:
+        """Whether it need not be held, since it is sent or taken again."""
+        return id(event) in self._parts or (
+            self.will_be_sent_again(event) and not self.is_aware(event)
+        )
+
     def _keep(self, event: Any, first: bool = False) -> None:
-        if self._take_back(event, first):
+        if id(event) in self._parts:
+            del self._parts[id(event)]
+        elif self._take_back(event, first):
             logger.info(
                 "An event came as leadership ended: held for the next term"
             )
@@ -442,7 +505,9 @@ class EventGate:
 
         :returns: whether it is held.
         """
-        if self.will_be_sent_again(event) and not self.is_aware(event):
+        if self._parts.pop(id(event), None) is not None:
+            return False
+        if self._comes_again(event):
             self.dropped_total += 1
             self._count(event, "dropped")
             return False

@@ -65,13 +65,18 @@ class Sources:
 
     :param leadership: whether this worker may act.
     :param gate_of: finds the gate that a plugin's queue leads to.
+    :param make_inbox: what plugins get as ``ha_inbox``; None: nothing.
     """
 
     def __init__(
-        self, leadership: Leadership, gate_of: Callable[[Any], EventGate]
+        self,
+        leadership: Leadership,
+        gate_of: Callable[[Any], EventGate],
+        make_inbox: Callable[..., Any] | None = None,
     ) -> None:
         self._leadership = leadership
         self._gate_of = gate_of
+        self._make_inbox = make_inbox
         self._gates: WeakSet[EventGate] = WeakSet()
         self._running: dict[asyncio.Task[None], Term | None] = {}
 
@@ -148,6 +153,8 @@ class Sources:
         arguments["leader_event"] = self._leadership.leader_event
         arguments["follower_event"] = self._leadership.follower_event
         arguments["shutdown_event"] = self._leadership.shutdown_event
+        if self._make_inbox is not None:
+            arguments["ha_inbox"] = self._make_inbox
 
         async def run() -> None:
             await main(gated, arguments)

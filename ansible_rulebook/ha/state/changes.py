@@ -50,6 +50,7 @@ class Changes:
         self._done: List[bytes] = []
         self._actions: Dict[Tuple[bytes, int], str] = {}
         self._with_actions: List[bytes] = []
+        self._delivered: List[Tuple[str, int]] = []
         self.forget_until = 0
         """Transactions up to this mark need not be remembered."""
         self.size = 0
@@ -87,6 +88,11 @@ class Changes:
     def action(self, match: bytes, place: int, body: str) -> None:
         """How far an action has come, encrypted if there is a key."""
         self._actions[match, place] = body
+        self.size += 1
+
+    def delivered(self, inbox: str, number: int) -> None:
+        """An event of an inbox has been processed, or never can be."""
+        self._delivered.append((inbox, number))
         self.size += 1
 
     def ruleset(self, name: str, kept: Kept) -> None:
@@ -129,6 +135,12 @@ class Changes:
             done.append((sql.DROP_ACTIONS, [uuids(self._with_actions)]))
         if self._done:
             done.append((sql.DROP_MATCHES, [uuids(self._done)]))
+        if self._delivered:
+            columns = [
+                texts([inbox for inbox, _ in self._delivered]),
+                bigints([n for _, n in self._delivered]),
+            ]
+            done.append((sql.EMPTY_INBOX, columns))
         if self.forget_until > 0:
             until = str(self.forget_until).encode()
             done.append((sql.FORGET_COMMITS, [until]))

@@ -36,7 +36,11 @@ class Migration(NamedTuple):
 # Never changed once released, only added to. A leader may be writing while
 # one is applied, so each has to bear that: version N's writes on N+1's
 # tables, unless ``oldest`` says otherwise.
-MIGRATIONS = (Migration(sql.CREATE, 1), Migration(sql.TELL_TERMS, 1))
+MIGRATIONS = (
+    Migration(sql.CREATE, 1),
+    Migration(sql.TELL_TERMS, 1),
+    Migration(sql.ADD_INBOX, 1),
+)
 VERSION = len(MIGRATIONS)
 
 
@@ -218,6 +222,7 @@ def _everything() -> list[tuple[str, list[bytes]]]:
     changes.found(Found(match, "r", "r", "{}"))
     changes.action(match, 0, "{}")
     changes.done(match, has_actions=True)
+    changes.delivered("r", 1)
     changes.forget_until = 1
     commit = [b"0", b"1", uuids([])]
     fence = (sql.FENCE, [b"0"])

@@ -17,6 +17,8 @@ RECORD: Final = "eda_ha_record"
 MATCH: Final = "eda_ha_match"
 ACTION: Final = "eda_ha_action"
 COMMIT: Final = "eda_ha_commit"
+INBOX: Final = "eda_ha_inbox"
+INBOX_KEY: Final = "eda_ha_inbox_key"
 
 # All that a worker does to each table.
 PRIVILEGES: Final = {
@@ -28,11 +30,21 @@ PRIVILEGES: Final = {
     MATCH: ("SELECT", "INSERT", "DELETE"),
     ACTION: ("SELECT", "INSERT", "UPDATE", "DELETE"),
     COMMIT: ("SELECT", "INSERT", "DELETE"),
+    INBOX: ("SELECT", "INSERT", "DELETE"),
+    INBOX_KEY: ("SELECT", "INSERT", "UPDATE", "DELETE"),
 }
 
 # What belongs to one cluster, apart from its row in CLUSTER: that one stays,
 # since its term is a fencing token and must never fall.
-CONTENT: Final = (RECORD, MATCH, ACTION, COMMIT, HISTORY, RULESET)
+CONTENT: Final = (
+    *(RECORD, MATCH, ACTION, COMMIT, HISTORY),
+    *(INBOX, INBOX_KEY, RULESET),
+)
+
+POST: Final = "eda_ha_post"  # the function
+INBOX_NAME: Final = "^[A-Za-z0-9][A-Za-z0-9_.:-]*$"
+LONGEST_NAME: Final = 100  # characters
+REMEMBERED: Final = "24 hours"  # idempotency keys
 
 # A default of the role or the database may be stricter. But a transaction that
 # has waited for a row must see what was written meanwhile.
@@ -185,6 +197,72 @@ ALTER TABLE {{schema}}.{HISTORY}
     ADD matches bigint,
     ADD events bigint,
     ADD actions bigint;
+"""
+
+# The third version: events that were acknowledged before a worker took them.
+# Rows come and go all the time, so the table is vacuumed often. The function
+# is for programs that may do nothing else here.
+ADD_INBOX: Final = f"""
+CREATE TABLE {{schema}}.{INBOX} (
+    ha_uuid uuid NOT NULL,
+    inbox text NOT NULL,
+    id bigint GENERATED ALWAYS AS IDENTITY,
+    arrived timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    body text NOT NULL,
+    PRIMARY KEY (ha_uuid, inbox, id)
+) WITH (
+    autovacuum_vacuum_scale_factor = 0.0,
+    autovacuum_vacuum_threshold = 2000,
+    autovacuum_vacuum_insert_scale_factor = 0.0,
+    autovacuum_vacuum_insert_threshold = 20000
+);
+COMMENT ON TABLE {{schema}}.{INBOX} IS
+    'Events that were acknowledged, and that no leader has processed yet';
+CREATE TABLE {{schema}}.{INBOX_KEY} (
+    ha_uuid uuid NOT NULL,
+    inbox text NOT NULL,
+    key uuid NOT NULL,
+    seen timestamptz NOT NULL,
+    PRIMARY KEY (ha_uuid, inbox, key)
+);
+CREATE INDEX {INBOX_KEY}_seen ON {{schema}}.{INBOX_KEY} (seen);
+COMMENT ON TABLE {{schema}}.{INBOX_KEY} IS
+    'Idempotency keys of the last 24 hours';
+CREATE FUNCTION {{schema}}.{POST} (
+    ha_uuid uuid, inbox text, event json, key text DEFAULT NULL
+) RETURNS boolean LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, {{schema}}, pg_temp AS $post$
+BEGIN
+    IF ha_uuid IS NULL OR inbox IS NULL OR inbox !~ '{INBOX_NAME}'
+       OR length(inbox) > {LONGEST_NAME} THEN
+        RAISE 'eda_ha_post: not the name of an inbox: %', inbox
+              USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    IF event IS NULL OR json_typeof(event) <> 'object' THEN
+        RAISE 'eda_ha_post: the event is no JSON object'
+              USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    IF key IS NOT NULL THEN
+        INSERT INTO {INBOX_KEY} AS known (ha_uuid, inbox, key, seen)
+        VALUES (eda_ha_post.ha_uuid, eda_ha_post.inbox,
+                encode(substr(sha256(convert_to(eda_ha_post.key, 'UTF8')),
+                              1, 16), 'hex')::uuid, clock_timestamp())
+        ON CONFLICT ON CONSTRAINT {INBOX_KEY}_pkey DO UPDATE
+           SET seen = excluded.seen
+         WHERE known.seen < clock_timestamp() - interval '{REMEMBERED}';
+        IF NOT FOUND THEN
+            RETURN false;
+        END IF;
+    END IF;
+    INSERT INTO {INBOX} (ha_uuid, inbox, body)
+    VALUES (eda_ha_post.ha_uuid, eda_ha_post.inbox, event::text);
+    PERFORM pg_notify('{INBOX}_' || replace(ha_uuid::text, '-', ''), inbox);
+    RETURN true;
+END $post$;
+COMMENT ON FUNCTION {{schema}}.{POST} (uuid, text, json, text) IS
+    'Gives a cluster an event; false if the key was seen in 24 hours';
+REVOKE ALL ON FUNCTION {{schema}}.{POST} (uuid, text, json, text)
+  FROM PUBLIC;
 """
 
 # Where everything is, quoted, for GRANT statements.
@@ -449,6 +527,15 @@ ON CONFLICT (ha_uuid, match, place) DO UPDATE SET body = excluded.body
 
 DROP_ACTIONS: Final = f"""
 DELETE FROM {ACTION} WHERE ha_uuid = $1::uuid AND match = ANY($2::uuid[])
+"""
+
+# What has been processed is out of the inbox in the same transaction.
+EMPTY_INBOX: Final = f"""
+DELETE FROM {INBOX} USING ROWS FROM (
+           pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::bigint[])
+       ) AS done (inbox, id)
+ WHERE {INBOX}.ha_uuid = $1::uuid AND {INBOX}.inbox = done.inbox
+   AND {INBOX}.id = done.id
 """
 
 FORGET_COMMITS: Final = f"""

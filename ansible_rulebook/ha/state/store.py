@@ -288,13 +288,18 @@ class StateStore:
         return self._journal is not None and self._journal.is_behind
 
     def wrote(
-        self, ruleset: str, answer: Answer, event: Optional[bytes] = None
+        self,
+        ruleset: str,
+        answer: Answer,
+        event: Optional[bytes] = None,
+        row: Optional[tuple[str, int]] = None,
     ) -> list[str]:
         """Store what has changed in the engine.
 
         :param answer: the changes and the matches.
         :param event: the key of the event that caused them, if its source
             may send it again.
+        :param row: where the event is in an inbox, to delete it there.
         :returns: the matches, as JSON in upstream's format.
         """
         journal = self._open_journal()
@@ -307,9 +312,17 @@ class StateStore:
         )
         if event is not None:
             changes.event(event)
+        if row is not None:
+            changes.delivered(*row)
         found = [self._found(ruleset, match) for match in answer.matches]
         journal.wrote()
         return found
+
+    def delivered(self, row: tuple[str, int]) -> None:
+        """An event of an inbox changes nothing: delete it there."""
+        journal = self._open_journal()
+        journal.changes.delivered(*row)
+        journal.wrote()
 
     def _found(self, ruleset: str, match: Match) -> str:
         identity = uuid.uuid4()
