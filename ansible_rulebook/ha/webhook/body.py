@@ -83,7 +83,7 @@ def _is_deep(value: Any, text: str) -> bool:
     if text.count("[") + text.count("{") <= MOST_DEPTH:
         return False  # which is quickly seen of most
     level = [value]
-    for _ in range(MOST_DEPTH + 1):
+    for _ in range(MOST_DEPTH):
         level = [
             each
             for parent in level
@@ -92,9 +92,7 @@ def _is_deep(value: Any, text: str) -> bool:
                 parent.values() if isinstance(parent, dict) else parent
             )
         ]
-        if not level:
-            return False
-    return True
+    return any(isinstance(each, CONTAINERS) for each in level)
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -10,7 +10,9 @@ from typing import Callable
 from aiohttp import web
 
 MOST_CONNECTIONS = 500
-MOST_HEAD = 64 * 1024  # bytes of a request beside its body
+# Bytes of a request beside its body: more than asyncio reads at once, so that
+# one that is too large is answered before it is cut off.
+MOST_BESIDE = 512 * 1024
 READ_WITHIN = 30.0  # seconds for a request to come, and again for its answer
 # Longer than what load balancers keep a connection for, or they would send a
 # request to one that is just being closed.
@@ -110,7 +112,7 @@ class Door:
     ) -> None:
         self._server = web.Server(answer)  # type: ignore[arg-type]
         # In chunks a body can take more bytes than it has.
-        self._most_bytes = 2 * max_body + MOST_HEAD
+        self._most_bytes = 2 * max_body + MOST_BESIDE
         self._loop = asyncio.get_running_loop()
         self._listener: asyncio.Server | None = None
 

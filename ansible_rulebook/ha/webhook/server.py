@@ -88,6 +88,8 @@ class WebhookServer:
                 await door.close(FINISH_WITHIN)
             finally:
                 sweeping.cancel()
+                self._say_at = 0.0
+                self._say_what_was_refused()
 
     async def _open(
         self, door: Door, certificates: Certificates | None
