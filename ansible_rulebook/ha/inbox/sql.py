@@ -64,7 +64,7 @@ SELECT pg_catalog.count(*),
        extract(epoch FROM pg_catalog.min(arrived))::float8
   FROM (SELECT arrived FROM {INBOX}
          WHERE ha_uuid = $1::uuid AND inbox = $2::text
-         ORDER BY id LIMIT $3::bigint) AS some
+         ORDER BY id LIMIT $3::bigint) AS waiting
 """
 
 # -- what the leader asks ----------------------------------------------------
@@ -82,7 +82,7 @@ SELECT * FROM (
      WHERE ha_uuid = %(ha_uuid)s AND inbox = %(inbox)s
        AND id <> ALL(%(in_hand)s::bigint[])
      ORDER BY id LIMIT %(most)s
-) AS next
+) AS following
 """
 
 FORGET_KEYS: Final = f"""
