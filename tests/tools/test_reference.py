@@ -22,7 +22,9 @@ A_MOMENT = 0.001  # seconds
 T0 = 4_321_000.0
 
 
-@pytest.mark.parametrize("page", reference.pages(), ids=lambda page: page.stem)
+@pytest.mark.parametrize(
+    "page", list(reference.pages()), ids=lambda page: page.stem
+)
 def test_a_page_has_what_the_code_says(page) -> None:
     text = page.read_text("utf-8")
     assert text == reference.written(text), "run: make reference"
