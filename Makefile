@@ -28,7 +28,7 @@ lint: $(VENV)/.test $(VENV)/.lint ## ruff, mypy --strict, texts and pages
 	$(BIN)/python tools/check_text.py
 
 docs: $(VENV)/.docs ## the site of docs/, in build/docs
-	$(BIN)/sphinx-build -q -W --keep-going -j auto docs build/docs
+	$(BIN)/sphinx-build -q -E -n -W --keep-going docs build/docs
 	@echo build/docs/index.html
 
 reference: $(VENV)/.test ## write the tables of docs/ that the code knows

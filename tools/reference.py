@@ -182,7 +182,11 @@ def leases() -> str:
 def seams() -> str:
     """The names of ansible-rulebook, and which parameters of them."""
     rows = [
-        (f"``{path}``", kept, ", ".join(f"``{each}``" for each in parameters))
+        (
+            f"``{path.partition('.')[2]}``",
+            kept,
+            ", ".join(f"``{each}``" for each in parameters),
+        )
         for kept, names in (("always", SEAMS), ("with state", STATE_SEAMS))
         for path, parameters in names.items()
         if path.startswith("ansible_rulebook.")

@@ -27,7 +27,10 @@ from ansible_rulebook.ha.options import add_arguments
 
 COMMANDS = list(all_commands())
 # What a test runs against a cluster, as it stands there.
-RUN = ("status", "leader", "history", "why", "check", "init-db", "forget")
+RUN = (
+    *("status", "leader", "history", "why", "check"),
+    *("init-db", "forget", "new-uuid"),
+)
 # They take minutes and more; what they do has tests in tests/tools.
 LONG = ("test", "bench", "chaos", "oracle")
 MAKE_ARGS = {
@@ -186,6 +189,15 @@ def test_each_flag_and_variable_is_there(name: str) -> None:
 def test_each_variable_is_in_the_reference() -> None:
     page = text_of("docs/run/reference/options.rst")
     assert {each for each in variables() if f"``{each}``" not in page} == set()
+
+
+def test_each_flag_is_in_the_readme() -> None:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    table = text_of("README.rst").partition("\nOptions\n")[2]
+    table = table.partition("\nHow it behaves\n")[0]
+    flags = {flag for flag in parser._option_string_actions if "ha-" in flag}
+    assert flags <= set(re.findall(r"^``(--[\w-]+)``", table, re.MULTILINE))
 
 
 # -- what finds them ---------------------------------------------------

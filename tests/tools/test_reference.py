@@ -5,6 +5,8 @@ The table of leases is taken through the part of the election that decides.
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import reference
 from documented import text_of
@@ -13,12 +15,16 @@ from ansible_rulebook.ha import LeaderElection
 from ansible_rulebook.ha.election.candidate import Candidate, Do
 from ansible_rulebook.ha.election.lease import Timings
 from ansible_rulebook.ha.election.settings import lock_limits
+from ansible_rulebook.ha.rulebook.self_fence import EXIT_FENCED
+from ansible_rulebook.ha.upstream.cli import EXIT_ERROR, EXIT_USAGE
 
 A_MOMENT = 0.001  # seconds
 T0 = 4_321_000.0
 
 
-@pytest.mark.parametrize("page", reference.pages(), ids=lambda page: page.stem)
+@pytest.mark.parametrize(
+    "page", list(reference.pages()), ids=lambda page: page.stem
+)
 def test_a_page_has_what_the_code_says(page) -> None:
     text = page.read_text("utf-8")
     assert text == reference.written(text), "run: make reference"
@@ -90,3 +96,10 @@ def test_each_argument_of_the_python_api_is_documented() -> None:
         if f"\n``{name}``" not in page
     ]
     assert missing == []
+
+
+def test_the_exit_codes_of_a_worker_are_documented() -> None:
+    page = text_of("docs/run/reference/exit_codes.rst")
+    table = page.partition("\nA worker\n")[2].partition("\nA rulebook")[0]
+    codes = {int(each) for each in re.findall(r"^(\d+) +\S", table, re.M)}
+    assert codes == {0, EXIT_ERROR, EXIT_USAGE, EXIT_FENCED}
