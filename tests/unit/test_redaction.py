@@ -26,6 +26,7 @@ from ansible_rulebook.ha.operations.prometheus import (
     PrometheusMetrics,
     render,
 )
+from ansible_rulebook.ha.operations.snapshot import PauseView
 from ansible_rulebook.ha.operations.view import (
     ClusterView,
     TermView,
@@ -74,7 +75,7 @@ def page(text: str, capsys: pytest.CaptureFixture[str]) -> str:
     view = ClusterView(
         (WorkerView(text, text, text, text, 1, version=text, http=text),),
         (TermView(1, text, 0.0, None, text, text),),
-        text,
+        PauseView(text, text),
     )
     snapshot = Observed(worker_id=text, leader=text, leads=False)()
     return document(Moment(snapshot, view, 1.0, True, 1.0))

@@ -194,7 +194,8 @@ def an_event_that_came_before_is_not_given_to_the_rules(
 def an_event_of_an_inbox_is_deleted_with_what_came_of_it(
     house: House,
 ) -> None:
-    for number, event in enumerate(({"hit": 1}, {"nobody": "asks"})):
+    events: tuple[dict[str, Any], ...] = ({"hit": 1}, {"nobody": "asks"})
+    for number, event in enumerate(events):
         house.source = Source(row=("in", number))
         house.post(**event)
         assert house.recording.emptied == [

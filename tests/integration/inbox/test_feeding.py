@@ -315,7 +315,7 @@ def count_reads(member: Member) -> asyncio.Semaphore:
         await reads.acquire()
         return await get()
 
-    member.gate.get = get_when_allowed  # type: ignore[method-assign]
+    member.gate.get = get_when_allowed
     return reads
 
 
