@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
+import textwrap
 from typing import Any, Sequence
 
-from .plain import cell, clean
+from .plain import ABSENT, cell, clean
 
 FORMAT = 1  # changes when a key's meaning does, not when one is added
 LONGEST_LINE = 2000  # characters
+SHORTEST_LINE = 16  # characters
 GAP = "  "
 
 
@@ -52,7 +55,11 @@ class Printer:
         """Names and values, one a line."""
         width = max((len(name) for name, _ in pairs), default=0)
         for name, value in pairs:
-            self.line(f"{name:<{width}}{GAP}{cell(value, LONGEST_LINE)}")
+            head = f"{name:<{width}}{GAP}"
+            text = cell(value, LONGEST_LINE)
+            if self._console is not None:
+                text = _indented(text, len(head), self._console.width)
+            print(head + text)
 
     def table(
         self,
@@ -63,10 +70,12 @@ class Printer:
         """A table; ``styles`` are of the rows, and say nothing more."""
         cells = [[cell(value) for value in row] for row in rows]
         rows_and_heads = [list(heads), *cells]
-        if self._console is None or self._console.width < _width(
-            rows_and_heads
-        ):
-            self._columns(rows_and_heads)
+        room = math.inf if self._console is None else self._console.width
+        if self._console is None or room < _width(rows_and_heads, 3):
+            if room < _width(rows_and_heads, len(GAP)) - 1:
+                self._blocks(heads, cells)
+            else:
+                self._columns(rows_and_heads)
             return
         from rich.table import Table
         from rich.text import Text
@@ -77,6 +86,15 @@ class Printer:
             table.add_row(*map(Text, row), style=style or None)
         self._console.print(table)
 
+    def _blocks(
+        self, heads: Sequence[str], rows: Sequence[Sequence[str]]
+    ) -> None:
+        """Where a line is too short for a row."""
+        for number, row in enumerate(rows):
+            if number:
+                print()
+            self.pairs([pair for pair in zip(heads, row) if pair[1] != ABSENT])
+
     @staticmethod
     def _columns(rows: Sequence[Sequence[str]]) -> None:
         widths = [max(map(len, column)) for column in zip(*rows)]
@@ -85,9 +103,26 @@ class Printer:
             print(GAP.join(padded).rstrip())
 
 
-def _width(rows: Sequence[Sequence[str]]) -> int:
-    """What a table with frames takes, if no cell is to be broken."""
+def _width(rows: Sequence[Sequence[str]], between: int) -> int:
+    """What a table takes, if no cell is to be broken.
+
+    :param between: two cells of a row.
+    """
     from rich.cells import cell_len
 
     widths = [max(map(cell_len, column)) for column in zip(*rows)]
-    return sum(widths) + 3 * len(widths) + 1
+    return sum(widths) + between * len(widths) + 1
+
+
+def _indented(text: str, indent: int, width: int) -> str:
+    """``text`` in lines that are not too long, but for long words.
+
+    A word that is copied, such as a UUID, stays in one piece.
+    """
+    lines = textwrap.wrap(
+        text,
+        max(width - indent, SHORTEST_LINE),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return f"\n{' ' * indent}".join(lines)
