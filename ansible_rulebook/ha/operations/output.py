@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import sys
 import textwrap
 from typing import Any, Sequence
@@ -13,6 +14,7 @@ from .plain import ABSENT, cell, clean
 FORMAT = 1  # changes when a key's meaning does, not when one is added
 LONGEST_LINE = 2000  # characters
 SHORTEST_LINE = 16  # characters
+LINES = 2  # that a row may take on a terminal that is too narrow for it
 GAP = "  "
 
 
@@ -32,6 +34,8 @@ class Printer:
             self._console = Console(
                 markup=False, emoji=False, highlight=False, soft_wrap=False
             )
+            if self._console.is_dumb_terminal:  # it does not ask for its size
+                self._console.width = shutil.get_terminal_size().columns
 
     @property
     def is_terminal(self) -> bool:
@@ -72,7 +76,7 @@ class Printer:
         rows_and_heads = [list(heads), *cells]
         room = math.inf if self._console is None else self._console.width
         if self._console is None or room < _width(rows_and_heads, 3):
-            if room < _width(rows_and_heads, len(GAP)) - 1:
+            if LINES * room < _width(rows_and_heads, len(GAP)):
                 self._blocks(heads, cells)
             else:
                 self._columns(rows_and_heads)
@@ -89,7 +93,7 @@ class Printer:
     def _blocks(
         self, heads: Sequence[str], rows: Sequence[Sequence[str]]
     ) -> None:
-        """Where a line is too short for a row."""
+        """Where a row would take too many lines."""
         for number, row in enumerate(rows):
             if number:
                 print()

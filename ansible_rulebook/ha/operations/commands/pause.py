@@ -9,16 +9,18 @@ import os
 import signal
 import sys
 import uuid
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...conninfo import Conninfo
 from ...election.lease import Timings
 from ..exit_codes import ExitCode
 from ..output import Printer, print_json
-from ..pause import Pause
 from ..plain import clean, moment
 from ..switchover import Refused
 from . import common
+
+if TYPE_CHECKING:
+    from ..pause import Pause
 
 
 def add(commands: Any) -> argparse.ArgumentParser:
@@ -67,6 +69,8 @@ async def _pause(
     ha_uuid: uuid.UUID,
     timings: Timings,
 ) -> ExitCode:
+    from ..pause import Pause  # what others do not need takes long to load
+
     # It tells two of one person apart, and from workers on this machine.
     by = f"{common.myself()}-{os.getpid()}"
     pause = Pause(where, ha_uuid, by, args.reason, args.period, timings)
