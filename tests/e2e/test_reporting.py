@@ -91,6 +91,10 @@ def test_a_pair_of_workers_tells_who_leads_and_why(
     (line,) = second.find(LATER)
     assert f"replaces={first.worker_id}" in line.text
 
+    assert "because=killed" in line.text
+    counted = 'reason="killed",to="leader"} 1.0'
+    assert counted in get(ports[1], "/metrics")[1]
+
     def terms() -> list[dict[str, Any]]:
         answer = json.loads(get(ports[1], "/history")[1])
         return list(answer["terms"])
@@ -115,8 +119,8 @@ def test_a_pair_of_workers_tells_who_leads_and_why(
     assert second.wait_exit(PATIENCE) == 0
     lines = told.read_text().splitlines()
     assert lines == [
-        f"{first.worker_id} leader 1 ",
-        f"{second.worker_id} leader 2 ",
+        f"{first.worker_id} leader 1 first",
+        f"{second.worker_id} leader 2 killed",
         f"{second.worker_id} follower 2 stopped",
         f"{second.worker_id} stopped 2 ",
     ]

@@ -314,6 +314,8 @@ class Elector:
         opening = asyncio.ensure_future(self._lock.open(self._claims_terms))
         try:
             if await self._stopped_before(opening):
+                opening.cancel()
+                await asyncio.wait({opening})  # it closes what it has opened
                 return
             self._session = opening.result()
         except (ServerRefused, ServerUnavailable) as error:
@@ -347,7 +349,7 @@ class Elector:
         self._candidate.looked(self._clock(), leader is not None)
         if leader is not None:
             again = self._candidate.leads_never
-            self._log.following(leader.label, again=again)
+            self._log.following(leader.label, again, not leader.is_pause)
 
     async def _try_lock(self) -> None:
         session = self._open_session()
@@ -361,7 +363,10 @@ class Elector:
             return
         self._candidate.not_locked()
         self._saw(session)
-        self._log.following(None if leader is None else leader.label)
+        if leader is None:
+            self._log.following(None)
+        else:
+            self._log.following(leader.label, leads=not leader.is_pause)
 
     async def _wait_lock(self) -> None:
         session = self._open_session()
@@ -378,12 +383,13 @@ class Elector:
             return
         finally:
             waiting.cancel()
-        self._log.was_led()  # it was queued behind another worker
         if acquired:
             await self._won(session, has_waited=True)
         else:
             self._candidate.not_locked()
             self._saw(session)
+            if session.seen is None or not session.seen.is_pause:
+                self._log.was_led()
             self._compare(session)
 
     def _saw(self, session: LockSession) -> None:
@@ -424,6 +430,8 @@ class Elector:
             self.timings.lease_duration,
             has_waited,
         )
+        if has_waited and self._cause.reason is not Reason.PAUSED:
+            self._log.was_led(sent_at)  # until the lock was free
         self._candidate.proved(sent_at)
 
     async def _prove(self, timeout: float | None) -> None:

@@ -33,6 +33,12 @@ def judge(cluster: Cluster, followers: int = 0) -> Health:
     elif cluster.leader is None:
         code = ExitCode.REFUSED
         problems.append("nobody leads")
+        if not cluster.workers:
+            problems.append(
+                "no worker of this cluster is connected: start one, or "
+                "compare the DSN and the UUID of the workers with those of "
+                "this command. status --all shows the clusters that are here"
+            )
         if cluster.stranger is not None:
             problems.append(
                 f"the session {clean(cluster.stranger.name) or '(no name)'} "

@@ -93,9 +93,10 @@ def examine(
             connection.execute(LIMIT, (str(int(seconds * 1000)),))
             return _examine(about, connection, conninfo, timings())
     except (psycopg.Error, OSError, ValueError) as error:
+        words = one_line(conninfo.redact(str(error))).rstrip(".")
         found = fault(
             about,
-            f"It cannot be asked: {conninfo.redact(str(error))}.",
+            f"It cannot be asked: {words}{'' if words[-1:] == '?' else '.'}",
             "See that PostgreSQL runs there, that the network lets this "
             "machine reach it, and that role, password and pg_hba.conf are "
             "right.",

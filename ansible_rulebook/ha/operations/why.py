@@ -171,6 +171,17 @@ def _replaced(last: PastTerm, before: PastTerm | None) -> list[str]:
     return said
 
 
+def last_leader(cluster: Cluster) -> str:
+    """Who led last, if nobody does; empty if that is not known."""
+    last, _ = _last_terms(cluster)
+    if cluster.leader is not None or last is None:
+        return ""
+    words = f"{clean(last.worker)} from {moment(last.since)}"
+    if last.until:
+        words += f" to {moment(last.until)}"
+    return f"{words}, which {(last.ended or Reason.UNKNOWN).words}"
+
+
 def _as_told(told: Transition) -> list[str]:
     """What the leader says itself."""
     reason = told.reason or Reason.UNKNOWN
@@ -217,7 +228,10 @@ def _no_history(cluster: Cluster) -> str:
             "no history is kept without the tables of the state, and this "
             "database has none."
         )
-    return "this cluster has no history, since it keeps no state."
+    return (
+        "this cluster has no history. It keeps no state, or nobody has led it "
+        "yet."
+    )
 
 
 def _reserve(cluster: Cluster) -> list[str]:

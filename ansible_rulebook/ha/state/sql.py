@@ -356,10 +356,16 @@ UPDATE {HISTORY}
  WHERE ha_uuid = %(ha_uuid)s AND term = %(term)s
 """
 
+# A worker whose session was ended need not know why; the next one may.
+_KNOWN_BETTER: Final = "('lease_expired', 'server_restarted')"
+
 # Where the worker of that term has told more itself, that stays.
 END_HISTORY_BEFORE: Final = f"""
 UPDATE {HISTORY} AS before
-   SET ended = coalesce(before.ended, %(ended)s),
+   SET ended = CASE
+           WHEN before.ended = 'session_lost'
+            AND %(ended)s IN {_KNOWN_BETTER} THEN %(ended)s
+           ELSE coalesce(before.ended, %(ended)s) END,
        until = coalesce(before.until, CASE
            WHEN %(gap)s::float8 IS NOT NULL THEN greatest(before.since,
                present.since - %(gap)s::float8 * interval '1 second') END)
@@ -373,7 +379,11 @@ UPDATE {HISTORY} AS before
 # It may come late, but its term was over when the next one began.
 END_HISTORY: Final = f"""
 UPDATE {HISTORY} AS own
-   SET ended = %(ended)s, events = %(events)s, actions = %(actions)s,
+   SET ended = CASE
+           WHEN %(ended)s = 'session_lost'
+            AND own.ended IN {_KNOWN_BETTER} THEN own.ended
+           ELSE %(ended)s END,
+       events = %(events)s, actions = %(actions)s,
        until = least(
            greatest(own.since, pg_catalog.clock_timestamp()
                - %(ago)s::float8 * interval '1 second'),

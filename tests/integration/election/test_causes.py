@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
 from typing import Any
 
@@ -106,6 +107,9 @@ async def test_a_pause_is_why_somebody_leads_again(
                 ),
                 "a follower sees the pause",
             )
+            began = time.monotonic()
+            await asyncio.sleep(0.5)
+            lasted = time.monotonic() - began
         await until(
             lambda: first.is_leader() or second.is_leader(), "one leads"
         )
@@ -114,6 +118,9 @@ async def test_a_pause_is_why_somebody_leads_again(
             Reason.PAUSED, evidence="the pause by ann is over"
         )
         assert leader.view().pause is None
+        # Nobody led while it lasted.
+        assert leader.term is not None
+        assert leader.term.gap is None or leader.term.gap >= lasted
 
 
 async def test_a_leader_that_gives_no_sign_has_let_its_lease_run_out(

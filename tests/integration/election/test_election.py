@@ -632,11 +632,12 @@ async def test_each_transition_is_said_once_and_names_worker_and_cluster(
     assert of("w1")[:3] == [acquired, "Lost leadership", "Following"]
     assert of("w2") == ["Following", acquired, "Lost leadership", "Stopped"]
     assert any(
-        f"Worker w1: {acquired} (ha_uuid={ha_uuid}, term=1)" == line
+        f"Worker w1: {acquired} (ha_uuid={ha_uuid}, term=1, because=first)"
+        == line
         for line in said
     )
     after = rf"Worker w2: {acquired} \(ha_uuid=.*, nobody_led=\d+\.\d+ s, "
-    after += r"replaces=w1\)"
+    after += r"replaces=w1, because=stepped_down\)"
     assert any(re.match(after, line) for line in said)
     assert any("w1: Lost leadership (stepped down, " in line for line in said)
     assert any(

@@ -459,6 +459,34 @@ def test_why_without_tables_says_where_else_to_look(shown: Shown) -> None:
     assert ask(shown, "history", "--json").json["terms"] == []
 
 
+@pytest.mark.parametrize(
+    ("cause", "words"),
+    [
+        ("killed", "It replaced w1.|w1 ended without a word."),
+        ("paused", "The cluster was paused until then."),
+        ("first", "It is the first leader, or nobody had led for a while."),
+        ("\x1b[2J", "It replaced w1.|w1 no longer leads, and nobody"),
+    ],
+)
+def test_why_without_tables_tells_what_the_leader_says(
+    shown: Shown, cause: str, words: str
+) -> None:
+    replaces = "w1" if "w1" in words else ""
+    told = said("w2", role="leader", state="leading")
+    told = told._replace(cause=cause, replaces=replaces, gap=0.25)
+    shown.leader("w2", told)
+    done = ask(shown, "why")
+    assert done.code == ExitCode.DONE
+    for each in words.split("|"):
+        assert each in done.stdout
+    assert "Nobody led for 250 ms." in done.stdout
+    assert "It says so itself: no history is kept" in done.stdout
+    assert "\x1b" not in done.stdout
+    found = cluster_of(ask(shown, "status", "--json"))["last_transition"]
+    assert (found["replaces"], found["gap"]) == (replaces, 0.25)
+    assert found["reason"] == (cause if cause.isalpha() else "unknown")
+
+
 def test_history_shows_the_last_terms(kept: Kept) -> None:
     shown, cluster, history = kept
     for number, name in enumerate(["w1", "w2", "w3"], 1):
@@ -712,6 +740,20 @@ def test_a_terminal_gets_a_table_in_colours_that_say_nothing_more(
     for word in ("leader", "follower", "leading"):
         assert word in got
         assert word in plain
+
+
+def test_a_very_narrow_terminal_gets_a_block_for_each_row(
+    shown: Shown,
+) -> None:
+    shown.leader("w1")
+    got = on_terminal(shown, "status", COLUMNS="40")
+    lines = [line.rstrip() for line in got.splitlines()]
+    assert f"Cluster  {shown.uuid}" in lines  # can be copied
+    assert "WORKER     w1" in lines
+    assert "ROLE       leader" in lines
+    assert all(
+        len(line) <= 40 for line in lines if str(shown.uuid) not in line
+    )
 
 
 def test_a_terminal_that_knows_only_ascii_is_not_the_end(

@@ -91,4 +91,9 @@ def _none(cluster: Cluster) -> str:
             f"Role {cluster.server.role} may not read the tables of the "
             "state: ask as the role of the workers."
         )
+    if cluster.server.tables == "read":
+        return (
+            "This cluster has no history: it keeps no state, or nobody has "
+            f"led it yet. {IN_LOGS}"
+        )
     return f"There is no history, since no state is kept. {IN_LOGS}"

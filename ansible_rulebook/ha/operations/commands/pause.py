@@ -9,17 +9,19 @@ import os
 import signal
 import sys
 import uuid
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...conninfo import Conninfo
 from ...election.lease import Timings
 from ...redaction import clean
 from ..exit_codes import ExitCode
 from ..output import Printer, print_json
-from ..pause import Pause
 from ..plain import moment
 from ..switchover import Refused
 from . import common
+
+if TYPE_CHECKING:
+    from ..pause import Pause
 
 
 def add(commands: Any) -> argparse.ArgumentParser:
@@ -66,6 +68,8 @@ async def _pause(
     ha_uuid: uuid.UUID,
     timings: Timings,
 ) -> ExitCode:
+    from ..pause import Pause  # what others do not need takes long to load
+
     # The process id tells two pauses of one person apart, and a pause from
     # the workers on this machine.
     by = f"{common.myself()}-{os.getpid()}"

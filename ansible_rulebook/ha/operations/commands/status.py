@@ -16,7 +16,7 @@ from ..health import Health, judge, pause_words, worst
 from ..output import Printer, print_json
 from ..plain import ABSENT, count, duration, moment
 from ..sql import MOST_COUNTED
-from ..why import Transition, last_transition
+from ..why import Transition, last_leader, last_transition
 from . import common
 
 WATCH_EVERY = 2.0  # seconds
@@ -182,8 +182,10 @@ def _footer(cluster: Cluster) -> list[tuple[str, object]]:
     followers = len(cluster.followers)
     reserve = count(followers, "follower") if followers else "none"
     footer: list[tuple[str, object]] = [("Reserve", reserve)]
-    transition = last_transition(cluster)
-    if transition is not None:
+    transition, led = last_transition(cluster), last_leader(cluster)
+    if led:
+        footer.append(("Last leader", led))
+    elif transition is not None:
         footer.append(("Last transition", transition))
     for each in cluster.waiting:
         words = f"{count(each.events, 'event')}, the oldest for "
