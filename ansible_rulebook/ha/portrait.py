@@ -73,6 +73,7 @@ class Portrait:
             leader="" if view is None else view.leader,
             lease_duration=lease if view is None else view.lease,
             last_renewal=None if view is None else view.last_renewal,
+            is_paused=None if view is None else view.is_paused,
             is_alive=not self._self_fence.is_called,
             retained=None if store is None else store.retained,
             pending=None if store is None else store.pending,

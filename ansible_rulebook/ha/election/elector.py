@@ -140,6 +140,7 @@ class Elector:
         """What this worker sees of the election now. For any thread."""
         term, confirmed_at = self.term, self._candidate.confirmed_at
         ago = self._clock() - confirmed_at
+        session = self._session
         return View(
             self._candidate.phase.value,
             0 if term is None else term.number,
@@ -149,6 +150,7 @@ class Elector:
             self._log.leader,
             self.timings.lease_duration,
             time.time() - ago if math.isfinite(ago) else None,
+            None if session is None else session.is_paused and term is None,
         )
 
     async def step_down(self) -> None:

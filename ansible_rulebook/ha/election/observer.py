@@ -28,6 +28,9 @@ class View(NamedTuple):
     lease: float
     """Seconds, as in force."""
     last_renewal: float | None
+    is_paused: bool | None = None
+    """Whether nobody leads because the cluster is paused, when this worker
+    last saw it; None without a session."""
 
 
 class Observer:

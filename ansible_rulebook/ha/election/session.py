@@ -88,6 +88,8 @@ class LockSession:
         """Whether the last claim of a term is that of this process."""
         self.leader: Beacon | None = None
         """What the leader last said of itself, if it did."""
+        self.is_paused = False
+        """Whether the lock was held to pause the cluster when last seen."""
         self.namesakes: set[str] = set()
         """Names of sessions of other processes with this worker's id."""
 
@@ -123,11 +125,14 @@ class LockSession:
             timeout=self.wait_chunk + ANSWER_SLACK,
         )
         if sql.ACQUIRED in self._notices:
+            self.is_paused = False
             return True
         for notice in self._notices:
             if notice.startswith(sql.NOT_ACQUIRED):
-                query = notice[len(sql.NOT_ACQUIRED) :]
+                seen = notice[len(sql.NOT_ACQUIRED) :]
+                name, _, query = seen.partition("\n")
                 self.leader = Beacon.parse(query)
+                self.is_paused = _is_pause(name)
                 return False
         return await self.prove()  # something in between eats notices
 
@@ -187,9 +192,10 @@ class LockSession:
     async def holder(self) -> str | None:
         """The worker id of the leader, cut to what fits, if there is one."""
         rows = await self.fetch(self.beacon + sql.HOLDER, self._halves())
+        name = str(rows[0][0] or "") if rows else ""
+        self.is_paused = _is_pause(name)
         if not rows:
             return None
-        name = str(rows[0][0] or "")
         parts = name.split(":")
         return parts[2] if parts[0] == APPLICATION and parts[2:] else name
 
@@ -417,6 +423,11 @@ class LockSession:
 
     def _words(self, error: Exception) -> str:
         return self._conninfo.redact(str(error))
+
+
+def _is_pause(holder: str) -> bool:
+    """Whether a session of that name holds the lock to pause the cluster."""
+    return holder.startswith(f"{PAUSE}:")
 
 
 def _is_there(nomination: str, sessions: list[str]) -> bool:

@@ -69,8 +69,8 @@ TRY_LOCK: Final = "SELECT pg_catalog.pg_try_advisory_lock(%s)"
 
 # A caught lock_not_available leaves nothing in the server's log, and the
 # block ends its snapshot with each wait. What happened comes as a notice, with
-# what the leader says of itself: a query for it would be a second statement in
-# each interval.
+# the name of the session that holds the lock and what that says of itself: a
+# query for it would be a second statement in each interval.
 ACQUIRED: Final = "eda-ha lock acquired"
 NOT_ACQUIRED: Final = "eda-ha lock not acquired"
 WAIT_LOCK: Final = f"""
@@ -79,7 +79,8 @@ DO $$ BEGIN
   RAISE NOTICE '{ACQUIRED}';
 EXCEPTION WHEN lock_not_available THEN
   RAISE NOTICE '{NOT_ACQUIRED}%', (
-    SELECT activity.query
+    SELECT pg_catalog.concat(
+             activity.application_name, pg_catalog.chr(10), activity.query)
       FROM pg_catalog.pg_locks AS lock
       JOIN pg_catalog.pg_stat_activity AS activity USING (pid)
      WHERE lock.locktype = 'advisory' AND lock.granted AND lock.objsubid = 1

@@ -43,6 +43,8 @@ class Snapshot:
     lease_duration: float = 0.0
     """Seconds, as in force."""
     last_renewal: float | None = None
+    is_paused: bool | None = None
+    """Whether the cluster is paused, as last seen; None without a session."""
     is_alive: bool = True
     """False if this worker is about to end with exit code 75."""
     retained: int | None = None
