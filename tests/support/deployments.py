@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 from typing import Any, Callable
@@ -12,6 +13,7 @@ from rig import monitors
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 ALERTS = DEPLOY / "prometheus" / "alerts.yml"
+DASHBOARD = DEPLOY / "grafana" / "dashboard.json"
 PATIENCE = 120.0  # seconds
 LOOK_EVERY = 0.1  # seconds
 
@@ -25,6 +27,23 @@ def alert_rules() -> list[dict[str, Any]]:
     """All rules of the file."""
     (group,) = yaml.safe_load(ALERTS.read_text("utf-8"))["groups"]
     return list(group["rules"])
+
+
+def dashboard() -> dict[str, Any]:
+    """The dashboard, as Grafana imports it."""
+    found: dict[str, Any] = json.loads(DASHBOARD.read_text("utf-8"))
+    return found
+
+
+def expressions(ha_uuid: str) -> list[str]:
+    """What its panels ask for, of one cluster."""
+    return [
+        target["expr"]
+        .replace("$cluster", ha_uuid)
+        .replace("$__rate_interval", "1m")
+        for panel in dashboard()["panels"]
+        for target in panel["targets"]
+    ]
 
 
 def until(what: Callable[[], Any], why: str) -> Any:
