@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import os
 import re
 import shutil
 import subprocess
@@ -60,9 +62,7 @@ def metered(
     with contextlib.ExitStack() as stack:
 
         def make(name: str, dsn: str = dsn) -> MeteredProcess:
-            worker = MeteredProcess(
-                dsn, ha_uuid, name, free_port(), tmp_path
-            )
+            worker = MeteredProcess(dsn, ha_uuid, name, free_port(), tmp_path)
             stack.enter_context(worker)
             prometheus.watch([worker.port])
             return worker
@@ -131,7 +131,9 @@ def test_two_databases_have_two_leaders(
         )
         worker.stop()
         until(
-            lambda: "EdaHaTwoLeaders" not in prometheus.firing(ha_uuid=ha_uuid),
+            lambda: (
+                "EdaHaTwoLeaders" not in prometheus.firing(ha_uuid=ha_uuid)
+            ),
             "one is stopped",
         )
     finally:
@@ -159,7 +161,6 @@ def test_many_transitions_and_then_a_pause(
         return prometheus.value(ours) or 0.0
 
     variables = {"EDA_HA_POSTGRES_DSN": dsn, "EDA_HA_UUID": ha_uuid}
-    options = ["--ha-postgres-dsn", dsn, "--ha-uuid", ha_uuid]
     workers = [metered("w1"), metered("w2")]
     scraped = f'eda_ha_can_take_over{{ha_uuid="{ha_uuid}"}} == 1'
     for count in range(1, ROUNDS + 1):
@@ -172,7 +173,9 @@ def test_many_transitions_and_then_a_pause(
         assert ("EdaHaManyTransitions" in firing()) <= (seen() > 3)
     until(lambda: "EdaHaManyTransitions" in firing(), "the alert")
 
-    pause = subprocess.Popen([*COMMAND, "pause", *options])
+    pause = subprocess.Popen(
+        [*COMMAND, "pause"], env={**os.environ, **variables}
+    )
     try:
         until(
             lambda: firing() >= {"EdaHaPaused"} and not firing() & {
@@ -190,8 +193,6 @@ def test_many_transitions_and_then_a_pause(
 async def test_a_journal_whose_table_is_locked_is_behind(
     prometheus: PrometheusProcess, dsn: str
 ) -> None:
-    import asyncio
-
     create_tables(dsn)
     with contextlib.ExitStack() as stack:
         cluster = Cluster(dsn, stack)

@@ -14,7 +14,7 @@ from rig import monitors
 DEPLOY = Path(__file__).parents[2] / "deploy"
 ALERTS = DEPLOY / "prometheus" / "alerts.yml"
 DASHBOARD = DEPLOY / "grafana" / "dashboard.json"
-PATIENCE = 120.0  # seconds
+PATIENCE = 60.0  # seconds
 LOOK_EVERY = 0.1  # seconds
 
 missing = monitors.missing()

@@ -9,6 +9,7 @@ many events were answered with success and met no rule.
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -34,7 +35,7 @@ TIMEOUT = 90.0  # seconds for anything
 STOOD_BY = 6.0  # seconds, for a standby that has warmed itself
 BEFORE = 2.0  # seconds of posts before a fault
 AFTER = 5.0  # seconds of posts after the next leader's promotion
-LISTEN_TIMEOUT = 30.0  # seconds
+SETTLES = 1.0  # seconds for posts that were answered at the same time
 LOOK_EVERY = 0.1  # seconds
 FOLLOWING = r"Worker \S+: Following"
 GOT = re.compile(r"got (\w+-\d+)\b")
@@ -150,6 +151,14 @@ class Pair:
         (found,) = (each for each in self.workers if each is not self.leader)
         return found
 
+    @property
+    def variables(self) -> dict[str, str]:
+        """What ``ansible-rulebook-ha`` needs to find the cluster."""
+        return {
+            "EDA_HA_POSTGRES_DSN": self.dsn,
+            "EDA_HA_UUID": self.ha_uuid,
+        }
+
     def strike(self, fault: str) -> None:
         """Have the leader lose the lead, and wait until the other leads."""
         before, after = self.leader, self.follower
@@ -186,8 +195,8 @@ class Pair:
         """Run ``ansible-rulebook-ha``; what it printed."""
         program = Path(sys.executable).with_name("ansible-rulebook-ha")
         done = subprocess.run(
-            [str(program), *words, "--ha-postgres-dsn", self.dsn]
-            + ["--ha-uuid", self.ha_uuid],
+            [str(program), *words],
+            env={**os.environ, **self.variables},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -210,15 +219,19 @@ class Pair:
 def lost(pair: Pair, answers: Sequence[Answered]) -> list[str]:
     """The posts that were answered with success, and met no rule.
 
-    Waits a little for the last of them.
+    Waits until the latest one has: rules take events in their order.
+
+    :raises ProcessError: if it never does.
     """
-    wanted = {each.name for each in answers if each.is_ok}
-    deadline = time.monotonic() + LISTEN_TIMEOUT
-    while True:
-        missing = wanted - set(pair.got())
-        if not missing or time.monotonic() > deadline:
-            return sorted(missing)
+    wanted = [each for each in answers if each.is_ok]
+    latest = max(wanted, key=lambda each: each.sent + each.seconds).name
+    deadline = time.monotonic() + TIMEOUT
+    while latest not in pair.got():
+        if time.monotonic() > deadline:
+            raise ProcessError(f"{latest} met no rule\n{pair.leader.tail()}")
         time.sleep(LOOK_EVERY)
+    time.sleep(SETTLES)
+    return sorted({each.name for each in wanted} - set(pair.got()))
 
 
 def strike(
@@ -268,6 +281,7 @@ def measure(setting: Setting) -> Result:
     # What a leader held when it was stopped comes when it leads again.
     time.sleep(STOOD_BY)
     pair.strike(SWITCHOVER)
+    time.sleep(AFTER)
     figures, notes = _found(pair, done)
     return Result(PART, title, figures, notes=notes)
 

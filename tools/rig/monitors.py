@@ -164,15 +164,3 @@ class AlertmanagerProcess(HttpProcess):
             {"Content-Type": "application/json"},
         )
         urllib.request.urlopen(request, timeout=START_TIMEOUT).close()
-
-    def failed_requests(self) -> float:
-        """How often it could not deliver to the webhook so far."""
-        wanted = (
-            "alertmanager_notification_requests_failed_total"
-            '{integration="webhook"'
-        )
-        return sum(
-            float(line.rpartition(" ")[2])
-            for line in self.get("/metrics").splitlines()
-            if line.startswith(wanted)
-        )

@@ -314,8 +314,8 @@ async def test_a_pause_is_seen_by_everybody(
             assert pause.process.returncode is None
             pause.process.send_signal(signal.SIGTERM)
             await until(
-                lambda: not any(
-                    each.view().is_paused for each in (first, second)
+                lambda: (
+                    not any(each.view().is_paused for each in (first, second))
                 ),
                 "the workers know that the pause is over",
             )
