@@ -72,7 +72,7 @@ class Portrait:
             rulesets_up=is_up,
             in_session=view is not None and view.in_session,
             leader="" if view is None else view.leader,
-            pause=_pause(view),
+            pause=pause_seen(view),
             lease_duration=lease if view is None else view.lease,
             last_renewal=None if view is None else view.last_renewal,
             is_alive=not self._self_fence.is_called,
@@ -82,7 +82,8 @@ class Portrait:
         )
 
 
-def _pause(view: View | None) -> PauseView | None:
+def pause_seen(view: View | None) -> PauseView | None:
+    """The pause of the cluster, as the election last saw it."""
     if view is None or view.pause is None or not view.in_session:
         return None
     said = view.pause

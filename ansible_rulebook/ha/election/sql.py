@@ -69,8 +69,8 @@ TRY_LOCK: Final = "SELECT pg_catalog.pg_try_advisory_lock(%s)"
 
 # A caught lock_not_available leaves nothing in the server's log, and the
 # block ends its snapshot with each wait. What happened comes as a notice, with
-# what the leader says of itself: a query for it would be a second statement in
-# each interval.
+# the name of the session that holds the lock and what that says of itself: a
+# query for it would be a second statement in each interval.
 ACQUIRED: Final = "eda-ha lock acquired"
 NOT_ACQUIRED: Final = "eda-ha lock not acquired"
 _BEACON: Final = """pg_catalog.substring(

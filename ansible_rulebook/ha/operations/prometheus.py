@@ -112,6 +112,10 @@ class PrometheusMetrics(Metrics, Collector):
             "loop_lag_seconds",
             "Time that the rulebook's event loop takes to answer.",
         )
+        # They begin with 0, or a first transition would be no increase.
+        self._transitions.labels(self._uuid, "leader", Reason.UNKNOWN.value)
+        for reason in Reason:
+            self._transitions.labels(self._uuid, "follower", reason.value)
         # Looked up once: labels() costs more than counting.
         self._by_event: dict[tuple[str, str], tuple[Any, Any]] = {}
         self._by_outcome = {
@@ -234,6 +238,16 @@ class PrometheusMetrics(Metrics, Collector):
             *(({"role": role}, now.role == role) for role in ROLES),
         )
         for name, text, value in (
+            (
+                "can_take_over",
+                "Whether it is a follower that could lead next.",
+                now.can_take_over,
+            ),
+            (
+                "paused",
+                "Whether the cluster is paused, as the worker last saw it.",
+                now.is_paused,
+            ),
             ("term", "The term that it is in, or 0.", now.term),
             ("lease_duration_seconds", "As in force.", now.lease_duration),
             (

@@ -71,6 +71,11 @@ class Snapshot:
     are; None without state."""
 
     @property
+    def is_paused(self) -> bool | None:
+        """Whether the cluster is paused, as last seen; None if not known."""
+        return self.pause is not None if self.in_session else None
+
+    @property
     def serves(self) -> bool:
         """Whether clients should be sent here: it leads, and does not end."""
         return self.leads and self.state != DRAINING

@@ -298,6 +298,10 @@ async def test_a_pause_is_seen_by_everybody(
                 ),
                 "a worker says whom it follows",
             )
+            await until(
+                lambda: all(each.view().pause for each in (first, second)),
+                "the workers know why nobody leads",
+            )
             for command in ("switchover", "drill"):
                 done = await ask(dsn, ha_uuid, command, "--yes")
                 assert done.code == ExitCode.REFUSED
@@ -308,6 +312,12 @@ async def test_a_pause_is_seen_by_everybody(
             assert "the cluster is paused by" in line
             assert not first.is_leader()
             assert not second.is_leader()
+            assert pause.process.returncode is None
+            pause.process.send_signal(signal.SIGTERM)
+            await until(
+                lambda: not any(each.view().pause for each in (first, second)),
+                "the workers know that the pause is over",
+            )
 
 
 def asked_to(number: signal.Signals) -> Callable[[Pausing, Any], object]:

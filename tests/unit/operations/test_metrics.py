@@ -28,6 +28,7 @@ from ansible_rulebook.ha.operations.prometheus import (
     PrometheusMetrics,
     render,
 )
+from ansible_rulebook.ha.operations.snapshot import PauseView
 
 ROOT = Path(__file__).parents[3]
 HOSTILE = '<b>\n"\\{}\x1b[31m\udcff; DROP TABLE x'
@@ -35,7 +36,13 @@ HOSTILE = '<b>\n"\\{}\x1b[31m\udcff; DROP TABLE x'
 
 @pytest.fixture
 def worker() -> Observed:
-    return Observed(retained=1, pending=2, behind=0.5, last_renewal=5.0)
+    return Observed(
+        retained=1,
+        pending=2,
+        behind=0.5,
+        last_renewal=5.0,
+        in_session=True,
+    )
 
 
 @pytest.fixture
@@ -72,11 +79,30 @@ def values() -> dict[str, dict[tuple[tuple[str, str], ...], float]]:
     return found
 
 
+def counted(
+    samples: dict[tuple[tuple[str, str], ...], float],
+) -> dict[tuple[tuple[str, str], ...], float]:
+    """What is more than 0."""
+    return {labels: value for labels, value in samples.items() if value}
+
+
+def test_a_first_transition_is_an_increase(
+    metrics: PrometheusMetrics,
+) -> None:
+    before = values()["transitions_total"]
+    assert set(before.values()) == {0}
+    metrics.transition("leader", "")
+    for reason in Reason:
+        metrics.transition("follower", reason.value)
+    after = values()["transitions_total"]
+    assert set(after) == set(before) and set(after.values()) == {1}
+
+
 def test_what_was_called_is_told(metrics: PrometheusMetrics) -> None:
     use_all(metrics)
     told = values()
     reason = (("reason", "killed"), ("to", "leader"))
-    assert told["transitions_total"] == {reason: 1}
+    assert counted(told["transitions_total"]) == {reason: 1}
     source = (("outcome", "processed"), ("source", "range"))
     assert told["events_total"] == {source: 1}
     last = told["source_last_event_timestamp_seconds"]
@@ -99,17 +125,23 @@ def test_the_worker_is_asked_at_each_scrape(
     told = values()
     assert told["leader"] == {(): 0}
     assert told["role"][(("role", "follower"),)] == 1
+    assert told["can_take_over"] == told["paused"] == {(): 0}
     assert told["state_retained_events"] == {(): 1}
     assert told["state_pending_matches"] == {(): 2}
     assert told["journal_lag_seconds"] == {(): 0.5}
     assert told["lease_duration_seconds"] == {(): 15}
     assert told["lease_last_renewal_timestamp_seconds"] == {(): 5}
+    worker.set(can_take_over=True, in_session=True, pause=PauseView("ann"))
+    told = values()
+    assert told["can_take_over"] == told["paused"] == {(): 1}
     worker.set(leads=True, role="leader", term=9, retained=None)
+    worker.set(in_session=False)
     told = values()
     assert told["leader"] == {(): 1}
     assert told["term"] == {(): 9}
     assert told["role"][(("role", "follower"),)] == 0
     assert "state_retained_events" not in told  # no state, no number
+    assert "paused" not in told  # no session, nothing known
 
 
 def test_only_info_names_the_worker(metrics: PrometheusMetrics) -> None:
@@ -130,7 +162,7 @@ def test_hostile_names_harm_nothing(
     assert "\x1b" not in text
     told = values()
     transition = (("reason", "unknown"), ("to", "other"))
-    assert told["transitions_total"] == {transition: 1}
+    assert counted(told["transitions_total"]) == {transition: 1}
     assert told["actions_total"][(("outcome", "other"),)] == 1
     [labels] = told["events_total"]
     assert dict(labels)["outcome"] == "other"
