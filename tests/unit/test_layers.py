@@ -78,6 +78,7 @@ MAY_KNOW: dict[str, set[str]] = {
         "election.priority",
         "operations.listen",
         "operations.on_transition",
+        "operations.pod",
     },
     "own_process": {"options"},
 }

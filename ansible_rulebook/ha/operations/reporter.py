@@ -1,4 +1,4 @@
-"""Tells others how a worker is: by HTTP, metrics, systemd, and a command.
+"""Tells others how a worker is: HTTP, metrics, systemd, a label, a command.
 
 Each of these is imported and made only if the operator asked for it.
 """
@@ -21,6 +21,7 @@ from .systemd import Systemd
 
 if TYPE_CHECKING:
     from .http import HttpServer
+    from .leader_label import LeaderLabel
     from .on_transition import TransitionHook
 
 HOOK_WITHIN = 5.0  # seconds for the last commands at the end
@@ -59,6 +60,7 @@ class Reporter(Observer):
         """Counts what happens; counts nothing without ``/metrics``."""
         self._http: HttpServer | None = None
         self._hook: TransitionHook | None = None
+        self._label: LeaderLabel | None = None
         if options.http_sockets:
             self._http = self._make_http()
         if options.on_transition:
@@ -68,6 +70,15 @@ class Reporter(Observer):
                 list(options.on_transition),
                 worker_id,
                 str(options.ha_uuid),
+                log,
+            )
+        if options.pod is not None:
+            from .leader_label import LeaderLabel
+
+            self._label = LeaderLabel(
+                options.pod,
+                str(options.ha_uuid),
+                lambda: self._snapshot().serves,
                 log,
             )
 
@@ -98,6 +109,8 @@ class Reporter(Observer):
         """The worker begins."""
         if self._http is not None:
             self._http.start()
+        if self._label is not None:
+            self._label.start()
         if self._systemd.watchdog_every is not None:
             threading.Thread(
                 target=self._watch, name="ha-watchdog", daemon=True
@@ -122,15 +135,20 @@ class Reporter(Observer):
         self._systemd.stopping()
         self._systemd.extend(seconds)
         self._systemd.status("draining")
+        self._look_at_label()
 
     def close(self) -> None:
         """The worker has ended. May block for a few seconds."""
         self._ended.set()
+        if self._label is not None:
+            self._label.leave()
         if self._hook is not None:
             self._run_hook(STOPPED, self._term, "", None)
             self._hook.close(HOOK_WITHIN)
         if self._http is not None:
             self._http.stop()
+        if self._label is not None:
+            self._label.close()
         self.metrics.close()
 
     # -- the election ----------------------------------------------------
@@ -158,6 +176,7 @@ class Reporter(Observer):
         reason = term.cause.reason.value
         self.metrics.transition(LEADER, reason)
         self._systemd.status(LEADER, term.number)
+        self._look_at_label()
         self._run_hook(LEADER, term.number, reason, gap)
         self._began(term.number, gap)
 
@@ -165,8 +184,13 @@ class Reporter(Observer):
         """See :class:`.Observer`."""
         self.metrics.transition(FOLLOWER, reason.value)
         self._systemd.status(FOLLOWER)
+        self._look_at_label()
         self._run_hook(FOLLOWER, term.number, reason.value, None)
         self._ended_term(term.number, reason)
+
+    def _look_at_label(self) -> None:
+        if self._label is not None:
+            self._label.look()
 
     def _run_hook(
         self, role: str, term: int, reason: str, gap: float | None
