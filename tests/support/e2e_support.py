@@ -30,8 +30,6 @@ RULEBOOKS = HERE / "rulebooks"
 STAGE = RULEBOOKS / "stage.yml"
 
 POLL = 1.0  # seconds
-# Most of the time goes by while workers start: let Java compile less.
-QUICK = {"JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"}
 LEASE = 3.0  # seconds
 PATIENCE = 60.0  # seconds for anything, on a busy machine
 LOOK_EVERY = 0.02  # seconds
