@@ -26,7 +26,6 @@ from deployments import (
     needs_monitors,
     until,
 )
-from e2e_support import QUICK
 from rig.haproxy import find_binary
 from rig.workers import LOST
 
@@ -85,7 +84,9 @@ class Front:
 
 @pytest.fixture(scope="module")
 def front(
-    server: Server, tmp_path_factory: pytest.TempPathFactory
+    server: Server,
+    tmp_path_factory: pytest.TempPathFactory,
+    quick_variables: dict[str, str],
 ) -> Iterator[Front]:
     from bench.haproxy import Pair
     from rig.haproxy import HaProxyProcess
@@ -101,7 +102,7 @@ def front(
             dsn,
             stack,
             RULEBOOK,
-            env=QUICK,
+            env=quick_variables,
             poll_interval=POLL,
             lease_duration=LEASE,
         )

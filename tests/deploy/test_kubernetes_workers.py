@@ -12,7 +12,7 @@ import uuid
 from pathlib import Path
 
 from command_runs import run
-from e2e_support import FOLLOWING, PATIENCE, QUICK, until
+from e2e_support import FOLLOWING, PATIENCE, until
 from kubernetes_api import KubernetesApi
 from manifests import KUBERNETES, arguments, deployment, option
 from rig.workers import WorkerProcess, script
@@ -52,8 +52,15 @@ class Kubelet:
     rulebook's port is any free one. All else is as the manifest has it.
     """
 
-    def __init__(self, api: KubernetesApi, dsn: str, folder: Path) -> None:
+    def __init__(
+        self,
+        api: KubernetesApi,
+        dsn: str,
+        folder: Path,
+        quick: dict[str, str],
+    ) -> None:
         self.api = api
+        self.quick = quick
         self.dsn = dsn
         self.folder = folder
         self.ha_uuid = str(uuid.uuid4())
@@ -81,7 +88,7 @@ class Kubelet:
             root=self.folder,
             cwd=self.folder,
             name=f"container-{self.count}",
-            env={**self.environment(pod), **QUICK, **QUICK_LEASE},
+            env={**self.environment(pod), **self.quick, **QUICK_LEASE},
         )
         made.argv = [replaced.get(word, word) for word in arguments()]
         return made
@@ -120,10 +127,12 @@ class Kubelet:
             )
 
 
-def test_the_label_follows_the_leader(dsn: str, tmp_path: Path) -> None:
+def test_the_label_follows_the_leader(
+    dsn: str, tmp_path: Path, quick_variables: dict[str, str]
+) -> None:
     with contextlib.ExitStack() as stack:
         api = stack.enter_context(KubernetesApi(tmp_path / "kubernetes"))
-        kubelet = Kubelet(api, dsn, tmp_path)
+        kubelet = Kubelet(api, dsn, tmp_path, quick_variables)
 
         def start(pod: str) -> WorkerProcess:
             return stack.enter_context(kubelet.make(pod))

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
-from e2e_support import PATIENCE, QUICK
+from e2e_support import PATIENCE
 from rig.process import ManagedProcess
 from rig.workers import java_home, script
 from units import (
@@ -170,7 +170,6 @@ def test_a_worker_runs_by_it(dsn: str, tmp_path: Path) -> None:
         "NOTIFY_SOCKET": str(tmp_path / "notify"),
         "WATCHDOG_USEC": str(round(seconds(unit, "WatchdogSec") * 1e5)),
         "JAVA_HOME": java_home() or os.environ.get("JAVA_HOME", ""),
-        **QUICK,
     }
     given["PATH"] = here(given["PATH"])
     manager = Manager(tmp_path / "notify")

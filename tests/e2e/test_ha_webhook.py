@@ -11,7 +11,6 @@ from typing import Any
 
 from e2e_support import (
     PATIENCE,
-    QUICK,
     READY,
     STATELESS,
     Stage,
@@ -65,7 +64,7 @@ ODD = (
 
 
 def start(stage: Stage, port: int, **options: Any) -> WorkerProcess:
-    return stage.start(RULEBOOK.format(port=port), env=QUICK, **options)
+    return stage.start(RULEBOOK.format(port=port), **options)
 
 
 def post(port: int, content: Any, key: str = "") -> tuple[int, str]:

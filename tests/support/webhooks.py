@@ -77,11 +77,20 @@ class Raw:
         self.writer.write(head(len(body)) + body)
         await self.writer.drain()
 
+    async def rest(self) -> bytes:
+        """What comes until the server has closed it."""
+        found = b""
+        with contextlib.suppress(ConnectionError):
+            while True:
+                more = await asyncio.wait_for(self.reader.read(9999), LIMIT)
+                if not more:
+                    break
+                found += more
+        return found
+
     async def is_ended(self) -> bool:
         """Wait until the server has closed it."""
-        with contextlib.suppress(ConnectionError):
-            while await asyncio.wait_for(self.reader.read(9999), LIMIT):
-                pass
+        await self.rest()
         return True
 
 
