@@ -99,6 +99,7 @@ class Worker:
             self._log,
             self._term_began,
             self._term_ended,
+            lambda within: self._election.responds(within),
         )
         self.metrics = self._reporter.metrics
         self._election_log = ElectionLog(self.worker_id, options.ha_uuid)

@@ -37,6 +37,8 @@ class Reporter(Observer):
     :param log: for commands that fail.
     :param began: told each term that begins, and how long nobody led.
     :param ended: told each term that has ended, and why.
+    :param responds: whether the election's thread answers within so many
+        seconds; systemd's watchdog is fed only then.
     """
 
     def __init__(
@@ -47,7 +49,9 @@ class Reporter(Observer):
         log: WorkerLog,
         began: Callable[[int, float | None], None],
         ended: Callable[[int, Reason], None],
+        responds: Callable[[float], bool] = lambda within: True,
     ) -> None:
+        self._responds = responds
         self._began = began
         self._ended_term = ended
         self._options = options
@@ -119,7 +123,7 @@ class Reporter(Observer):
     def _watch(self) -> None:
         every = self._systemd.watchdog_every
         while not self._ended.wait(every):
-            if self._snapshot().is_alive:
+            if self._snapshot().is_alive and self._responds(every or 0.0):
                 self._systemd.watchdog()
 
     def ready(self) -> None:
