@@ -49,18 +49,18 @@ RULEBOOK = """
   sources:
     - eda.builtin.webhook:
         host: 127.0.0.1
-        port: {port}
+        port: "{{ PORT }}"
   rules:
     - name: each
       condition: event.payload.name is defined
       action:
         debug:
-          msg: "got {{{{ event.payload.name }}}}"
+          msg: "got {{ event.payload.name }}"
     - name: alert
       condition: event.payload.alerts is defined
       action:
         debug:
-          msg: "alert {{{{ event.payload.alerts[0].labels.alertname }}}}"
+          msg: "alert {{ event.payload.alerts[0].labels.alertname }}"
 """
 
 needs_haproxy = pytest.mark.skipif(
