@@ -35,6 +35,8 @@ MAY_KNOW: dict[str, set[str]] = {
         "inbox.delivery",
         "operations.metrics",
     },
+    "webhook": {"inbox"},
+    "event_source": {"webhook"},
     "operations": {
         "election",
         "state",

@@ -18,7 +18,7 @@ from .gate import EventGate, GatedQueue
 logger = logging.getLogger(__name__)
 
 Main = Callable[[Any, "dict[str, Any]"], Awaitable[None]]
-MARK = "leader_event"
+MARKS = ("leader_event", "ha_inbox")
 FEEDBACK = "eda_feedback_queue"
 LET_THROUGH = 1.0  # seconds for events that wait for room
 LOOK_EVERY = 0.005  # seconds
@@ -28,10 +28,11 @@ ADDRESS_PATIENCE = 10.0  # seconds for another worker to close its port
 
 
 def is_ha_aware(source_code: str) -> bool:
-    """Whether a plugin's code, not only its documentation, uses the events.
+    """Whether a plugin's code, not only its documentation, knows of HA.
 
-    A plugin is aware if the string ``leader_event``, exactly that, is a value
-    in its code: an index, an argument, a side of a comparison. Neither text
+    A plugin is aware if the string ``leader_event`` or ``ha_inbox``, exactly
+    that, is a value in its code: an index, an argument, a side of a
+    comparison. An inbox knows itself whether this worker leads. Neither text
     that contains the word (``DOCUMENTATION``, comments) counts, nor a string
     that is a statement of its own.
     """
@@ -41,7 +42,7 @@ def is_ha_aware(source_code: str) -> bool:
     }
     return any(
         isinstance(node, ast.Constant)
-        and node.value == MARK
+        and node.value in MARKS
         and id(node) not in lone
         for node in ast.walk(tree)
     )
