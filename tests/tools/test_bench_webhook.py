@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import json
 import socket
 import socketserver
 import threading
@@ -30,7 +31,7 @@ class Hook(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        if body == b'{"number": 10}':
+        if json.loads(body)["number"] == 10:
             time.sleep(self.wait)
         self.send_response(self.status)
         self.send_header("Content-Length", "0")
