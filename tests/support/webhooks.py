@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import datetime
 import json
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -76,11 +77,20 @@ class Raw:
         self.writer.write(head(len(body)) + body)
         await self.writer.drain()
 
+    async def rest(self) -> bytes:
+        """What comes until the server has closed it."""
+        found = b""
+        with contextlib.suppress(ConnectionError):
+            while True:
+                more = await asyncio.wait_for(self.reader.read(9999), LIMIT)
+                if not more:
+                    break
+                found += more
+        return found
+
     async def is_ended(self) -> bool:
         """Wait until the server has closed it."""
-        with contextlib.suppress(ConnectionError):
-            while await asyncio.wait_for(self.reader.read(9999), LIMIT):
-                pass
+        await self.rest()
         return True
 
 
@@ -169,3 +179,13 @@ class Authority:
             .sign(self._key, hashes.SHA256())
         )
         return made.public_bytes(serialization.Encoding.PEM)
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens at."""
+    with contextlib.ExitStack() as stack:
+        probes = [
+            stack.enter_context(socket.create_server((HOST, 0)))
+            for _ in range(count)
+        ]
+        return [int(probe.getsockname()[1]) for probe in probes]

@@ -113,7 +113,8 @@ class WebhookServer:
     def _say_that_it_listens(self, port: int, with_tls: bool) -> None:
         scheme = "https" if with_tls else "http"
         host = self._arguments.host
-        logger.info("%s listens at %s://%s:%d", self._name, scheme, host, port)
+        place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        logger.info("%s listens at %s://%s", self._name, scheme, place)
         if self._arguments.is_open_to_all:
             logger.warning(
                 "%s accepts events of anybody: give it token, hmac_secret, "
