@@ -30,8 +30,9 @@ POSTS = 20
 class Address:
     """Answers each post in one way, and remembers what was posted.
 
-    :param answer: a status, with "close" before the line is closed; nothing
-        to close it without one; "silence" to leave it open.
+    :param answer: a status; with "close" behind it for one that says that
+        the line is not to be used again; nothing to close it without one;
+        "silence" to leave it open.
     """
 
     def __init__(self, answer: str) -> None:
@@ -68,6 +69,7 @@ class Address:
                     "{}".encode()
                 )
                 if closes:
+                    await reader.read(1)
                     return
         except (EOFError, ConnectionError):
             pass
@@ -241,7 +243,7 @@ def test_an_action_may_run_again_in_the_next_term_only():
     found = judge(one)
     assert (found.acted_twice, found.acted_twice_in_a_term) == (2, 1)
     missed = [goal.name for goal in goals_of("", found) if not goal.met]
-    assert missed == ["actions twice in one term; "]
+    assert missed == ["twice in one term; "]
 
 
 def test_actions_are_found_between_the_lines_of_others():

@@ -462,8 +462,8 @@ def _wait_sent(process: ManagedProcess, seconds: float) -> None:
 
 
 def figures_of(kind: str, found: Verdict) -> list[Figure]:
-    def count(name: str, number: float) -> Figure:
-        return Figure(name, "", [number], kind)
+    def count(name: str, number: int, what: str = "posts") -> Figure:
+        return Figure(name, what, [number], kind)
 
     return [
         count("posted", found.posts),
@@ -474,10 +474,10 @@ def figures_of(kind: str, found: Verdict) -> list[Figure]:
         count("of these taken as well", len(found.unknown_taken)),
         count("never acknowledged", found.given_up),
         count("acknowledged and lost", len(found.lost)),
-        count("taken and not processed", len(found.not_processed)),
-        count("processed twice by the rules", len(found.processed_twice)),
-        count("actions that ran twice", found.acted_twice),
-        count("takeovers", found.takeovers),
+        count("taken, not processed", len(found.not_processed), "events"),
+        count("processed twice", len(found.processed_twice), "events"),
+        count("that ran twice", found.acted_twice, "actions"),
+        count("of the lead", found.takeovers, "takeovers"),
         Figure("post to action, median", "s", [_at(found, 50)], kind),
         Figure("post to action, p99", "s", [_at(found, 99)], kind),
         Figure(
@@ -492,13 +492,13 @@ def _at(found: Verdict, percent: float) -> float:
 
 def goals_of(kind: str, found: Verdict) -> list[Goal]:
     return [
-        Goal(f"{name}; {kind}", number, 0)
-        for name, number in (
-            ("acknowledged and lost", len(found.lost)),
-            ("taken and not processed", len(found.not_processed)),
-            ("processed twice", len(found.processed_twice)),
-            ("processed, and nobody's post", found.strange),
-            ("actions twice in one term", found.acted_twice_in_a_term),
+        Goal(f"{name}; {kind}", number, 0, what)
+        for name, number, what in (
+            ("acknowledged and lost", len(found.lost), "posts"),
+            ("taken, not processed", len(found.not_processed), "events"),
+            ("processed twice", len(found.processed_twice), "events"),
+            ("processed, and never posted", found.strange, "events"),
+            ("twice in one term", found.acted_twice_in_a_term, "actions"),
         )
     ]
 
