@@ -16,7 +16,12 @@ from rich.console import Console
 from rich.table import Table
 
 PACKAGES = ("ansible-rulebook", "drools_jpy", "psycopg")
-COUNTED = ("posts", "events")  # things that there are no parts of
+COUNTED = (
+    "posts",
+    "events",
+    "actions",
+    "takeovers",
+)  # things that there are no parts of
 HEADINGS = ("rounds", "min", "median", "max")
 
 
