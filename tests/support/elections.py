@@ -16,7 +16,7 @@ from ansible_rulebook.ha.election.names import application_name, lock_key
 
 POLL = 0.4  # seconds
 LEASE = 2.1  # seconds
-LIMIT = 30.0  # seconds; what takes longer than that has failed
+LIMIT = 60.0  # seconds; what takes longer than that has failed
 
 
 async def until(
