@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from container import FOLDER, HOME, UID, contained, obstacle
-from e2e_support import PATIENCE, QUICK, RULEBOOKS, SOURCES, until
+from e2e_support import PATIENCE, RULEBOOKS, SOURCES, until
 from manifests import deployment
 from rig.process import ManagedProcess, stat_fields
 from rig.server import Server
@@ -125,7 +125,6 @@ class Box:
                 environ={
                     **given,
                     **variables,
-                    **QUICK,
                     **({"JAVA_HOME": home} if home else {}),
                     "EDA_HA_POSTGRES_DSN": self.dsn,
                 },
