@@ -26,6 +26,7 @@ from deployments import (
     needs_monitors,
     until,
 )
+from e2e_support import needs_state
 from rig.haproxy import find_binary
 from rig.workers import LOST
 
@@ -220,6 +221,7 @@ def test_an_alert_waits_for_the_next_leader(front: Front) -> None:
 @needs_haproxy
 @needs_monitors
 @needs_webhook
+@needs_state
 def test_the_dashboard_finds_something_for_each_panel(front: Front) -> None:
     for expression in expressions(front.pair.ha_uuid):
         if "eda_ha_inbox_" not in expression:
