@@ -243,7 +243,7 @@ def test_an_action_may_run_again_in_the_next_term_only():
     found = judge(one)
     assert (found.acted_twice, found.acted_twice_in_a_term) == (2, 1)
     missed = [goal.name for goal in goals_of("", found) if not goal.met]
-    assert missed == ["twice in one term; "]
+    assert missed == ["ran twice in one term; "]
 
 
 def test_actions_are_found_between_the_lines_of_others():

@@ -16,12 +16,8 @@ from rich.console import Console
 from rich.table import Table
 
 PACKAGES = ("ansible-rulebook", "drools_jpy", "psycopg")
-COUNTED = (
-    "posts",
-    "events",
-    "actions",
-    "takeovers",
-)  # things that there are no parts of
+# Things that there are no parts of.
+COUNTED = ("posts", "events", "actions", "times")
 HEADINGS = ("rounds", "min", "median", "max")
 
 

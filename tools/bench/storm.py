@@ -476,8 +476,8 @@ def figures_of(kind: str, found: Verdict) -> list[Figure]:
         count("acknowledged and lost", len(found.lost)),
         count("taken, not processed", len(found.not_processed), "events"),
         count("processed twice", len(found.processed_twice), "events"),
-        count("that ran twice", found.acted_twice, "actions"),
-        count("of the lead", found.takeovers, "takeovers"),
+        count("ran twice", found.acted_twice, "actions"),
+        count("the lead changed", found.takeovers, "times"),
         Figure("post to action, median", "s", [_at(found, 50)], kind),
         Figure("post to action, p99", "s", [_at(found, 99)], kind),
         Figure(
@@ -498,7 +498,7 @@ def goals_of(kind: str, found: Verdict) -> list[Goal]:
             ("taken, not processed", len(found.not_processed), "events"),
             ("processed twice", len(found.processed_twice), "events"),
             ("processed, and never posted", found.strange, "events"),
-            ("twice in one term", found.acted_twice_in_a_term, "actions"),
+            ("ran twice in one term", found.acted_twice_in_a_term, "actions"),
         )
     ]
 
