@@ -22,7 +22,11 @@ OTHER = "other"
 
 
 class Metrics:
-    """The calls that a worker makes. For any thread; none of them waits."""
+    """The calls that a worker makes. None of them waits.
+
+    :meth:`event` and :meth:`action` are for the rulebook's thread, the others
+    for any.
+    """
 
     def transition(self, to: str, reason: str) -> None:
         """The role changed to ``to``, for one of the :mod:`.reasons`."""
