@@ -119,6 +119,25 @@ def test_what_was_called_is_told(metrics: PrometheusMetrics) -> None:
     assert metrics.totals() == (1, 1)
 
 
+def test_counting_goes_on_after_a_scrape(metrics: PrometheusMetrics) -> None:
+    metrics.event("range", "processed")
+    metrics.action("odd")
+    metrics.event("range", "held")
+    first = values()["source_last_event_timestamp_seconds"]
+    metrics.event("range", "processed")
+    metrics.action("odd")
+    told = values()
+    source = ("source", "range")
+    assert told["events_total"] == {
+        (("outcome", "processed"), source): 2,
+        (("outcome", "held"), source): 1,
+    }
+    assert told["actions_total"][(("outcome", "other"),)] == 2
+    last = told["source_last_event_timestamp_seconds"]
+    assert last[(source,)] > first[(source,)]
+    assert values() == told
+
+
 def test_the_worker_is_asked_at_each_scrape(
     metrics: PrometheusMetrics, worker: Observed
 ) -> None:
