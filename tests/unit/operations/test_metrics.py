@@ -64,6 +64,7 @@ def use_all(metrics: Metrics) -> None:
     metrics.commit(0.002)
     metrics.write_failed()
     metrics.loop_lag(0.01)
+    metrics.inbox("ha_webhook", 3, 5.0)
 
 
 def values() -> dict[str, dict[tuple[tuple[str, str], ...], float]]:
