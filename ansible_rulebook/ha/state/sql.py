@@ -30,7 +30,7 @@ PRIVILEGES: Final = {
     MATCH: ("SELECT", "INSERT", "DELETE"),
     ACTION: ("SELECT", "INSERT", "UPDATE", "DELETE"),
     COMMIT: ("SELECT", "INSERT", "DELETE"),
-    INBOX: ("SELECT", "INSERT", "DELETE"),
+    INBOX: ("SELECT", "INSERT", "UPDATE", "DELETE"),
     INBOX_KEY: ("SELECT", "INSERT", "UPDATE", "DELETE"),
 }
 
@@ -208,6 +208,7 @@ CREATE TABLE {{schema}}.{INBOX} (
     inbox text NOT NULL,
     id bigint GENERATED ALWAYS AS IDENTITY,
     arrived timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    parts bigint NOT NULL DEFAULT 0,
     body text NOT NULL,
     PRIMARY KEY (ha_uuid, inbox, id)
 ) WITH (
@@ -555,6 +556,16 @@ EMPTY_INBOX: Final = f"""
 DELETE FROM {INBOX} USING ROWS FROM (
            pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::bigint[])
        ) AS done (inbox, id)
+ WHERE {INBOX}.ha_uuid = $1::uuid AND {INBOX}.inbox = done.inbox
+   AND {INBOX}.id = done.id
+"""
+
+# How much of an event has been, if a filter has split it.
+KEEP_PARTS: Final = f"""
+UPDATE {INBOX} SET parts = done.parts FROM ROWS FROM (
+           pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::bigint[]),
+           pg_catalog.unnest($4::bigint[])
+       ) AS done (inbox, id, parts)
  WHERE {INBOX}.ha_uuid = $1::uuid AND {INBOX}.inbox = done.inbox
    AND {INBOX}.id = done.id
 """
