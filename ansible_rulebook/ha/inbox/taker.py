@@ -159,4 +159,10 @@ def _decoded(body: str) -> dict[str, Any] | None:
         event = json.loads(body)
     except (ValueError, RecursionError):
         return None
-    return event if isinstance(event, dict) else None
+    if not isinstance(event, dict):
+        return None
+    if isinstance(event.get("meta"), dict):
+        # Where it comes from is for the worker to say. Another source would
+        # be told that an event of its own had been processed.
+        event["meta"].pop("source", None)
+    return event

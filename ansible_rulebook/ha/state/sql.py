@@ -44,6 +44,7 @@ CONTENT: Final = (
 POST: Final = "eda_ha_post"  # the function
 INBOX_NAME: Final = "^[A-Za-z0-9][A-Za-z0-9_.:-]*$"
 LONGEST_NAME: Final = 100  # characters
+LARGEST: Final = 16_000_000  # characters of an event's JSON
 REMEMBERED: Final = "24 hours"  # idempotency keys
 
 # A default of the role or the database may be stricter. But a transaction that
@@ -233,6 +234,8 @@ CREATE FUNCTION {{schema}}.{POST} (
     ha_uuid uuid, inbox text, event json, key text DEFAULT NULL
 ) RETURNS boolean LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, {{schema}}, pg_temp AS $post$
+DECLARE
+    body text := event::text;
 BEGIN
     IF ha_uuid IS NULL OR inbox IS NULL OR inbox !~ '{INBOX_NAME}'
        OR length(inbox) > {LONGEST_NAME} THEN
@@ -242,6 +245,17 @@ BEGIN
     IF event IS NULL OR json_typeof(event) <> 'object' THEN
         RAISE 'eda_ha_post: the event is no JSON object'
               USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    IF json_typeof(event->'meta') <> 'object' THEN
+        RAISE 'eda_ha_post: meta of the event is no JSON object'
+              USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    IF octet_length(body) > {LARGEST} THEN
+        RAISE 'eda_ha_post: the event has more than {LARGEST} bytes'
+              USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    IF getdatabaseencoding() = 'SQL_ASCII' THEN  -- which takes any bytes
+        PERFORM convert_from(convert_to(body, 'UTF8'), 'UTF8');
     END IF;
     IF key IS NOT NULL THEN
         INSERT INTO {INBOX_KEY} AS known (ha_uuid, inbox, key, seen)
@@ -256,7 +270,7 @@ BEGIN
         END IF;
     END IF;
     INSERT INTO {INBOX} (ha_uuid, inbox, body)
-    VALUES (eda_ha_post.ha_uuid, eda_ha_post.inbox, event::text);
+    VALUES (eda_ha_post.ha_uuid, eda_ha_post.inbox, body);
     PERFORM pg_notify('{INBOX}_' || replace(ha_uuid::text, '-', ''), inbox);
     RETURN true;
 END $post$;
