@@ -34,8 +34,8 @@ class Source(Protocol):
     def key(self, ruleset: str) -> bytes | None:
         """The key that tells it from all others, if it may come again."""
 
-    def done(self) -> tuple[str, int] | None:
-        """It is processed. The row of an inbox to delete with that, if any."""
+    def done(self) -> tuple[str, int, int] | None:
+        """It is processed. What to store of its row in an inbox, if any."""
 
     def written(self) -> None:
         """The changes by it are in the journal's hands."""
@@ -56,7 +56,7 @@ class Recording(Protocol):
         ruleset: str,
         answer: Answer,
         event: bytes | None = None,
-        row: tuple[str, int] | None = None,
+        consumed: tuple[str, int, int] | None = None,
     ) -> list[str]:
         """Store a change; returns the matches in upstream's format."""
 
@@ -147,9 +147,9 @@ class RecordedEngine:
         if source is not None and source.is_hopeless():
             _refuse("An event that could never be stored is dropped")
         if source is not None and source.is_repeated(ruleset):
-            row = source.done()
-            if row is not None:
-                self._recording.wrote(ruleset, NO_CHANGE, None, row)
+            consumed = source.done()
+            if consumed is not None:
+                self._recording.wrote(ruleset, NO_CHANGE, None, consumed)
             source.written()
             return "[]"
         answer = self._call(self._bridge.assert_event, session, now(), event)
@@ -256,11 +256,10 @@ class RecordedEngine:
         self, ruleset: str, answer: Answer, source: Source | None = None
     ) -> str:
         key = None if source is None else source.key(ruleset)
-        row = None if source is None else source.done()
-        changed = any(answer) or row is not None
-        matches = (
-            self._recording.wrote(ruleset, answer, key, row) if changed else []
-        )
+        consumed = None if source is None else source.done()
+        matches = []
+        if any(answer) or consumed is not None:
+            matches = self._recording.wrote(ruleset, answer, key, consumed)
         if source is not None:
             source.written()
         return f"[{','.join(matches)}]"

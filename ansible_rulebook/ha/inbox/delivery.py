@@ -6,7 +6,8 @@
 
 A source's filters may split an event, or drop it. So what reaches the gate
 while the event is being put counts as its parts, and the row of the inbox is
-deleted when the last of them has been processed.
+deleted when the last of them has been processed. Until then the row says how
+many have been, so that the next leader skips those, however many they are.
 """
 
 from __future__ import annotations
@@ -26,6 +27,15 @@ class Row(NamedTuple):
     number: int
 
 
+class Consumed(NamedTuple):
+    """What the processing of a part means to the row of its event."""
+
+    inbox: str
+    number: int
+    parts: int
+    """So many of its parts have been processed; 0 if all: delete it."""
+
+
 class Lead(Protocol):
     """The term that an event was taken in."""
 
@@ -41,6 +51,7 @@ class Delivery:
     :param arrived: when, in seconds since 1970 by the server's clock.
     :param term: of the worker that has taken it; None outside of a worker.
     :param delete: called with the row to delete it, where no journal does.
+    :param processed: how many of its parts earlier terms have processed.
     """
 
     def __init__(
@@ -50,13 +61,16 @@ class Delivery:
         arrived: float,
         term: Lead | None,
         delete: Callable[[Row], None],
+        processed: int = 0,
     ) -> None:
         self.row = row
         self.event = event
         self.arrived = arrived
         self.term = term
         self._delete = delete
+        self._before = processed
         self._parts = 0
+        self._processed = processed
         self._open = 0
         self._is_sealed = False
 
@@ -79,6 +93,13 @@ class Delivery:
         if not self._open:
             self._delete(self.row)  # a filter has dropped it
 
+    def skips_part(self) -> bool:
+        """Whether the next part has been processed in an earlier term."""
+        if self._parts >= self._before:
+            return False
+        self._parts += 1
+        return True
+
     def part(self, event: Any) -> Part:
         """What came of it at the end of the filters, or one of several."""
         name = f"{self.row.inbox}:{self.row.number}:{self.arrived!r}"
@@ -92,9 +113,11 @@ class Delivery:
         self._open += 1
         return Part(self, event)
 
-    def _part_done(self) -> Row | None:
+    def _part_done(self) -> Consumed:
         self._open -= 1
-        return None if self._open or not self._is_sealed else self.row
+        self._processed += 1
+        is_last = self._is_sealed and not self._open
+        return Consumed(*self.row, 0 if is_last else self._processed)
 
     def delete(self) -> None:
         """Delete it without a journal, soon."""
@@ -112,10 +135,10 @@ class Part:
         self.event = event
         self.is_done = False
 
-    def done(self) -> Row | None:
+    def done(self) -> Consumed | None:
         """It has been processed, or never can be.
 
-        :returns: the row to delete, if this was the last part.
+        :returns: what that means to the row; None if that was told before.
         """
         if self.is_done:
             return None

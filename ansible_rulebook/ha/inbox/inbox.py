@@ -52,7 +52,7 @@ from ..errors import (
 from ..redaction import one_line
 from ..state import schema
 from ..state.session import StateSession
-from ..state.sql import INBOX_NAME, LONGEST_NAME
+from ..state.sql import INBOX_NAME, LARGEST, LONGEST_NAME
 from . import sql
 from .delivery import Delivery, Row
 from .taker import Taker
@@ -63,7 +63,6 @@ logger = logging.getLogger(__name__)
 APPLICATION = "eda-inbox"  # of the sessions, as pg_stat_activity shows them
 MOST = 10_000  # events in an inbox, unless the caller says otherwise
 MOST_WAITING = 1_000  # events of one worker that are not durable yet
-LARGEST = 16_000_000  # characters of an event's JSON
 FULL_RETRY = 5.0  # seconds after which a sender may try again
 MEASURE_EVERY = 1.0  # seconds, while something waits
 FLUSH_WITHIN = 2.0  # seconds, at the end
@@ -348,6 +347,8 @@ def encoded(event: dict[str, Any]) -> str:
     """
     if not isinstance(event, dict):
         raise EventRefused("the event is no JSON object")
+    if not isinstance(event.get("meta", {}), dict):
+        raise EventRefused("the event's meta is no JSON object")
     try:
         text = json.dumps(event, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:

@@ -73,12 +73,12 @@ SELECT pg_catalog.count(*),
 # next ones. An event with a lower number may become visible after one with a
 # higher number, so the last number that was seen tells nothing.
 TAKE: Final = f"""
-SELECT id, NULL, NULL FROM {INBOX}
+SELECT id, NULL, NULL, NULL FROM {INBOX}
  WHERE ha_uuid = %(ha_uuid)s AND inbox = %(inbox)s
    AND id = ANY(%(in_hand)s::bigint[])
  UNION ALL
 SELECT * FROM (
-    SELECT id, body, extract(epoch FROM arrived)::float8 FROM {INBOX}
+    SELECT id, body, extract(epoch FROM arrived)::float8, parts FROM {INBOX}
      WHERE ha_uuid = %(ha_uuid)s AND inbox = %(inbox)s
        AND id <> ALL(%(in_hand)s::bigint[])
      ORDER BY id LIMIT %(most)s

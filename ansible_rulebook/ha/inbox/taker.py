@@ -127,9 +127,9 @@ class Taker:
         }
         rows = await listener.fetch(sql.TAKE, params)
         # Those that are not in the table any more have been processed.
-        self._in_hand = {number for number, _, _ in rows}
+        self._in_hand = {row[0] for row in rows}
         taken = [row for row in rows if row[1] is not None]
-        for number, body, arrived in taken:
+        for number, body, arrived, parts in taken:
             row = Row(self._inbox, number)
             event = _decoded(body)
             if event is None:
@@ -137,7 +137,9 @@ class Taker:
                 self._delete(row)
                 continue
             self._ready.append(
-                Delivery(row, event, arrived, self._term, self._delete)
+                Delivery(
+                    row, event, arrived, self._term, self._delete, parts
+                )
             )
         return bool(taken)
 
@@ -157,4 +159,10 @@ def _decoded(body: str) -> dict[str, Any] | None:
         event = json.loads(body)
     except (ValueError, RecursionError):
         return None
-    return event if isinstance(event, dict) else None
+    if not isinstance(event, dict):
+        return None
+    if isinstance(event.get("meta"), dict):
+        # Where it comes from is for the worker to say. Another source would
+        # be told that an event of its own had been processed.
+        event["meta"].pop("source", None)
+    return event

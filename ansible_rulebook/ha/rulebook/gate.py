@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Callable, Coroutine, Deque, Mapping
 
 from ..election.term import Term
 from ..errors import LeadershipLost
-from ..inbox.delivery import Delivery, Part, Row, being_put
+from ..inbox.delivery import Consumed, Delivery, Part, being_put
 from ..state.names import key_of
 
 if TYPE_CHECKING:
@@ -147,10 +147,17 @@ class EventGate:
 
     async def _put_part(self, event: Any, delivery: Delivery) -> None:
         """Put what comes of an event that waits in an inbox until then."""
+        if delivery.skips_part():
+            self.repeated_total += 1
+            self._count(event, "duplicate")
+            return
         while True:
             if not (delivery.is_current() and self._leadership.is_open()):
                 raise LeadershipLost(NOT_LEADING)
             if not self.queue.full():
+                if id(event) in self._parts:
+                    # A filter gave one object twice: they are two parts.
+                    event = {**event, "meta": {**event["meta"]}}
                 self._parts[id(event)] = delivery.part(event)
                 self.queue.put_nowait(event)
                 return
@@ -310,10 +317,11 @@ class EventGate:
         """The key that tells the event in hand from all others, if any."""
         return key_of(ruleset, self._in_hand)
 
-    def done(self) -> Row | None:
+    def done(self) -> Consumed | None:
         """The event in hand is processed, or never can be.
 
-        :returns: the row of an inbox to delete in the same transaction.
+        :returns: what to store in the same transaction, if the event comes
+            from an inbox.
         """
         part = self._parts.get(id(self._in_hand))
         return None if part is None else part.done()
@@ -361,13 +369,14 @@ class EventGate:
     def _finish_part(self) -> None:
         """What the engine did not get to see is processed, too."""
         part = self._parts.get(id(self._in_hand))
-        row = None if part is None else part.done()
-        if part is None or row is None:
+        consumed = None if part is None else part.done()
+        if part is None or consumed is None:
             return
         if self.state is None:
-            part.delivery.delete()
+            if not consumed.parts:
+                part.delivery.delete()
         elif self.state.is_recording:
-            self.state.delivered(row)
+            self.state.consumed(consumed)
             self._mark = self.state.last_write()
 
     def recall(self, term: int) -> None:
@@ -394,6 +403,7 @@ class EventGate:
         self._one_by_one = len(lost) if refused else 0
         for event, mark in reversed(lost):
             if hopeless and event is refused[0]:
+                self._parts.pop(id(event), None)
                 continue
             if not (mark.is_surely_lost or id(event) in self._parts):
                 self._doubtful.append((event, term, mark.number))

@@ -50,7 +50,7 @@ class Changes:
         self._done: List[bytes] = []
         self._actions: Dict[Tuple[bytes, int], str] = {}
         self._with_actions: List[bytes] = []
-        self._delivered: List[Tuple[str, int]] = []
+        self._consumed: Dict[Tuple[str, int], int] = {}
         self.forget_until = 0
         """Transactions up to this mark need not be remembered."""
         self.size = 0
@@ -90,9 +90,12 @@ class Changes:
         self._actions[match, place] = body
         self.size += 1
 
-    def delivered(self, inbox: str, number: int) -> None:
-        """An event of an inbox has been processed, or never can be."""
-        self._delivered.append((inbox, number))
+    def consumed(self, inbox: str, number: int, parts: int = 0) -> None:
+        """An event of an inbox has been processed, or never can be.
+
+        :param parts: so many of its parts have; 0 if all.
+        """
+        self._consumed[inbox, number] = parts
         self.size += 1
 
     def ruleset(self, name: str, kept: Kept) -> None:
@@ -135,12 +138,10 @@ class Changes:
             done.append((sql.DROP_ACTIONS, [uuids(self._with_actions)]))
         if self._done:
             done.append((sql.DROP_MATCHES, [uuids(self._done)]))
-        if self._delivered:
-            columns = [
-                texts([inbox for inbox, _ in self._delivered]),
-                bigints([n for _, n in self._delivered]),
-            ]
-            done.append((sql.EMPTY_INBOX, columns))
+        if not all(self._consumed.values()):
+            done.append((sql.EMPTY_INBOX, self._consumed_columns(False)[:2]))
+        if any(self._consumed.values()):
+            done.append((sql.KEEP_PARTS, self._consumed_columns(True)))
         if self.forget_until > 0:
             until = str(self.forget_until).encode()
             done.append((sql.FORGET_COMMITS, [until]))
@@ -171,6 +172,18 @@ class Changes:
             texts([key_of_ruleset(each.ruleset) for each in self._found]),
             texts([stored(each.rule) for each in self._found]),
             texts([each.body for each in self._found]),
+        ]
+
+    def _consumed_columns(self, in_part: bool) -> list[bytes]:
+        rows = [
+            (inbox, number, parts)
+            for (inbox, number), parts in self._consumed.items()
+            if bool(parts) is in_part
+        ]
+        return [
+            texts([inbox for inbox, _, _ in rows]),
+            bigints([number for _, number, _ in rows]),
+            bigints([parts for _, _, parts in rows]),
         ]
 
     def _action_columns(self) -> list[bytes]:

@@ -238,7 +238,8 @@ def _everything() -> list[tuple[str, list[bytes]]]:
     changes.found(Found(match, "r", "r", "{}"))
     changes.action(match, 0, "{}")
     changes.done(match, has_actions=True)
-    changes.delivered("r", 1)
+    changes.consumed("r", 1)
+    changes.consumed("r", 2, parts=1)
     changes.forget_until = 1
     commit = [b"0", b"1", uuids([])]
     fence = (sql.FENCE, [b"0"])

@@ -30,7 +30,7 @@ PRIVILEGES: Final = {
     MATCH: ("SELECT", "INSERT", "DELETE"),
     ACTION: ("SELECT", "INSERT", "UPDATE", "DELETE"),
     COMMIT: ("SELECT", "INSERT", "DELETE"),
-    INBOX: ("SELECT", "INSERT", "DELETE"),
+    INBOX: ("SELECT", "INSERT", "UPDATE", "DELETE"),
     INBOX_KEY: ("SELECT", "INSERT", "UPDATE", "DELETE"),
 }
 
@@ -44,6 +44,7 @@ CONTENT: Final = (
 POST: Final = "eda_ha_post"  # the function
 INBOX_NAME: Final = "^[A-Za-z0-9][A-Za-z0-9_.:-]*$"
 LONGEST_NAME: Final = 100  # characters
+LARGEST: Final = 16_000_000  # characters of an event's JSON
 REMEMBERED: Final = "24 hours"  # idempotency keys
 
 # A default of the role or the database may be stricter. But a transaction that
@@ -208,6 +209,7 @@ CREATE TABLE {{schema}}.{INBOX} (
     inbox text NOT NULL,
     id bigint GENERATED ALWAYS AS IDENTITY,
     arrived timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    parts bigint NOT NULL DEFAULT 0,
     body text NOT NULL,
     PRIMARY KEY (ha_uuid, inbox, id)
 ) WITH (
@@ -232,6 +234,8 @@ CREATE FUNCTION {{schema}}.{POST} (
     ha_uuid uuid, inbox text, event json, key text DEFAULT NULL
 ) RETURNS boolean LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, {{schema}}, pg_temp AS $post$
+DECLARE
+    body text := event::text;
 BEGIN
     IF ha_uuid IS NULL OR inbox IS NULL OR inbox !~ '{INBOX_NAME}'
        OR length(inbox) > {LONGEST_NAME} THEN
@@ -241,6 +245,17 @@ BEGIN
     IF event IS NULL OR json_typeof(event) <> 'object' THEN
         RAISE 'eda_ha_post: the event is no JSON object'
               USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    IF json_typeof(event->'meta') <> 'object' THEN
+        RAISE 'eda_ha_post: meta of the event is no JSON object'
+              USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    IF octet_length(body) > {LARGEST} THEN
+        RAISE 'eda_ha_post: the event has more than {LARGEST} bytes'
+              USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    IF getdatabaseencoding() = 'SQL_ASCII' THEN  -- which takes any bytes
+        PERFORM convert_from(convert_to(body, 'UTF8'), 'UTF8');
     END IF;
     IF key IS NOT NULL THEN
         INSERT INTO {INBOX_KEY} AS known (ha_uuid, inbox, key, seen)
@@ -255,7 +270,7 @@ BEGIN
         END IF;
     END IF;
     INSERT INTO {INBOX} (ha_uuid, inbox, body)
-    VALUES (eda_ha_post.ha_uuid, eda_ha_post.inbox, event::text);
+    VALUES (eda_ha_post.ha_uuid, eda_ha_post.inbox, body);
     PERFORM pg_notify('{INBOX}_' || replace(ha_uuid::text, '-', ''), inbox);
     RETURN true;
 END $post$;
@@ -555,6 +570,16 @@ EMPTY_INBOX: Final = f"""
 DELETE FROM {INBOX} USING ROWS FROM (
            pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::bigint[])
        ) AS done (inbox, id)
+ WHERE {INBOX}.ha_uuid = $1::uuid AND {INBOX}.inbox = done.inbox
+   AND {INBOX}.id = done.id
+"""
+
+# How much of an event has been, if a filter has split it.
+KEEP_PARTS: Final = f"""
+UPDATE {INBOX} SET parts = done.parts FROM ROWS FROM (
+           pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::bigint[]),
+           pg_catalog.unnest($4::bigint[])
+       ) AS done (inbox, id, parts)
  WHERE {INBOX}.ha_uuid = $1::uuid AND {INBOX}.inbox = done.inbox
    AND {INBOX}.id = done.id
 """

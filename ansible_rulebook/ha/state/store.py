@@ -293,14 +293,15 @@ class StateStore:
         ruleset: str,
         answer: Answer,
         event: Optional[bytes] = None,
-        row: Optional[tuple[str, int]] = None,
+        consumed: Optional[tuple[str, int, int]] = None,
     ) -> list[str]:
         """Store what has changed in the engine.
 
         :param answer: the changes and the matches.
         :param event: the key of the event that caused them, if its source
             may send it again.
-        :param row: where the event is in an inbox, to delete it there.
+        :param consumed: of the event's row in an inbox; see
+            :meth:`.Changes.consumed`.
         :returns: the matches, as JSON in upstream's format.
         """
         journal = self._open_journal()
@@ -313,16 +314,16 @@ class StateStore:
         )
         if event is not None:
             changes.event(event)
-        if row is not None:
-            changes.delivered(*row)
+        if consumed is not None:
+            changes.consumed(*consumed)
         found = [self._found(ruleset, match) for match in answer.matches]
         journal.wrote()
         return found
 
-    def delivered(self, row: tuple[str, int]) -> None:
-        """An event of an inbox changes nothing: delete it there."""
+    def consumed(self, consumed: tuple[str, int, int]) -> None:
+        """An event of an inbox changes nothing else."""
         journal = self._open_journal()
-        journal.changes.delivered(*row)
+        journal.changes.consumed(*consumed)
         journal.wrote()
 
     def _found(self, ruleset: str, match: Match) -> str:

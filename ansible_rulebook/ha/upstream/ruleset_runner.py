@@ -110,9 +110,8 @@ class FencedRuleSetRunner(Mixin):  # type: ignore[misc]
                 await self._refuse(event, error)
 
     async def _refuse(self, event: Any, error: Exception) -> None:
-        meta = event.get("meta") if isinstance(event, dict) else None
-        meta = meta if isinstance(meta, dict) else {}
-        source = (meta.get("source") or {}).get("name")
+        meta = _object(event, "meta")
+        source = _object(meta, "source").get("name")
         logger.error(
             "Ruleset %s: an event of source %s with uuid %s cannot be "
             "processed and is refused: %s %s",
@@ -123,7 +122,7 @@ class FencedRuleSetRunner(Mixin):  # type: ignore[misc]
             one_line(error),
         )
         queues = getattr(self.ruleset_queue_plan, "source_feedback_queues", {})
-        if source in queues:
+        if isinstance(source, str) and source in queues:
             await queues[source].put(event)
 
     def _run_action(
@@ -215,6 +214,12 @@ class FencedRuleSetRunner(Mixin):  # type: ignore[misc]
         loop = self.action_loop_task
         if loop is not None and not loop.done():
             loop.cancel()
+
+
+def _object(parent: Any, name: str) -> dict[str, Any]:
+    """What an event has under a name; its source may have put anything."""
+    found = parent.get(name) if isinstance(parent, dict) else None
+    return found if isinstance(found, dict) else {}
 
 
 async def _nothing() -> None:

@@ -23,7 +23,7 @@ from ansible_rulebook.ha.election.term import Term
 from ansible_rulebook.ha.rulebook.gate import EventGate, GatedQueue
 from ansible_rulebook.ha.state import sql
 from ansible_rulebook.ha.state.changes import Found
-from ansible_rulebook.ha.state.seen import Seen
+from ansible_rulebook.ha.state.seen import MOST, Seen
 
 NAME = "posts"
 RULESET = "rules"
@@ -69,8 +69,8 @@ class Store:
     def last_write(self) -> Any:
         return self.journal.last()
 
-    def delivered(self, row: tuple[str, int]) -> None:
-        self.journal.changes.delivered(*row)
+    def consumed(self, consumed: tuple[str, int, int]) -> None:
+        self.journal.changes.consumed(*consumed)
         self.journal.wrote()
 
 
@@ -166,9 +166,9 @@ class Member:
         """As RecordedEngine and StateStore do it."""
         repeated = self.gate.is_repeated(RULESET)
         changes = store.journal.changes
-        row = self.gate.done()
-        if row is not None:
-            changes.delivered(*row)
+        consumed = self.gate.done()
+        if consumed is not None:
+            changes.consumed(*consumed)
         if not repeated:
             self.processed.append(event["n"])
             key = self.gate.key(RULESET)
@@ -375,3 +375,40 @@ async def test_a_part_that_was_processed_is_not_processed_again(
         await until(lambda: not left(cluster), "the inbox is empty")
         assert matches(cluster) == Counter(range(3))
         assert other.processed == [1, 2]
+
+
+@pytest.mark.asyncio
+async def test_no_part_is_processed_twice_however_many_there_are(
+    cluster: Cluster,
+) -> None:
+    count = 2 * MOST
+
+    def split(event: dict[str, Any]) -> list[dict[str, Any]]:
+        return [{"n": number} for number in range(count)]
+
+    async with members(cluster, split) as (leader, other):
+        await leader.inbox.put({})
+        await leader.begin()
+        await until(
+            lambda: len(leader.processed) > 1.5 * MOST, "most are processed"
+        )
+        await leader.end(orderly=False)
+        await other.begin()
+        await until(lambda: not left(cluster), "the inbox is empty")
+        assert matches(cluster) == Counter(range(count))
+        assert other.gate.repeated_total
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("keeps_state", [True, False])
+async def test_a_filter_may_give_one_object_twice(
+    cluster: Cluster, keeps_state: bool
+) -> None:
+    async with members(
+        cluster, lambda event: [event, event], keeps_state
+    ) as (leader, _):
+        await leader.begin()
+        for number in range(3):
+            await leader.inbox.put({"n": number})
+        await until(lambda: not left(cluster), "the inbox is empty")
+        assert leader.processed == [0, 0, 1, 1, 2, 2]

@@ -250,7 +250,11 @@ async def test_a_full_inbox_takes_nothing_until_there_is_room(
 @pytest.mark.asyncio
 @pytest.mark.parametrize(
     "event",
-    [[], "text", None, {"x": float("nan")}, {"x": object()}, {"x": b""}],
+    [
+        *([], "text", None),
+        *({"x": float("nan")}, {"x": object()}, {"x": b""}),
+        *({"meta": 5}, {"meta": None}),
+    ],
 )
 async def test_what_is_no_json_object_is_refused(
     cluster: Cluster, event: Any
@@ -448,6 +452,8 @@ async def test_any_program_may_post(
         (NAME, "[]"),
         (NAME, "7"),
         (NAME, None),
+        (NAME, '{"meta": null}'),
+        (NAME, '{"x": "%s"}' % ("x" * sql.LARGEST)),
     ],
 )
 def test_a_post_that_cannot_be_is_refused(
@@ -459,6 +465,39 @@ def test_a_post_that_cannot_be_is_refused(
             inbox=inbox,
             event=event,
         )
+
+
+@pytest.mark.asyncio
+async def test_a_post_cannot_hold_up_the_others(
+    server: Server, dsn: str, make_cluster: Callable[[str], Cluster]
+) -> None:
+    name = f"ascii_{uuid.uuid4().hex[:8]}"
+    server.query(
+        f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'SQL_ASCII'"
+        " LC_COLLATE 'C' LC_CTYPE 'C'"
+    )
+    found = make_conninfo(dsn, dbname=name)
+    create_tables(found)
+    cluster = make_cluster(found)
+    latin = """SELECT eda_ha_post(%(ha_uuid)s, 'posts',
+        (chr(123) || '"n": "' || chr(233) || '"' || chr(125))::json)"""
+    try:
+        with pytest.raises(psycopg.errors.CharacterNotInRepertoire):
+            cluster.query(latin)
+        cluster.query(latin.replace("chr(233)", "chr(195) || chr(169)"))
+        async with opened(cluster) as inbox:
+            assert (await taken(inbox)).event == {"n": "é"}
+    finally:
+        server.query(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.mark.asyncio
+async def test_the_worker_says_where_an_event_comes_from(
+    cluster: Cluster,
+) -> None:
+    async with opened(cluster) as inbox:
+        await inbox.put({"meta": {"source": {"name": {}}, "x": 1}})
+        assert (await taken(inbox)).event == {"meta": {"x": 1}}
 
 
 def test_what_is_closed_says_so(cluster: Cluster) -> None:

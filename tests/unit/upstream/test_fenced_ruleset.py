@@ -339,12 +339,18 @@ async def test_one_bad_event_does_not_end_the_reader():
     feedback: asyncio.Queue[Any] = asyncio.Queue()
     ruleset = make(SmallWorker(), feedback={"mine": feedback})
     bad = {"is_bad": True, "meta": {"source": {"name": "mine"}}}
+    # A sender can put anything there.
+    odd = [
+        {"is_bad": True, "meta": {"source": source}}
+        for source in (5, {"name": {}}, {"name": ["mine"]})
+    ]
     source = ruleset.ruleset_queue_plan.source_queue.queue
-    for event in (bad, {"n": 1}, SHUTDOWN):
+    for event in (bad, *odd, {"n": 1}, SHUTDOWN):
         source.put_nowait(event)
     await asyncio.wait_for(ruleset._drain_source_queue(), PATIENCE)
     assert ruleset.processed == [{"n": 1}]
     assert feedback.get_nowait() is bad  # its source goes on
+    assert feedback.empty()
 
 
 @pytest.mark.asyncio
