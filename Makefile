@@ -2,7 +2,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-JOBS ?= 2
+# Tests wait as well, so two cores have time for three.
+JOBS ?= 3
+# A file has its fixtures once; tests/conftest.py gives the order.
+DIST := --dist loadfile --no-loadscope-reorder
 BRIDGE := ansible_rulebook/ha/engine/java/build.py
 
 .DEFAULT_GOAL := help
@@ -19,7 +22,7 @@ demo: $(VENV)/.embedded ## two workers, a killed leader, the takeover
 	$(BIN)/ansible-rulebook-ha demo $(DEMO_ARGS)
 
 test: $(VENV)/.test ## all tests (PYTEST_ARGS="-k name" for some)
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) $(DIST) $(PYTEST_ARGS)
 
 lint: $(VENV)/.test $(VENV)/.lint ## ruff, mypy --strict, texts and pages
 	$(BIN)/ruff check .

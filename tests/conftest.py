@@ -22,6 +22,21 @@ if TYPE_CHECKING:
     from rig.server import EmbeddedRig, Server
     from rig.workers import WorkerProcess
 
+# Longest first, so that no process is left with a long one at the end.
+ORDER = ("tools/test_chaos.py", "packaging/", "e2e/", "integration/")
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=_place)
+
+
+def _place(item: pytest.Item) -> int:
+    for place, beginning in enumerate(ORDER):
+        if str(item.path).startswith(str(HERE / beginning)):
+            return place
+    return len(ORDER)
+
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[Server]:

@@ -59,6 +59,7 @@ from .version import own_version
 logger = logging.getLogger(__name__)
 
 HISTORY_WITHIN = 2.0  # seconds, at the end
+INIT = 1  # the process that orphans are given to
 
 MakeGate = Callable[[Any, Leadership], EventGate]
 Deliver = Callable[[str, str], None]
@@ -220,6 +221,11 @@ class Worker:
             lease=f"{self.options.timings.lease_duration:g} s",
             state=self.options.state.value,
         )
+        if os.getpid() == INIT:
+            self._log.warning(
+                "This worker is process 1 of its container, but no init",
+                "what playbooks leave behind is not reaped when it ends",
+            )
         await check_server(self._lock, self._election_log)
         await self._keeper.survey()
         self.guardian.start()

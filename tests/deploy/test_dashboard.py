@@ -25,11 +25,6 @@ from ansible_rulebook.ha.operations.prometheus import (
 Told = dict[str, dict[str, set[str]]]
 
 SAMPLE = {"str": "s", "int": 1, "float": 1.0, "float | None": 1.0}
-# Of the source ha_webhook.
-INBOX: Told = {
-    name: {"ha_uuid": {UUID}, "source": {"s"}}
-    for name in ("eda_ha_inbox_depth", "eda_ha_inbox_oldest_seconds")
-}
 ADDED = {"job", "instance"}  # by Prometheus
 LISTS = r"\b(?:by|on|group_left)\s*\(([^)]*)\)"
 SELECTOR = re.compile(rf"({PREFIX}\w+)(?:\{{([^}}]*)\}})?")
@@ -55,7 +50,7 @@ def told() -> Iterator[Told]:
         if values:
             getattr(metrics, name)(*(SAMPLE[v.annotation] for v in values))
     metrics.event("s", "processed")
-    found: Told = dict(INBOX)
+    found: Told = {}
     for family in text_string_to_metric_families(render().decode()):
         for sample in family.samples:
             labels = found.setdefault(sample.name, {})

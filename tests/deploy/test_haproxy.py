@@ -26,6 +26,7 @@ from deployments import (
     needs_monitors,
     until,
 )
+from e2e_support import needs_state
 from rig.haproxy import find_binary
 from rig.workers import LOST
 
@@ -49,18 +50,18 @@ RULEBOOK = """
   sources:
     - eda.builtin.webhook:
         host: 127.0.0.1
-        port: {port}
+        port: "{{ PORT }}"
   rules:
     - name: each
       condition: event.payload.name is defined
       action:
         debug:
-          msg: "got {{{{ event.payload.name }}}}"
+          msg: "got {{ event.payload.name }}"
     - name: alert
       condition: event.payload.alerts is defined
       action:
         debug:
-          msg: "alert {{{{ event.payload.alerts[0].labels.alertname }}}}"
+          msg: "alert {{ event.payload.alerts[0].labels.alertname }}"
 """
 
 needs_haproxy = pytest.mark.skipif(
@@ -220,6 +221,7 @@ def test_an_alert_waits_for_the_next_leader(front: Front) -> None:
 @needs_haproxy
 @needs_monitors
 @needs_webhook
+@needs_state
 def test_the_dashboard_finds_something_for_each_panel(front: Front) -> None:
     for expression in expressions(front.pair.ha_uuid):
         if "eda_ha_inbox_" not in expression:

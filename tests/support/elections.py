@@ -19,7 +19,7 @@ from ansible_rulebook.ha.operations import switchover
 
 POLL = 0.4  # seconds
 LEASE = 2.1  # seconds
-LIMIT = 30.0  # seconds; what takes longer than that has failed
+LIMIT = 60.0  # seconds; what takes longer than that has failed
 
 
 async def until(

@@ -56,7 +56,12 @@ def assert_it_was_seen(verdict: Verdict) -> None:
     ids=["without state", "with state and a network that fails"],
 )
 def test_random_faults_break_no_promise(
-    tmp_path: Path, seed: int, state: str, standby: bool, proxied: bool
+    tmp_path: Path,
+    quick_variables: dict[str, str],
+    seed: int,
+    state: str,
+    standby: bool,
+    proxied: bool,
 ) -> None:
     if state == "required" and not can_keep_state():
         pytest.skip("this version keeps no state")
@@ -69,7 +74,7 @@ def test_random_faults_break_no_promise(
         most=FAULTS,
         standby=standby,
         proxied=proxied,
-        settings=with_state(Settings(), state),
+        settings=with_state(Settings(variables=quick_variables), state),
         limits=LIMITS,
     )
 

@@ -45,13 +45,13 @@ RULEBOOK = """
   sources:
     - eda.builtin.webhook:
         host: 127.0.0.1
-        port: {port}
+        port: "{{ PORT }}"
   rules:
     - name: each
       condition: event.payload.name is defined
       action:
         debug:
-          msg: "got {{{{ event.payload.name }}}}"
+          msg: "got {{ event.payload.name }}"
 """
 # What most people write first; {extra} and {server} make the difference.
 PLAIN = """
@@ -112,7 +112,9 @@ class Round:
 class Pair:
     """Two workers, one of which leads.
 
-    :param args: more arguments of the workers.
+    :param rulebook: its source listens at ``PORT``.
+    :param env: more variables of the workers; ``options`` are as well
+        theirs.
     """
 
     def __init__(
@@ -121,6 +123,7 @@ class Pair:
         dsn: str,
         stack: ExitStack,
         rulebook: str = RULEBOOK,
+        env: Mapping[str, str] | None = None,
         **options: object,
     ) -> None:
         self.dsn = dsn
@@ -130,13 +133,16 @@ class Pair:
         self.ended: list[WorkerProcess] = []
         self.workers = [
             WorkerProcess(
-                rulebook.format(port=port),
+                rulebook,
                 root=root,
                 name=f"worker-{number}",
                 worker_id=f"worker-{number}",
                 dsn=dsn,
                 ha_uuid=self.ha_uuid,
-                args=["--ha-http-listen", str(http)],
+                # The rulebook is the same for both, or the next leader would
+                # begin without the state.
+                args=["--ha-http-listen", str(http), "--env-vars", "PORT"],
+                env={**(env or {}), "PORT": str(port)},
                 **options,  # type: ignore[arg-type]
             )
             for number, (port, http) in enumerate(self.ports, 1)
@@ -249,6 +255,8 @@ def strike(
         pair.strike(fault)
         time.sleep(AFTER)
     finally:
+        for each in streams.values():
+            each.stop()
         answers = {name: each.end() for name, each in streams.items()}
     return Round(fault, answers)
 

@@ -16,7 +16,8 @@ from rich.console import Console
 from rich.table import Table
 
 PACKAGES = ("ansible-rulebook", "drools_jpy", "psycopg")
-COUNTED = ("posts", "events")  # things that there are no parts of
+# Things that there are no parts of.
+COUNTED = ("posts", "events", "actions", "times")
 HEADINGS = ("rounds", "min", "median", "max")
 
 

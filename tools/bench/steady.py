@@ -12,7 +12,7 @@ import threading
 import time
 from dataclasses import dataclass
 
-TIMEOUT = 60.0  # seconds for an answer
+TIMEOUT = 30.0  # seconds for an answer
 
 
 @dataclass(frozen=True)
@@ -81,9 +81,13 @@ class Stream(threading.Thread):
         """Those that have come."""
         return list(self._answers)
 
+    def stop(self) -> None:
+        """Post no more. Waits for nothing."""
+        self._over.set()
+
     def end(self) -> list[Answered]:
         """Post no more, wait for what is under way, and return all."""
-        self._over.set()
+        self.stop()
         self.join()
         for client in self._clients:
             client.join()

@@ -97,11 +97,12 @@ class Hearing:
             listener.close()
 
     async def _decide(self, listener: Listener, request: Request) -> None:
-        refusal = await self._refusal(listener, request)
+        again = self._granted is not None and self._granted.pid == request.pid
+        refusal = "" if again else await self._refusal(listener, request)
         answer = Answer(request.pid, refusal)
         channel = answer_channel(self._lock.key)
         await listener.fetch(sql.NOTIFY, (channel, answer.payload()))
-        if not refusal:
+        if not refusal and not again:
             self._granted = request
             self._grant(request)
 

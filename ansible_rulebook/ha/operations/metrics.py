@@ -22,7 +22,11 @@ OTHER = "other"
 
 
 class Metrics:
-    """Called when something happens. For any thread; no call waits."""
+    """Called when something happens. No call waits.
+
+    :meth:`event` and :meth:`action` are for the rulebook's thread, the others
+    for any.
+    """
 
     def transition(self, to: str, reason: str) -> None:
         """The role changed to ``to``, for one of the :mod:`.reasons`."""

@@ -33,6 +33,7 @@ KIND = "eda-ha-ask"  # of a session that asks, and nominates nobody
 LOOK_EVERY = 0.01  # seconds
 CONNECT_TIMEOUT = 5  # seconds
 ANSWER_WITHIN = 5.0  # seconds for a statement
+ASK_AGAIN = 1.0  # seconds without the leader's answer
 # The server ends a session that does not look any more. That ends its
 # nomination, too.
 IDLE_MS = 3_000
@@ -131,6 +132,7 @@ class Switchover:
         self._request = request
         self._connection: AsyncConnection[Any] | None = None
         self._asked = False
+        self._asked_at = 0.0
         self._answer: Answer | None = None
 
     async def __aenter__(self) -> Switchover:
@@ -209,13 +211,16 @@ class Switchover:
     async def ask(self, leader: Holder) -> None:
         """Send the request to the leader.
 
+        It hears nothing before it has led for a moment. So this is repeated
+        in :meth:`watch` until there is an answer.
+
         :raises ServerUnavailable: if the server cannot be asked.
         """
         self._answer = None
         await self._rows(f"LISTEN {answer_channel(self._key)}")
         payload = self._request._replace(leader=leader.pid).payload()
         await self._rows(NOTIFY, (request_channel(self._key), payload))
-        self._asked = True
+        self._asked, self._asked_at = True, time.monotonic()
 
     async def end_session(self, holder: Holder) -> None:
         """End the session of the leader.
@@ -252,9 +257,15 @@ class Switchover:
                     return Handed(before, holder, now - (free_at or now))
             else:
                 self.check_answer()
+                if self._is_unheard(now):
+                    await self.ask(before)
             if now >= deadline:
                 raise Unanswered(self.standing(holder))
             await asyncio.sleep(LOOK_EVERY)
+
+    def _is_unheard(self, now: float) -> bool:
+        is_due = now >= self._asked_at + ASK_AGAIN
+        return self._asked and self._answer is None and is_due
 
     def standing(self, holder: Holder | None) -> str:
         """Who leads now, as a sentence for the end of a wait."""

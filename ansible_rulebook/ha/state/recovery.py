@@ -182,10 +182,10 @@ def in_json(rule: str, data: str, match: str) -> str:
 def digest(text: str) -> str:
     """The digest of a ruleset's definition; it changes when the rules do.
 
-    Not when the sources do: workers may differ in them (each webhook has a
-    port of its own, a token is replaced), and the state is that of the rules.
+    Where events come from is no part of it: a port or a token may be another
+    one on each worker.
     """
     rules = json.loads(text)
     rules.pop("sources", None)
-    canonical = json.dumps(rules, sort_keys=True)
-    return hashlib.sha256(canonical.encode()).hexdigest()
+    told = json.dumps(rules, sort_keys=True)
+    return hashlib.sha256(told.encode()).hexdigest()

@@ -29,9 +29,11 @@ from ansible_rulebook.ha.election.beacon import Beacon
 from ansible_rulebook.ha.election.election_log import ElectionLog
 from ansible_rulebook.ha.election.elector import Elector
 from ansible_rulebook.ha.election.lease import Timings
+from ansible_rulebook.ha.election.listener import Listener
 from ansible_rulebook.ha.election.lock import AdvisoryLock
 from ansible_rulebook.ha.election.names import (
     HEARING,
+    NOMINATION,
     application_name,
     lock_key,
 )
@@ -59,6 +61,59 @@ async def has_heard_all(dsn: str, ha_uuid: str) -> None:
     """Wait for an answer: the leader answers one request after the other."""
     with pytest.raises(Refused, match="no worker nobody is there"):
         await hand_over(dsn, ha_uuid, Request(to="nobody"))
+
+
+async def test_a_request_is_repeated_until_it_is_heard(
+    server: Any, dsn: str, ha_uuid: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_listen, asked = asyncio.Event(), list[Request]()
+    open_at_once = Listener.open
+
+    async def open_late(*args: Any) -> Listener:
+        await may_listen.wait()
+        return await open_at_once(*args)
+
+    monkeypatch.setattr(Listener, "open", open_late)
+    leader = make(dsn, ha_uuid, "w1", on_request=asked.append)
+    async with pair(leader, make(dsn, ha_uuid, "w2")):
+        asking = asyncio.ensure_future(hand_over(dsn, ha_uuid, Request("w2")))
+        name = application_name(
+            lock_key(leader.ha_uuid), "w2", kind=NOMINATION
+        )
+        await until(
+            lambda: any(
+                "advisory" in each.query  # it looks, so it has asked
+                for each in server.sessions(f"{name}%")
+            ),
+            "it has asked",
+        )
+        may_listen.set()
+        await until(lambda: bool(asked), "it is heard")
+        leader.request_step_down()
+        assert (await asyncio.wait_for(asking, LIMIT)).after.worker == "w2"
+        assert len(asked) == 1
+
+
+async def test_a_request_that_is_repeated_is_granted_once(
+    server: Any, dsn: str, ha_uuid: str
+) -> None:
+    asked: list[Request] = []
+    leader = make(dsn, ha_uuid, "w1", on_request=asked.append)
+    async with (
+        pair(leader, make(dsn, ha_uuid, "w2")),
+        Switchover(
+            Conninfo(dsn), uuid.UUID(ha_uuid), Request("w2")
+        ) as switchover,
+    ):
+        await hears(server, leader)
+        holder = await switchover.leader()
+        await switchover.ask(holder)
+        await switchover.ask(holder)
+        with pytest.raises(Refused, match="is handing over to w2 already"):
+            await hand_over(dsn, ha_uuid, Request())
+        assert len(asked) == 1
+        await switchover.holder()  # and hears the answers
+        switchover.check_answer()
 
 
 async def test_one_request_is_one_switchover(

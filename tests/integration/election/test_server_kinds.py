@@ -224,7 +224,7 @@ async def test_a_first_host_that_is_down_is_passed_over(dsn, ha_uuid, server):
     async with running(election):
         await leads(election)
         server.terminate(session_of(election), dsn=dsn)
-        await until(lambda: election.is_leader() and election.term.number == 2)
+        await until(lambda: election.is_leader() and election.term.number > 1)
 
 
 @pytest.mark.asyncio

@@ -64,6 +64,7 @@ def use_all(metrics: Metrics) -> None:
     metrics.commit(0.002)
     metrics.write_failed()
     metrics.loop_lag(0.01)
+    metrics.inbox("ha_webhook", 3, 5.0)
 
 
 def values() -> dict[str, dict[tuple[tuple[str, str], ...], float]]:
@@ -117,6 +118,25 @@ def test_what_was_called_is_told(metrics: PrometheusMetrics) -> None:
     assert told["state_write_failures_total"] == {(): 1}
     assert told["loop_lag_seconds"] == {(): 0.01}
     assert metrics.totals() == (1, 1)
+
+
+def test_counting_goes_on_after_a_scrape(metrics: PrometheusMetrics) -> None:
+    metrics.event("range", "processed")
+    metrics.action("odd")
+    metrics.event("range", "held")
+    first = values()["source_last_event_timestamp_seconds"]
+    metrics.event("range", "processed")
+    metrics.action("odd")
+    told = values()
+    source = ("source", "range")
+    assert told["events_total"] == {
+        (("outcome", "processed"), source): 2,
+        (("outcome", "held"), source): 1,
+    }
+    assert told["actions_total"][(("outcome", "other"),)] == 2
+    last = told["source_last_event_timestamp_seconds"]
+    assert last[(source,)] > first[(source,)]
+    assert values() == told
 
 
 def test_the_worker_is_asked_at_each_scrape(

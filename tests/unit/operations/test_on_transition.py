@@ -26,7 +26,7 @@ from ansible_rulebook.ha.operations.on_transition import (
 )
 
 UUID = uuid.UUID("0d8f3a52-7d6e-4b6c-8f0e-5f2f5f0c9a11")
-LIMIT = 30.0  # seconds
+LIMIT = 60.0  # seconds
 LEADER = Transition("leader", 3, "killed", 1.25)
 
 TELL = """

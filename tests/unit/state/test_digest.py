@@ -1,45 +1,74 @@
-"""Which rules are those that the state was stored for."""
+"""What counts as a change of the rules, and drops their state."""
 
 from __future__ import annotations
 
 import json
+from importlib import import_module
 from typing import Any
 
 import pytest
 
 from ansible_rulebook.ha.state.recovery import digest
 
+RULE: dict[str, Any] = {
+    "name": "hit",
+    "condition": "event.hit is defined",
+    "action": {"none": None},
+}
 
-def ruleset(**changed: Any) -> str:
-    rule = {"name": "r", "condition": {"event": "i"}, "actions": ["debug"]}
-    source = {"EventSource": {"source_args": {"port": 5000, "token": "old"}}}
-    rules = {
-        "name": "s",
-        "hosts": ["all"],
+
+def definition(
+    rule: dict[str, Any] = RULE, port: int = 5000, filters: Any = ()
+) -> str:
+    """A ruleset as upstream gives it to the engine."""
+    parser: Any = import_module("ansible_rulebook.rules_parser")
+    generator: Any = import_module("ansible_rulebook.json_generator")
+    source = {"ha_webhook": {"port": port, "token": str(port)}}
+    if filters:
+        source["filters"] = filters
+    rulebook = {
+        "name": "R",
+        "hosts": "all",
         "sources": [source],
-        "rules": [{"Rule": rule}],
+        "rules": [rule],
     }
-    return json.dumps({**rules, **changed})
+    (parsed,) = parser.parse_rule_sets([rulebook])
+    made = generator.visit_ruleset(parsed, {})
+    return json.dumps(made.get("RuleSet", made))
 
 
-@pytest.mark.parametrize("sources", [[], [{"EventSource": {"port": 5001}}]])
-def test_other_sources_are_no_other_rules(sources: list[Any]) -> None:
-    assert digest(ruleset(sources=sources)) == digest(ruleset())
-
-
-def test_the_order_of_keys_says_nothing() -> None:
-    reordered = dict(reversed(json.loads(ruleset()).items()))
-    assert digest(json.dumps(reordered)) == digest(ruleset())
+def test_each_worker_may_listen_at_a_port_of_its_own() -> None:
+    first, second = definition(port=5000), definition(port=5001)
+    assert first != second
+    assert digest(first) == digest(second)
 
 
 @pytest.mark.parametrize(
-    "changed",
+    "change",
     [
-        {"rules": []},
+        {"condition": "event.hit == 1"},
+        {"name": "another"},
+        {"throttle": {
+            "once_within": "5 minutes",
+            "group_by_attributes": ["event.hit"],
+        }},
+    ],
+)  # fmt: skip
+def test_another_rule_is_a_change(change: dict[str, Any]) -> None:
+    assert digest(definition()) != digest(definition({**RULE, **change}))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
         {"hosts": ["localhost"]},
         {"match_multiple_rules": True},
         {"default_events_ttl": "1 hour"},
     ],
 )
-def test_all_else_makes_other_rules(changed: dict[str, Any]) -> None:
-    assert digest(ruleset(**changed)) != digest(ruleset())
+def test_another_ruleset_is_a_change(change: dict[str, Any]) -> None:
+    ruleset = json.loads(definition())
+    reordered = dict(reversed(ruleset.items()))
+    assert digest(json.dumps(reordered)) == digest(definition())
+    changed = json.dumps({**ruleset, **change})
+    assert digest(changed) != digest(definition())
