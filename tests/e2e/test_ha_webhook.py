@@ -28,6 +28,7 @@ POST = "SELECT eda_ha_post(%s, 'ha_queue', %s)"
 RULEBOOK = """
 - name: Hook
   hosts: localhost
+  match_multiple_rules: true
   sources:
     - eda.builtin.ha_webhook:
         host: 127.0.0.1
@@ -45,6 +46,25 @@ RULEBOOK = """
       action:
         debug:
           msg: "says {{{{ event.word }}}}"
+    - name: Counted
+      condition: event.payload.number is defined
+      throttle:
+        accumulate_within: 2 hours
+        threshold: {threshold}
+        group_by_attributes:
+          - event.payload.do
+      action:
+        debug:
+          msg: "counted {threshold}"
+    - name: Once
+      condition: event.payload.do == "once"
+      throttle:
+        once_within: 2 hours
+        group_by_attributes:
+          - event.payload.word
+      action:
+        debug:
+          msg: "once {{{{ event.payload.word }}}}"
 """
 NEW_RULE = """
     - name: New
@@ -64,7 +84,8 @@ ODD = (
 
 
 def start(stage: Stage, port: int, **options: Any) -> WorkerProcess:
-    return stage.start(RULEBOOK.format(port=port), **options)
+    text = RULEBOOK.format(port=port, threshold=POSTS + 1)
+    return stage.start(text, **options)
 
 
 def post(port: int, content: Any, key: str = "") -> tuple[int, str]:
@@ -105,7 +126,7 @@ class Sender(threading.Thread):
 
     def run(self) -> None:
         for number in range(POSTS):
-            self._send({"do": "say", "word": f"n{number}"})
+            self._send({"do": "say", "word": f"n{number}", "number": number})
 
     def _send(self, content: Any) -> None:
         key = str(uuid.uuid4())
@@ -162,6 +183,9 @@ def test_what_any_worker_accepted_is_processed_once_by_whoever_leads(
     leader.wait_for("^says to the follower$", PATIENCE)
     assert not follower.find("^says ")
 
+    assert post(of[follower.name], {"do": "once", "word": "x"})[0] == 202
+    leader.wait_for("^once x$", PATIENCE)
+
     sender = Sender([of[leader.name], of[follower.name]])
     leader.wait_for(f"^says n{BEFORE_THE_KILL}$", PATIENCE)
     leader.signal(signal.SIGKILL)
@@ -184,6 +208,16 @@ def test_what_any_worker_accepted_is_processed_once_by_whoever_leads(
     (recovering,) = follower.find(r"Recovering .* pending=\d+")
     pending = int(recovering.text.rpartition("pending=")[2].rstrip(")"))
     assert len({*words(by_leader)} & {*words(by_follower)}) <= pending
+    # Throttles go on, though the workers' sources differ in their ports: one
+    # event more makes the number full, no sooner.
+    assert not stage.shown("^counted")
+    for word in "xy":
+        assert post(of[follower.name], {"do": "once", "word": word})[0] == 202
+    last = {"do": "say", "word": "last", "number": POSTS}
+    assert post(of[follower.name], last)[0] == 202
+    follower.wait_for(f"^counted {POSTS + 1}$", PATIENCE)
+    follower.wait_for("^once y$", PATIENCE)
+    assert not follower.find("^once x$")
     follower.signal(signal.SIGTERM)
     assert follower.wait_exit(PATIENCE) == 0
 

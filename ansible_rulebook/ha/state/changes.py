@@ -43,9 +43,10 @@ class Changes:
     def __init__(self) -> None:
         self.events: List[bytes] = []
         """Keys of the events that these changes come from."""
+        self.records: Dict[Tuple[str, int], Optional[Record]] = {}
+        """By ruleset and number; None for one that is gone."""
         self._rulesets: Dict[str, Kept] = {}
         self._forgotten: Set[str] = set()
-        self._records: Dict[Tuple[str, int], Optional[Record]] = {}
         self._found: List[Found] = []
         self._done: List[bytes] = []
         self._actions: Dict[Tuple[bytes, int], str] = {}
@@ -58,7 +59,7 @@ class Changes:
 
     def answer(self, ruleset: str, answer: Answer) -> None:
         """The working memory of a ruleset has changed."""
-        records = self._records
+        records = self.records
         for record in answer.kept:
             records[ruleset, record.number] = record
         for number in answer.gone:
@@ -120,14 +121,14 @@ class Changes:
             done.append((sql.FORGET_RECORDS, [texts(names)]))
         if self._rulesets:
             done.append((sql.KEEP_RULESETS, self._ruleset_columns()))
-        gone = [key for key, r in self._records.items() if r is None]
+        gone = [key for key, r in self.records.items() if r is None]
         if gone:
             columns = [
                 texts([key_of_ruleset(ruleset) for ruleset, _ in gone]),
                 bigints([n for _, n in gone]),
             ]
             done.append((sql.DROP_RECORDS, columns))
-        if len(gone) < len(self._records):
+        if len(gone) < len(self.records):
             done.append((sql.KEEP_RECORDS, self._record_columns()))
         if self._found:
             columns = [number, *self._found_columns()]
@@ -156,7 +157,7 @@ class Changes:
         ]
 
     def _record_columns(self) -> list[bytes]:
-        kept = [(r, each) for (r, _), each in self._records.items() if each]
+        kept = [(r, each) for (r, _), each in self.records.items() if each]
         return [
             texts([key_of_ruleset(ruleset) for ruleset, _ in kept]),
             bigints([each.number for _, each in kept]),

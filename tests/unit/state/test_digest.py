@@ -56,3 +56,19 @@ def test_each_worker_may_listen_at_a_port_of_its_own() -> None:
 )  # fmt: skip
 def test_another_rule_is_a_change(change: dict[str, Any]) -> None:
     assert digest(definition()) != digest(definition({**RULE, **change}))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"hosts": ["localhost"]},
+        {"match_multiple_rules": True},
+        {"default_events_ttl": "1 hour"},
+    ],
+)
+def test_another_ruleset_is_a_change(change: dict[str, Any]) -> None:
+    ruleset = json.loads(definition())
+    reordered = dict(reversed(ruleset.items()))
+    assert digest(json.dumps(reordered)) == digest(definition())
+    changed = json.dumps({**ruleset, **change})
+    assert digest(changed) != digest(definition())
