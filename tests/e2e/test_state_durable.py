@@ -18,7 +18,6 @@ from e2e_support import (
     LEASE,
     PATIENCE,
     RULEBOOKS,
-    STATE_SESSION,
     STILL,
     Stage,
     needs_state,
@@ -40,8 +39,10 @@ RULEBOOK = re.sub(r" +- outage_ticks:(\n {8}.*)+", "", OUTAGE)
 
 def writer(server: EmbeddedRig | Server, stage: Stage) -> int:
     """The server's process that writes for the leader."""
-    (session,) = server.sessions(STATE_SESSION, dsn=stage.dsn)
-    return session.pid
+    ((writer,),) = server.query(
+        "SELECT writer_pid FROM eda_ha_cluster", dsn=stage.dsn
+    )
+    return int(writer)
 
 
 def test_nothing_follows_from_an_event_before_it_is_durable(

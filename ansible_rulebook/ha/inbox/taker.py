@@ -137,9 +137,7 @@ class Taker:
                 self._delete(row)
                 continue
             self._ready.append(
-                Delivery(
-                    row, event, arrived, self._term, self._delete, parts
-                )
+                Delivery(row, event, arrived, self._term, self._delete, parts)
             )
         return bool(taken)
 

@@ -357,7 +357,8 @@ def test_a_hundred_workers_are_told_in_half_a_second(
     dsn = rig.create_database()
     with contextlib.ExitStack() as stack:
         shown = Shown(rig, dsn, stack)
-        shown.leader("w0")
+        beacon = said("w0", role="leader", state="leading", lease=3600.0)
+        shown.leader("w0", beacon)
         for number in range(1, 100):
             shown.follower(f"w{number}")
         where = Conninfo(dsn)
