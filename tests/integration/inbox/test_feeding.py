@@ -404,9 +404,10 @@ async def test_no_part_is_processed_twice_however_many_there_are(
 async def test_a_filter_may_give_one_object_twice(
     cluster: Cluster, keeps_state: bool
 ) -> None:
-    async with members(
-        cluster, lambda event: [event, event], keeps_state
-    ) as (leader, _):
+    async with members(cluster, lambda event: [event, event], keeps_state) as (
+        leader,
+        _,
+    ):
         await leader.begin()
         for number in range(3):
             await leader.inbox.put({"n": number})
