@@ -13,8 +13,10 @@ from psycopg import AsyncConnection
 
 from ..conninfo import Conninfo
 from . import sql
+from .settings import IN_ALL
 
 CONNECT_TIMEOUT = 5  # seconds
+ANSWER_WITHIN = 10.0  # seconds; then the session is taken for lost
 
 Params = Union[Sequence[Any], Mapping[str, Any], None]
 
@@ -57,7 +59,8 @@ class Listener:
         )
         made = cls(connection, heard)
         try:
-            await connection.execute(sql.LISTEN.format(channel=channel))
+            await made._set(conninfo.settings)
+            await made.fetch(sql.LISTEN.format(channel=channel))
         except BaseException:
             made.close()
             raise
@@ -66,10 +69,33 @@ class Listener:
     async def fetch(self, query: str, params: Params = None) -> list[Any]:
         """The rows of an answer; what is heard meanwhile is told.
 
-        :raises psycopg.Error: if there is none.
+        :raises psycopg.Error: if there is none, or none in time.
         """
-        cursor = await self._connection.execute(query, params)
-        return [] if cursor.description is None else await cursor.fetchall()
+        loop = asyncio.get_running_loop()
+        # One session may fall silent where the others do not: a firewall or a
+        # pooler has forgotten it.
+        alarm = loop.call_later(ANSWER_WITHIN, self.shut_down)
+        try:
+            cursor = await self._connection.execute(query, params)
+            if cursor.description is None:
+                return []
+            return await cursor.fetchall()
+        finally:
+            alarm.cancel()
+
+    async def _set(self, asked: Mapping[str, str]) -> None:
+        """Set what the connection string asks for.
+
+        A connection pooler may have dropped it, such as the search_path.
+        """
+        for name, value in asked.items():
+            if name in IN_ALL:
+                continue  # ours
+            try:
+                await self.fetch(sql.WRITE_SETTING, (name, value))
+            except psycopg.Error:
+                if self._connection.closed:
+                    raise  # else the server refuses it, as elsewhere
 
     async def listen(self) -> None:
         """Wait until the server says something, and tell it.

@@ -63,6 +63,7 @@ logger = logging.getLogger(__name__)
 APPLICATION = "eda-inbox"  # of the sessions, as pg_stat_activity shows them
 MOST = 10_000  # events in an inbox, unless the caller says otherwise
 MOST_WAITING = 1_000  # events of one worker that are not durable yet
+MOST_BYTES_WAITING = 64_000_000  # characters of them
 FULL_RETRY = 5.0  # seconds after which a sender may try again
 MEASURE_EVERY = 1.0  # seconds, while something waits
 FLUSH_WITHIN = 2.0  # seconds, at the end
@@ -139,6 +140,7 @@ class Inbox:
             self._conninfo, self._application, timings or Timings()
         )
         self._thread = ThreadPoolExecutor(1, "ha-inbox")
+        self._is_prepared = False
         self._writer: Writer | None = None
         self._taker: Taker | None = None  # of take()
 
@@ -158,7 +160,11 @@ class Inbox:
             await self._end()
             raise
         self._writer = Writer(
-            self._session, self._thread, self._uuid, self.name
+            self._session,
+            self._thread,
+            self._uuid,
+            self.name,
+            self._prepare,
         )
         self._writer.connect()
         return self
@@ -187,12 +193,15 @@ class Inbox:
             await self._use.__aexit__(None, None, None)
 
     def _prepare(self) -> None:
+        if self._is_prepared:
+            return
         found = schema.survey(self._session)
         obstacle = found.obstacle()
         if obstacle is not None:
             raise StateRefused(obstacle)
         if found.missing:
             schema.create(self._session)
+        self._is_prepared = True
 
     def _open(self) -> Writer:
         if self._writer is None:
@@ -221,7 +230,8 @@ class Inbox:
         if writer.depth >= self.most:
             writer.measure()
             raise InboxFull(f"{writer.depth} events wait in {self.name}")
-        if writer.waiting >= MOST_WAITING:
+        is_much = writer.bytes_waiting + len(body) > MOST_BYTES_WAITING
+        if writer.waiting >= MOST_WAITING or is_much:
             raise InboxFull(f"{writer.waiting} events wait to be stored", 1.0)
         return await writer.put(body, key_bytes(key))
 

@@ -18,6 +18,13 @@ SELECT pg_catalog.set_config('synchronous_commit', 'local', false)
  WHERE pg_catalog.current_setting('synchronous_commit') = 'off'
 """
 
+# Nobody waits any longer for what takes more than that. The server would: and
+# store it when the sender has long been told that it may not have been.
+LIMITS: Final = """
+SELECT pg_catalog.set_config('lock_timeout', %(lock)s, false),
+       pg_catalog.set_config('statement_timeout', %(statement)s, false)
+"""
+
 NO_KEY: Final = bytes(16)
 _NO_KEY = "'00000000-0000-0000-0000-000000000000'::uuid"
 
@@ -71,18 +78,24 @@ SELECT pg_catalog.count(*),
 
 # Which of the events in hand are still there (without their bodies), and the
 # next ones. An event with a lower number may become visible after one with a
-# higher number, so the last number that was seen tells nothing.
+# higher number, so the last number that was seen tells nothing. No more than
+# some bytes come at once, or one event that has more.
 TAKE: Final = f"""
 SELECT id, NULL, NULL, NULL FROM {INBOX}
  WHERE ha_uuid = %(ha_uuid)s AND inbox = %(inbox)s
    AND id = ANY(%(in_hand)s::bigint[])
  UNION ALL
-SELECT * FROM (
-    SELECT id, body, extract(epoch FROM arrived)::float8, parts FROM {INBOX}
-     WHERE ha_uuid = %(ha_uuid)s AND inbox = %(inbox)s
-       AND id <> ALL(%(in_hand)s::bigint[])
-     ORDER BY id LIMIT %(most)s
-) AS following
+SELECT id, body, extract(epoch FROM arrived)::float8, parts FROM (
+    SELECT *, pg_catalog.sum(pg_catalog.octet_length(body)) OVER (ORDER BY id)
+              - pg_catalog.octet_length(body) AS before
+      FROM (
+        SELECT id, body, arrived, parts FROM {INBOX}
+         WHERE ha_uuid = %(ha_uuid)s AND inbox = %(inbox)s
+           AND id <> ALL(%(in_hand)s::bigint[])
+         ORDER BY id LIMIT %(most)s
+      ) AS following
+) AS measured
+ WHERE before < %(bytes)s
 """
 
 FORGET_KEYS: Final = f"""

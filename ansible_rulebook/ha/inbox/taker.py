@@ -21,13 +21,13 @@ from .delivery import Delivery, Lead, Row
 logger = logging.getLogger(__name__)
 
 PORTION = 50  # events at a time
+PORTION_BYTES = 4_000_000  # at a time, unless one event has more
 MOST_IN_HAND = 500  # taken, and not known to be gone
 LOOK_AGAIN = 30.0  # seconds; a notification comes before
 LOOK_SOON = 0.05  # seconds, while as many as allowed are in hand
 RETRY = 0.5  # seconds between two tries to connect
 TIDY_EVERY = 600.0  # seconds
-TIDY_PORTION = 5000  # keys at a time
-TIDY_PAUSE = 0.02  # seconds between two portions
+TIDY_PORTION = 1000  # keys at a time, and then events have their turn
 
 
 class Taker:
@@ -124,11 +124,12 @@ class Taker:
             **self._params,
             "in_hand": list(self._in_hand),
             "most": most,
+            "bytes": PORTION_BYTES,
         }
         rows = await listener.fetch(sql.TAKE, params)
         # Those that are not in the table any more have been processed.
         self._in_hand = {row[0] for row in rows}
-        taken = [row for row in rows if row[1] is not None]
+        taken = sorted(row for row in rows if row[1] is not None)
         for number, body, arrived, parts in taken:
             row = Row(self._inbox, number)
             event = _decoded(body)
@@ -142,14 +143,15 @@ class Taker:
         return bool(taken)
 
     async def _tidy(self, listener: Listener) -> None:
-        if self._loop.time() < self._tidied_at + TIDY_EVERY:
+        before, now = self._tidied_at, self._loop.time()
+        if now < before + TIDY_EVERY:
             return
+        self._tidied_at = now  # if it fails, too
         params = {"most": TIDY_PORTION}
-        forgotten = TIDY_PORTION
-        while forgotten == TIDY_PORTION:
-            ((forgotten,),) = await listener.fetch(sql.FORGET_KEYS, params)
-            await asyncio.sleep(TIDY_PAUSE)
-        self._tidied_at = self._loop.time()
+        ((forgotten,),) = await listener.fetch(sql.FORGET_KEYS, params)
+        if forgotten == TIDY_PORTION:
+            self._tidied_at = before  # there may be more
+            self._has_news = True
 
 
 def _decoded(body: str) -> dict[str, Any] | None:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections import deque
 from concurrent.futures import Executor
-from typing import Any, Deque, NamedTuple
+from typing import Any, Callable, Deque, NamedTuple
 from uuid import UUID
 
 from psycopg import Connection
@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 MOST_EVENTS = 500  # in one transaction
 MOST_BYTES = 4_000_000  # in one transaction, unless one event has more
 ANSWER_WITHIN = 10.0  # seconds, for the server
+LOCK_WITHIN = 2.0  # seconds that the server waits for somebody's key
+STATEMENT_WITHIN = 8.0  # seconds that the server works at a statement
 RETRY = 0.5  # seconds between two tries to connect
 MEASURE_EVERY = 1.0  # seconds, while events come
 MOST_COUNTED = 100_000  # events
@@ -43,6 +45,7 @@ class Writer:
     :param executor: to block in.
     :param ha_uuid: the cluster.
     :param inbox: the inbox's name.
+    :param prepare: called before each session; blocks.
     """
 
     def __init__(
@@ -51,9 +54,11 @@ class Writer:
         executor: Executor,
         ha_uuid: UUID,
         inbox: str,
+        prepare: Callable[[], None],
     ) -> None:
         self._session = session
         self._executor = executor
+        self._prepare = prepare
         self._first = [str(ha_uuid).encode(), inbox.encode()]
         self._loop = asyncio.get_running_loop()
         self._pipeline: Pipeline | None = None
@@ -70,6 +75,8 @@ class Writer:
         self._is_closed = False
         self._idle = asyncio.Event()
         self._idle.set()
+        self.bytes_waiting = 0
+        """How many characters the events have that wait to be stored."""
         self.depth = 0
         """How many events are in the inbox, as far as is known."""
         self.oldest: float | None = None
@@ -89,6 +96,7 @@ class Writer:
         answer: asyncio.Future[bool] = self._loop.create_future()
         put = Put(body, key, answer)
         self._waiting.append(put)
+        self.bytes_waiting += len(body)
         self._schedule()
         try:
             return await asyncio.wait_for(answer, ANSWER_WITHIN)
@@ -97,6 +105,7 @@ class Writer:
                 "the server did not answer in time"
             ) from None
         finally:
+            self.bytes_waiting -= len(body)
             if put in self._waiting:
                 self._waiting.remove(put)
 
@@ -111,7 +120,7 @@ class Writer:
         self._schedule()
 
     def measure(self) -> None:
-        """Find out how many events there are, soon."""
+        """Find out how many events there are, soon; once a second at most."""
         self._is_to_measure = True
         self._schedule()
 
@@ -158,8 +167,14 @@ class Writer:
             await asyncio.sleep(RETRY)
 
     def _open(self) -> Connection[Any]:
+        self._prepare()
+        limits = {"lock": LOCK_WITHIN, "statement": STATEMENT_WITHIN}
         with self._session.transaction() as connection:
             connection.execute(sql.DURABLE)
+            connection.execute(
+                sql.LIMITS,
+                {name: f"{limits[name] * 1000:.0f}ms" for name in limits},
+            )
         return self._session.take()
 
     def _begin(self, connection: Connection[Any]) -> None:
@@ -229,7 +244,7 @@ class Writer:
 
     def _measurement(self) -> list[Statement]:
         is_due = self._loop.time() >= self._measured_at + MEASURE_EVERY
-        self._measures = self._is_to_measure or bool(self._sent and is_due)
+        self._measures = is_due and (self._is_to_measure or bool(self._sent))
         if not self._measures:
             return []
         self._is_to_measure = False

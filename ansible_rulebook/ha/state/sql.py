@@ -606,12 +606,18 @@ DELETE FROM {HISTORY}
  WHERE ha_uuid = %(ha_uuid)s AND term <= %(term)s - %(terms)s
 """
 
-# Clusters that nobody has led for long and that still have something.
+# Clusters that nobody has led for long and that still have something. Without
+# state nobody says that a cluster is led, but its inbox may be in use.
 ABANDONED: Final = f"""
 SELECT ha_uuid, {_ARRIVE.format("ha_uuid")} FROM {CLUSTER}
  WHERE led_at < pg_catalog.clock_timestamp() - %(days)s * interval '1 day'
    AND EXISTS (SELECT FROM {RULESET} AS content
                 WHERE content.ha_uuid = {CLUSTER}.ha_uuid)
+   AND NOT EXISTS (
+       SELECT FROM {INBOX} AS event
+        WHERE event.ha_uuid = {CLUSTER}.ha_uuid
+          AND arrived > pg_catalog.clock_timestamp()
+                        - %(days)s * interval '1 day')
    FOR UPDATE SKIP LOCKED LIMIT 1
 """
 

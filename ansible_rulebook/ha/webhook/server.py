@@ -32,8 +32,9 @@ ADDRESS_RETRY = 0.2  # seconds
 ADDRESS_PATIENCE = 10.0  # seconds for an earlier run to close its port
 FINISH_WITHIN = 4.0  # seconds for requests under way, when the source ends
 RETRY_AFTER = 2.0  # seconds until a sender may try again
-# Bytes of bodies that are read at once, of all clients. What is more has to
-# come again: else clients without a token could fill the memory.
+# Bytes of bodies that have come and are not whole yet, of all clients. What is
+# more has to come again: else clients without a token could fill the memory.
+# Those that were only announced do not count: they would keep others out.
 MOST_BYTES_AT_ONCE = 64 * 1024 * 1024
 SAY_EVERY = 60.0  # seconds between two lines about refused requests
 
@@ -214,24 +215,23 @@ class WebhookServer:
         length = request.content_length
         if length is not None and length > most:
             raise Refused(413, f"the body has more than {most} bytes")
-        expected = most if length is None else length
-        if self._bytes_at_once + expected > max(MOST_BYTES_AT_ONCE, most):
-            raise try_again("too many requests at once", RETRY_AFTER)
-        self._bytes_at_once += expected
+        body = bytearray()
         try:
             if request.headers.get("Expect", "").lower() == "100-continue":
                 await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
                 request.writer.output_size = 0  # nothing of the answer yet
-            body = bytearray()
             async for chunk in request.content.iter_any():
                 body += chunk
+                self._bytes_at_once += len(chunk)
                 if len(body) > most:
                     raise Refused(413, f"the body has more than {most} bytes")
+                if self._bytes_at_once > max(MOST_BYTES_AT_ONCE, most):
+                    raise try_again("too many requests at once", RETRY_AFTER)
             return bytes(body)
         except web.RequestPayloadError:
             raise Refused(400, "the body is broken") from None
         finally:
-            self._bytes_at_once -= expected
+            self._bytes_at_once -= len(body)
 
     def _check_signature(self, request: web.BaseRequest, body: bytes) -> None:
         secret = self._arguments.hmac_secret

@@ -67,18 +67,18 @@ class Recording:
         self.is_recording = True
         self.written: list[tuple[Answer, bytes | None]] = []
         self.done: list[str] = []
-        self.emptied: list[tuple[str, int]] = []
+        self.emptied: list[tuple[str, int, int]] = []
 
     def wrote(
         self,
         ruleset: str,
         answer: Answer,
         event: bytes | None = None,
-        row: tuple[str, int] | None = None,
+        consumed: tuple[str, int, int] | None = None,
     ) -> list[str]:
         assert ruleset == "R"
         self.written.append((answer, event))
-        self.emptied += [] if row is None else [row]
+        self.emptied += [] if consumed is None else [consumed]
         return [
             in_json(match.rule, match.data, f"id-{number}")
             for number, match in enumerate(answer.matches)
@@ -95,7 +95,7 @@ class Source:
         self,
         hopeless: bool = False,
         repeated: bool = False,
-        row: tuple[str, int] | None = None,
+        row: tuple[str, int, int] | None = None,
     ) -> None:
         self.row = row
         self.hopeless = hopeless
@@ -111,7 +111,7 @@ class Source:
     def key(self, ruleset: str) -> bytes:
         return b"key"
 
-    def done(self) -> tuple[str, int] | None:
+    def done(self) -> tuple[str, int, int] | None:
         return self.row
 
     def written(self) -> None:
@@ -196,19 +196,19 @@ def an_event_of_an_inbox_is_deleted_with_what_came_of_it(
 ) -> None:
     events: tuple[dict[str, Any], ...] = ({"hit": 1}, {"nobody": "asks"})
     for number, event in enumerate(events):
-        house.source = Source(row=("in", number))
+        house.source = Source(row=("in", number, 0))
         house.post(**event)
         assert house.recording.emptied == [
-            ("in", each) for each in range(number + 1)
+            ("in", each, 0) for each in range(number + 1)
         ]
         assert house.source.told == ["written"]
     assert len(house.recording.written) == 2
 
 
 def an_event_of_an_inbox_that_came_before_is_deleted(house: House) -> None:
-    house.source = Source(repeated=True, row=("in", 1))
+    house.source = Source(repeated=True, row=("in", 1, 0))
     assert house.post(hit=1) == []
-    assert house.recording.emptied == [("in", 1)]
+    assert house.recording.emptied == [("in", 1, 0)]
     assert house.source.told == ["written"]
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import signal
 import uuid
 from typing import Any, AsyncIterator, Callable
 
@@ -11,6 +13,7 @@ import psycopg
 import pytest
 from clusters import LIMIT, Cluster, create_tables, until
 from psycopg.conninfo import make_conninfo
+from rig.pgbouncer import PgBouncer
 from rig.server import EmbeddedRig, Server
 
 from ansible_rulebook.ha import (
@@ -23,6 +26,8 @@ from ansible_rulebook.ha import (
     ServerUnavailable,
     StateRefused,
 )
+from ansible_rulebook.ha.election import listener
+from ansible_rulebook.ha.inbox import inbox as inbox_module
 from ansible_rulebook.ha.inbox import taker, writer
 from ansible_rulebook.ha.inbox.inbox import key_bytes
 from ansible_rulebook.ha.state import sql
@@ -181,8 +186,12 @@ async def test_old_keys_are_deleted(
             " WHERE ha_uuid = %(ha_uuid)s"
         )
         await inbox.put({"n": 5}, "5")
-        await taken(inbox)
-        assert cluster.query(count) == [(1,)]
+        for number in range(6):  # also while events come
+            assert (await taken(inbox)).event == {"n": number}
+        taking = asyncio.ensure_future(taken(inbox))
+        await until(lambda: cluster.query(count) == [(1,)], "one is left")
+        taking.cancel()
+        await asyncio.wait({taking})
 
 
 @pytest.mark.asyncio
@@ -346,15 +355,13 @@ async def test_a_server_that_is_silent_is_not_waited_for(
 async def test_it_opens_without_a_server_and_waits_for_it(
     embedded_server: EmbeddedRig, make_cluster: Callable[[str], Cluster]
 ) -> None:
-    dsn = embedded_server.create_database()
-    create_tables(dsn)
-    cluster = make_cluster(dsn)
+    cluster = make_cluster(embedded_server.create_database())
     embedded_server.stop("immediate")
     async with opened(cluster) as inbox:
         putting = asyncio.ensure_future(inbox.put({"n": 1}))
         taking = asyncio.ensure_future(taken(inbox))
         await asyncio.to_thread(embedded_server.start)
-        assert await putting
+        assert await putting  # into tables that it has made
         assert (await taking).event == {"n": 1}
 
 
@@ -377,6 +384,112 @@ async def test_an_ended_session_loses_nothing(cluster: Cluster) -> None:
         assert (await taking).event == {"n": 1}
 
 
+@pytest.mark.asyncio
+async def test_a_session_that_falls_silent_alone_is_replaced(
+    embedded_server: EmbeddedRig,
+    make_cluster: Callable[[str], Cluster],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(listener, "ANSWER_WITHIN", 1.0)
+    monkeypatch.setattr(taker, "LOOK_AGAIN", 0.5)
+    dsn = embedded_server.create_database()
+    create_tables(dsn)
+    cluster = make_cluster(dsn)
+    async with opened(cluster) as inbox:
+        await inbox.put({"n": 1})
+        await taken(inbox)
+        ((backend,),) = cluster.query(
+            "SELECT pid FROM pg_stat_activity WHERE query LIKE '%%measured%%'"
+            " AND application_name LIKE 'eda-inbox:%%'"
+        )
+        os.kill(backend, signal.SIGSTOP)
+        try:
+            taking = asyncio.ensure_future(taken(inbox))
+            await inbox.put({"n": 2})
+            event = (await taking).event
+            while event == {"n": 1}:  # it was not done
+                event = (await taken(inbox)).event
+            assert event == {"n": 2}
+        finally:
+            os.kill(backend, signal.SIGCONT)
+
+
+@pytest.mark.asyncio
+async def test_a_key_that_somebody_keeps_to_himself_piles_nothing_up(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "LOCK_WITHIN", 0.2)
+    async with opened(cluster) as inbox:
+        with contextlib.closing(cluster.session()) as somebody:
+            somebody.execute("BEGIN")
+            somebody.execute(
+                f"SELECT {sql.POST}(%s, %s, '{{}}', 'key')",
+                (cluster.uuid, NAME),
+            )
+            for number in range(2):
+                with pytest.raises(ServerUnavailable):
+                    await inbox.put({"n": number}, "key")
+            assert cluster.waiting() == []
+            assert await inbox.put({"n": 2}, "another")
+            somebody.execute("ROLLBACK")
+        # What was not acknowledged in time is not stored later, either.
+        assert await inbox.put({"n": 3}, "key")
+    assert numbers(cluster) == [2, 3]
+
+
+@pytest.mark.asyncio
+async def test_little_is_in_memory_however_much_waits(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inbox_module, "MOST_BYTES_WAITING", 3000)
+    monkeypatch.setattr(taker, "PORTION_BYTES", 3000)
+    text = "x" * 1000
+    async with opened(cluster) as inbox:
+        with cluster.held(sql.INBOX):
+            putting = [
+                asyncio.ensure_future(inbox.put({"n": number, "text": text}))
+                for number in range(5)
+            ]
+            done, waiting = await asyncio.wait(
+                putting, return_when=asyncio.FIRST_COMPLETED
+            )
+            for each in done:
+                assert isinstance(each.exception(), InboxFull)
+            assert len(waiting) == 2
+        assert await asyncio.gather(*waiting) == [True, True]
+        for number in range(2, 9):
+            await inbox.put({"n": number, "text": text})
+        for number in range(9):
+            assert (await taken(inbox)).event["n"] == number
+            assert inbox._taker is not None
+            assert len(inbox._taker._ready) < 3
+
+
+@pytest.mark.asyncio
+async def test_a_full_inbox_is_not_counted_for_each_that_is_refused(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(cluster, most=1) as inbox:
+        await inbox.put({})
+        loop, counted = asyncio.get_running_loop(), 0
+        pipeline = inbox._open()._pipeline
+        assert pipeline is not None
+        send = pipeline.send
+
+        def count(statements: Any) -> None:
+            nonlocal counted
+            counted += 1
+            send(statements)
+
+        monkeypatch.setattr(pipeline, "send", count)
+        began = loop.time()
+        for _ in range(100):
+            with pytest.raises(InboxFull):
+                await inbox.put({})
+            await asyncio.sleep(0.001)
+        assert counted <= loop.time() - began + 1
+
+
 # -- tables and rights -------------------------------------------------------
 
 
@@ -388,6 +501,27 @@ async def test_the_tables_are_made(
     async with opened(cluster) as inbox, opened(cluster) as other:
         assert await inbox.put({"n": 1})
         assert (await taken(other)).event == {"n": 1}
+
+
+@pytest.mark.asyncio
+async def test_a_pooler_may_drop_the_search_path(
+    server: Server,
+    dsn: str,
+    make_cluster: Callable[[str], Cluster],
+    pgbouncer: Callable[..., PgBouncer],
+) -> None:
+    server.query("CREATE SCHEMA eda", dsn=dsn)
+    own_schema = {"options": "-csearch_path=eda"}
+    create_tables(make_conninfo(dsn, **own_schema))
+    pooler = pgbouncer(
+        dsn,
+        "session",
+        ignore_startup_parameters="options,extra_float_digits",
+    )
+    cluster = make_cluster(make_conninfo(pooler.dsn, **own_schema))
+    async with opened(cluster) as inbox:
+        assert await inbox.put({"n": 1})
+        assert (await taken(inbox)).event == {"n": 1}
 
 
 @pytest.mark.asyncio

@@ -328,6 +328,7 @@ def test_a_rehearsal_does_each_thing_that_the_journal_does() -> None:
         sql.DROP_ACTIONS,
         sql.DROP_MATCHES,
         sql.EMPTY_INBOX,
+        sql.KEEP_PARTS,
         sql.FORGET_COMMITS,
     }
     assert set(done) == journal

@@ -327,18 +327,22 @@ async def test_bodies_that_do_not_end_keep_nobody_out(
     tables: str, ha_uuid: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(webhook_server, "MOST_BYTES_AT_ONCE", 1000)
-    monkeypatch.setattr(connections, "READ_WITHIN", 2.0)
+    monkeypatch.setattr(connections, "READ_WITHIN", 5.0)
     async with (
         hook(tables, ha_uuid, max_body=500) as one,
         raw(one.port) as first,
         raw(one.port) as second,
     ):
-        for each in (first, second):
-            each.writer.write(head(500) + b"{")
 
         async def is_refused() -> bool:
             return (await post(one.url))[0] == 503
 
+        for each in (first, second):
+            each.writer.write(head(500) + b"{")
+            await each.writer.drain()
+        assert not await is_refused()  # to announce much costs nothing
+        for each in (first, second):
+            each.writer.write(b"x" * 498)
         await eventually(is_refused)
         for each in (first, second):
             assert await each.is_ended()

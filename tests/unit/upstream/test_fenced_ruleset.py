@@ -340,10 +340,8 @@ async def test_one_bad_event_does_not_end_the_reader():
     ruleset = make(SmallWorker(), feedback={"mine": feedback})
     bad = {"is_bad": True, "meta": {"source": {"name": "mine"}}}
     # A sender can put anything there.
-    odd = [
-        {"is_bad": True, "meta": {"source": source}}
-        for source in (5, {"name": {}}, {"name": ["mine"]})
-    ]
+    odd: list[Any] = [5, {"name": {}}, {"name": ["mine"]}]
+    odd = [{"is_bad": True, "meta": {"source": each}} for each in odd]
     source = ruleset.ruleset_queue_plan.source_queue.queue
     for event in (bad, *odd, {"n": 1}, SHUTDOWN):
         source.put_nowait(event)
