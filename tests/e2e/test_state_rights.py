@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import Callable
 
 import pytest
-from e2e_support import PATIENCE, READY, Stage, needs_state, until
+from e2e_support import (
+    PATIENCE,
+    READY,
+    Stage,
+    needs_old,
+    needs_state,
+    until,
+)
 from rig.proxy import Proxy
 from rig.server import Server
 from roles import PASSWORD, REQUIRED, RULEBOOK, WITHOUT, Role
-
-needs_old = pytest.mark.skipif(
-    importlib.util.find_spec("ansible_rulebook.persistence") is not None,
-    reason="upstream before 1.3 keeps no state",
-)
 
 COMMANDS = "ansible_rulebook.ha.operations.commands"
 

@@ -7,7 +7,6 @@ from a journal that their playbooks write.
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import json
 import time
@@ -21,6 +20,7 @@ from rig.server import Server
 from rig.workers import LOST, WorkerProcess, wait_leader
 
 from ansible_rulebook.ha.rulebook.guardian import VARIABLE
+from ansible_rulebook.ha.upstream.names import is_able_to_keep_state
 
 T = TypeVar("T")
 
@@ -38,8 +38,10 @@ STILL = 0.5  # seconds without a change
 STATELESS = ["--ha-state", "off"]
 STATE_SESSION = "eda-state:%"  # the application_name of the state's sessions
 needs_state = pytest.mark.skipif(
-    importlib.util.find_spec("ansible_rulebook.persistence") is None,
-    reason="upstream keeps state from 1.3 on",
+    not is_able_to_keep_state(), reason="upstream keeps state from 1.3 on"
+)
+needs_old = pytest.mark.skipif(
+    is_able_to_keep_state(), reason="upstream before 1.3 keeps no state"
 )
 
 FOLLOWING = r"Worker \S+: Following"

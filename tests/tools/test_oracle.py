@@ -14,6 +14,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from e2e_support import needs_state
+
+pytestmark = needs_state
 
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
 SCENES = (

@@ -11,11 +11,15 @@ from typing import Iterator
 import pytest
 
 import ansible_rulebook.ha
+from ansible_rulebook.ha.embedded.demo.example import COPIES
 
 (HOME,) = map(Path, ansible_rulebook.ha.__path__)
 PACKAGE = "ansible_rulebook.ha"
+# The example that a wheel brings along is data, not a module.
 SOURCES = sorted(
-    path for path in HOME.rglob("*.py") if path.name != "__main__.py"
+    path
+    for path in HOME.rglob("*.py")
+    if path.name != "__main__.py" and COPIES not in path.parents
 )
 UPSTREAM = re.compile(r"ansible_rulebook(?!\.ha(\.|$))(\.|$)")
 ENGINE = re.compile(r"(drools|jpy)(\.|$)")
