@@ -32,12 +32,14 @@ STAY = """
     - ansible.builtin.raw: >
         setsid --wait sh -c 'echo "begin w stay" >> "$JOURNAL"; sleep 600'
 """
-# Leaves a process behind that ends by itself.
-LEAVE = """
+# Leaves a process behind that ends once the test has seen it.
+LEAVE = f"""
 - hosts: localhost
   gather_facts: false
   tasks:
-    - ansible.builtin.raw: setsid sleep 3 < /dev/null > /dev/null 2>&1 &
+    - ansible.builtin.raw: >
+        setsid sh -c 'until [ -e {FOLDER}/seen ]; do sleep 0.1; done'
+        < /dev/null > /dev/null 2>&1 &
 """
 
 
@@ -227,10 +229,13 @@ def test_a_worker_is_at_home_in_a_container(box: Box, server: Server) -> None:
         box.run("two", LEAVE)
         left = until(
             lambda: [
-                pid for pid in children(init) if command_of(pid) == "sleep 3"
+                pid
+                for pid in children(init)
+                if command_of(pid).startswith("sh -c until ")
             ],
             "an orphan",
         )
+        (box.shared / "seen").touch()
         until(lambda: not set(left) & children(init).keys(), "no zombie")
 
         # SIGTERM reaches the worker, and it drains.

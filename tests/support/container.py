@@ -12,7 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -22,12 +22,13 @@ NEEDED = ("unshare", "setpriv", "chroot", "mount")
 FOLDER = "/tmp/stage"  # where the container sees the test's folder
 
 # new: an empty folder, the root to be. kind: of /proc. shared: the test's
-# folder. closed: a folder that others may not enter, or nothing. The rest:
-# folders that are needed and may be covered by now, "--", and the command.
+# folder. The rest: folders to be covered, since others may not enter them,
+# each after "cover"; folders that are needed and may be covered by now, each
+# after "need"; "--", and the command.
 SCRIPT = f"""
 set -eu
-new=$1 kind=$2 shared=$3 closed=$4
-shift 4
+new=$1 kind=$2 shared=$3
+shift 3
 mount --make-rprivate /
 mount --bind / "$new"
 mount -o remount,bind,ro "$new"
@@ -42,14 +43,16 @@ if [ "$kind" = none ]; then
 else
     mount -t proc -o "$kind" proc "$new/proc"
 fi
-[ -z "$closed" ] || mount -t tmpfs -o mode=755 tmpfs "$new$closed"
 while [ "$1" != -- ]; do
-    if ! [ -d "$new$1" ]; then
-        mkdir -p "$new$1"
-        mount --bind "$1" "$new$1"
-        mount -o remount,bind,ro "$new$1"
+    if [ "$1" = cover ]; then
+        mkdir -p "$new$2"
+        mount -t tmpfs -o mode=755 tmpfs "$new$2"
+    elif ! [ -d "$new$2" ]; then
+        mkdir -p "$new$2"
+        mount --bind "$2" "$new$2"
+        mount -o remount,bind,ro "$new$2"
     fi
-    shift
+    shift 2
 done
 shift
 exec chroot "$new" setpriv --reuid {UID} --regid 0 --clear-groups \\
@@ -95,16 +98,21 @@ def contained(
     return [
         *("unshare", "--mount", "--pid", "--fork", "--kill-child"),
         *("sh", "-c", SCRIPT, "container"),
-        *(str(root), proc, str(shared), _closed(sys.base_prefix)),
-        *(*folders, "--"),
+        *(str(root), proc, str(shared), *_reaching(folders), "--"),
         *("env", "-i", *(f"{key}={value}" for key, value in environ.items())),
         *command,
     ]
 
 
-def _closed(folder: str) -> str:
-    """The first folder on the way that others may not enter; /root, say."""
-    for above in reversed(Path(folder).parents):
-        if not above.stat().st_mode & 0o001:
-            return str(above)
-    return ""
+def _reaching(folders: Sequence[str]) -> Iterator[str]:
+    """What the script does so that others may enter these folders.
+
+    On the way may be a closed one: /root, or .tox, which tox makes so.
+    """
+    covered = set()
+    for folder in folders:
+        for above in reversed(Path(folder).parents):
+            if above not in covered and not above.stat().st_mode & 0o001:
+                covered.add(above)
+                yield from ("cover", str(above))
+        yield from ("need", folder)
