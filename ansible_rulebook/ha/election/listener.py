@@ -16,7 +16,7 @@ from . import sql
 from .settings import IN_ALL
 
 CONNECT_TIMEOUT = 5  # seconds
-ANSWER_WITHIN = 10.0  # seconds; then the session is taken for lost
+ANSWER_WITHIN = 30.0  # seconds; then the session is taken for lost
 
 Params = Union[Sequence[Any], Mapping[str, Any], None]
 

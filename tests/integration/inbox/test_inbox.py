@@ -466,6 +466,37 @@ async def test_little_is_in_memory_however_much_waits(
 
 
 @pytest.mark.asyncio
+async def test_what_is_deleted_is_not_looked_at_each_time(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(taker, "SLOW_LOOK", -1.0)  # each is slow
+    monkeypatch.setattr(taker, "SLOW_LOOKS_SHARE", 1e-9)
+    monkeypatch.setattr(taker, "LOOK_AGAIN", 0.5)
+    insert = (
+        f"INSERT INTO {sql.INBOX} (ha_uuid, inbox, body)"
+        " VALUES (%s, %s, '{\"n\": -1}')"
+    )
+    with contextlib.closing(cluster.session()) as slow:
+        async with opened(cluster) as inbox:
+            with slow.transaction():
+                slow.execute(insert, (cluster.uuid, NAME))
+                for number in range(200):
+                    await inbox.put({"n": number})
+                    delivery = await taken(inbox)
+                    assert delivery.event == {"n": number}
+                    inbox.done(delivery)
+                looks = inbox._taker
+                assert looks is not None
+                assert looks._first > 0
+                # A million rows took half a second a portion, sorted.
+                assert looks._listener is not None
+                shown = await looks._listener.fetch("SHOW enable_bitmapscan")
+                assert shown == [("off",)]
+            # What became visible late is not forgotten.
+            assert (await taken(inbox)).event == {"n": -1}
+
+
+@pytest.mark.asyncio
 async def test_a_full_inbox_is_not_counted_for_each_that_is_refused(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
