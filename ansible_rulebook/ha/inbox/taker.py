@@ -6,7 +6,6 @@ import asyncio
 import json
 import logging
 from collections import deque
-from contextlib import suppress
 from typing import Any, Callable, Deque
 from uuid import UUID
 
@@ -69,6 +68,7 @@ class Taker:
         self._in_hand: set[int] = set()
         self._ready: Deque[Delivery] = deque()
         self._has_news = True
+        self._is_over = False
         self._tidied_at = self._loop.time()
         self._first = 0  # none before it was there at the last whole look
         self._next = 0  # after all that were taken
@@ -80,18 +80,29 @@ class Taker:
         return len(self._in_hand)
 
     async def take(self) -> Delivery:
-        """The next event. Waits for one, and for the server."""
+        """The next event. Waits for one, and for the server.
+
+        :raises asyncio.CancelledError: after :meth:`end`.
+        """
         while not self._ready:
+            self._check()
             try:
                 await self._look()
             except (psycopg.Error, OSError) as error:
                 logger.debug("Nothing is taken from an inbox: %s", error)
                 self._disconnect()
                 await asyncio.sleep(RETRY)
+        self._check()
         return self._ready.popleft()
+
+    def _check(self) -> None:
+        # A cancellation may be lost on its way through somebody's code.
+        if self._is_over:
+            raise asyncio.CancelledError
 
     def end(self) -> None:
         """Take no more. Ends every wait, and waits for nothing."""
+        self._is_over = True
         if self._listener is not None:
             self._listener.shut_down()
 
@@ -113,8 +124,7 @@ class Taker:
             await self._listener.fetch(sql.IN_ORDER)
         room = min(MOST_IN_HAND - len(self._in_hand), PORTION)
         if room > 0 and not self._has_news:
-            with suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._listener.listen(), LOOK_AGAIN)
+            await self._listener.listen(LOOK_AGAIN)
         elif room <= 0:
             await asyncio.sleep(LOOK_SOON)
         self._has_news = False

@@ -127,6 +127,27 @@ async def test_an_inbox_has_its_own_events_and_keys(
 
 
 @pytest.mark.asyncio
+async def test_no_cancellation_is_lost_as_news_comes(cluster: Cluster) -> None:
+    async with opened(cluster) as inbox, opened(cluster) as other:
+        await inbox.put({"n": 0})
+        await taken(inbox)
+        looks = inbox._taker
+        assert looks is not None
+        taking = asyncio.ensure_future(inbox.take())
+        await until(lambda: not looks._has_news, "it listens")
+        hears = looks._listener
+        assert hears is not None
+        hears._heard = lambda notify: (taking.cancel(), None)[1]
+        await other.put({"n": 1})
+        await asyncio.wait({taking}, timeout=LIMIT)
+        assert taking.cancelled()
+        assert (await taken(inbox)).event == {"n": 1}
+        looks.end()
+        with pytest.raises(asyncio.CancelledError):
+            await looks.take()
+
+
+@pytest.mark.asyncio
 async def test_only_so_many_are_in_hand(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
