@@ -16,7 +16,7 @@ from . import sql
 from .settings import IN_ALL
 
 CONNECT_TIMEOUT = 5  # seconds
-ANSWER_WITHIN = 10.0  # seconds; then the session is taken for lost
+ANSWER_WITHIN = 30.0  # seconds; then the session is taken for lost
 
 Params = Union[Sequence[Any], Mapping[str, Any], None]
 
@@ -75,13 +75,22 @@ class Listener:
         # One session may fall silent where the others do not: a firewall or a
         # pooler has forgotten it.
         alarm = loop.call_later(ANSWER_WITHIN, self.shut_down)
+        asking = asyncio.ensure_future(self._ask(query, params))
         try:
-            cursor = await self._connection.execute(query, params)
-            if cursor.description is None:
-                return []
-            return await cursor.fetchall()
+            return await asyncio.shield(asking)
+        except asyncio.CancelledError:
+            # psycopg would have the server cancel it, and wait for that.
+            self.shut_down()
+            await asyncio.wait({asking})
+            if not asking.cancelled():
+                asking.exception()
+            raise
         finally:
             alarm.cancel()
+
+    async def _ask(self, query: str, params: Params) -> list[Any]:
+        cursor = await self._connection.execute(query, params)
+        return [] if cursor.description is None else await cursor.fetchall()
 
     async def _set(self, asked: Mapping[str, str]) -> None:
         """Set what the connection string asks for.
@@ -97,12 +106,13 @@ class Listener:
                 if self._connection.closed:
                     raise  # else the server refuses it, as elsewhere
 
-    async def listen(self) -> None:
+    async def listen(self, within: float | None = None) -> None:
         """Wait until the server says something, and tell it.
 
+        :param within: seconds to wait, if not for ever.
         :raises psycopg.Error: if the session has ended.
         """
-        await self._readable()
+        await self._readable(within)
         pgconn = self._connection.pgconn
         pgconn.consume_input()
         pgconn.is_busy()  # parses what was read
@@ -113,7 +123,7 @@ class Listener:
             payload = found.extra.decode("utf-8", "replace")
             self._heard(psycopg.Notify("", payload, found.be_pid))
 
-    async def _readable(self) -> None:
+    async def _readable(self, within: float | None) -> None:
         loop = asyncio.get_running_loop()
         ready: asyncio.Future[None] = loop.create_future()
         number = self._connection.fileno()
@@ -122,11 +132,15 @@ class Listener:
             if not ready.done():
                 ready.set_result(None)
 
+        # Not wait_for(): up to Python 3.11 it may swallow a cancellation.
+        alarm = None if within is None else loop.call_later(within, tell)
         loop.add_reader(number, tell)
         try:
             await ready
         finally:
             loop.remove_reader(number)
+            if alarm is not None:
+                alarm.cancel()
 
     def shut_down(self) -> None:
         """End every wait for the server. A cancelled one would last."""

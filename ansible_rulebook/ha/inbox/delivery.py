@@ -13,7 +13,7 @@ many have been, so that the next leader skips those, however many they are.
 from __future__ import annotations
 
 import uuid
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any, Callable, Iterator, NamedTuple, Protocol
 
@@ -85,7 +85,8 @@ class Delivery:
         try:
             yield
         finally:
-            _being_put.reset(token)
+            with suppress(ValueError):  # its task was forgotten, not ended
+                _being_put.reset(token)
 
     def seal(self) -> None:
         """It has been put: no more parts come of it."""

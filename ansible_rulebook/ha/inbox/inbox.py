@@ -284,9 +284,11 @@ class Inbox:
             for task in tasks:
                 task.cancel()
             taker.end()
-            await asyncio.wait(tasks, timeout=END_WITHIN)
-            taker.close()
-            self._measured(self.name, 0, None)
+            try:
+                await asyncio.wait(tasks, timeout=END_WITHIN)
+            finally:
+                taker.close()
+                self._measured(self.name, 0, None)
         for task in (feeding, measuring):
             if task.done() and not task.cancelled():
                 task.result()

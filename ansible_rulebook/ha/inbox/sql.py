@@ -18,6 +18,13 @@ SELECT pg_catalog.set_config('synchronous_commit', 'local', false)
  WHERE pg_catalog.current_setting('synchronous_commit') = 'off'
 """
 
+# The planner takes the table for as small as it was when it was last analysed,
+# and would sort a long queue for each portion of it.
+IN_ORDER: Final = """
+SELECT pg_catalog.set_config('enable_bitmapscan', 'off', false),
+       pg_catalog.set_config('enable_seqscan', 'off', false)
+"""
+
 # Nobody waits any longer for what takes more than that. The server would: and
 # store it when the sender has long been told that it may not have been.
 LIMITS: Final = """
@@ -79,7 +86,8 @@ SELECT pg_catalog.count(*),
 # Which of the events in hand are still there (without their bodies), and the
 # next ones. An event with a lower number may become visible after one with a
 # higher number, so the last number that was seen tells nothing. No more than
-# some bytes come at once, or one event that has more.
+# some bytes come at once, or one event that has more. From a number on it is
+# quick even if many rows before that are deleted and not vacuumed.
 TAKE: Final = f"""
 SELECT id, NULL, NULL, NULL FROM {INBOX}
  WHERE ha_uuid = %(ha_uuid)s AND inbox = %(inbox)s
@@ -91,6 +99,7 @@ SELECT id, body, extract(epoch FROM arrived)::float8, parts FROM (
       FROM (
         SELECT id, body, arrived, parts FROM {INBOX}
          WHERE ha_uuid = %(ha_uuid)s AND inbox = %(inbox)s
+           AND id >= %(first)s
            AND id <> ALL(%(in_hand)s::bigint[])
          ORDER BY id LIMIT %(most)s
       ) AS following

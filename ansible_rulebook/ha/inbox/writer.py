@@ -27,6 +27,8 @@ LOCK_WITHIN = 2.0  # seconds that the server waits for somebody's key
 STATEMENT_WITHIN = 8.0  # seconds that the server works at a statement
 RETRY = 0.5  # seconds between two tries to connect
 MEASURE_EVERY = 1.0  # seconds, while events come
+MEASURING_SHARE = 0.05  # of the time, if it takes long
+LONGEST_UNMEASURED = 10.0  # seconds, if it succeeds
 MOST_COUNTED = 100_000  # events
 
 
@@ -67,7 +69,8 @@ class Writer:
         self._sent: list[Put] = []
         self._deleted: list[int] = []
         self._deleting: list[int] = []
-        self._measured_at = -MEASURE_EVERY
+        self._measured_at = 0.0  # when it was asked
+        self._measure_at = 0.0
         self._measures = False  # the transaction under way
         self._is_to_measure = False
         self._alarm: asyncio.TimerHandle | None = None
@@ -171,6 +174,7 @@ class Writer:
         limits = {"lock": LOCK_WITHIN, "statement": STATEMENT_WITHIN}
         with self._session.transaction() as connection:
             connection.execute(sql.DURABLE)
+            connection.execute(sql.IN_ORDER)
             connection.execute(
                 sql.LIMITS,
                 {name: f"{limits[name] * 1000:.0f}ms" for name in limits},
@@ -205,10 +209,10 @@ class Writer:
             return
         if self._pipeline.is_busy:
             return
-        statements = [
+        # By itself: no event depends on it.
+        statements = self._measurement() or [
             *self._puts(),
             *self._deletions(),
-            *self._measurement(),
         ]
         if not statements:
             self._idle.set()
@@ -243,13 +247,18 @@ class Writer:
         return [(sql.DELETE, [bigints(self._deleting)])]
 
     def _measurement(self) -> list[Statement]:
-        is_due = self._loop.time() >= self._measured_at + MEASURE_EVERY
-        self._measures = is_due and (self._is_to_measure or bool(self._sent))
+        is_due = self._loop.time() >= self._measure_at
+        is_wanted = self._is_to_measure or bool(self._waiting)
+        self._measures = is_due and is_wanted
         if not self._measures:
             return []
         self._is_to_measure = False
         self._measured_at = self._loop.time()
         return [(sql.DEPTH, [str(MOST_COUNTED).encode()])]
+
+    def _pause(self) -> float:
+        took = self._loop.time() - self._measured_at
+        return max(MEASURE_EVERY, took / MEASURING_SHARE)
 
     def _committed(self) -> None:
         self._stop_alarm()
@@ -260,8 +269,11 @@ class Writer:
             self._answer(sent, answers[0])
         if self._measures:
             count, oldest = (answers[-1].get_value(0, n) for n in (0, 1))
+            pause = min(self._pause(), LONGEST_UNMEASURED)
+            self._measure_at = self._measured_at + pause
             self.depth = int(count)
             self.oldest = None if oldest is None else float(oldest)
+            self._measures = False
         self._deleting = []
         self._schedule()
 
@@ -292,6 +304,10 @@ class Writer:
 
     def _failed(self, error: HaError) -> None:
         sent, self._sent = self._sent, []
+        if self._measures:  # too slow: events are more important
+            self._measures = False
+            self._measure_at = self._measured_at + self._pause()
+            self.depth = 0
         # To delete again does no harm.
         self._deleted, self._deleting = self._deleting + self._deleted, []
         for put in sent:

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import random
+import types
 import uuid
 from collections import Counter
+from collections.abc import Generator
 from typing import Any, AsyncIterator, Callable
 
 import pytest
@@ -20,6 +23,8 @@ from clusters import LIMIT, Cluster, Leader, Worker, until
 from ansible_rulebook.ha import Inbox
 from ansible_rulebook.ha.election.leadership import Leadership
 from ansible_rulebook.ha.election.term import Term
+from ansible_rulebook.ha.inbox.delivery import Delivery, Row
+from ansible_rulebook.ha.inbox.inbox import _feed
 from ansible_rulebook.ha.rulebook.gate import EventGate, GatedQueue
 from ansible_rulebook.ha.state import sql
 from ansible_rulebook.ha.state.changes import Found
@@ -304,6 +309,34 @@ async def test_what_cannot_be_processed_does_not_stay(
             await leader.inbox.put({"n": number})
         await until(lambda: not left(cluster), "the inbox is empty")
         assert leader.processed == [0, 4]
+
+
+def test_a_feeder_that_is_forgotten_deletes_nothing() -> None:
+    deleted: list[Row] = []
+    row = Row(NAME, 1)
+    delivery = Delivery(row, {}, 0.0, None, deleted.append)
+    feeder = _feed(Forgetful(), Giving(delivery))  # type: ignore[arg-type]
+    contextvars.copy_context().run(feeder.send, None)
+    feeder.close()  # as when it is garbage, in whatever context
+    assert deleted == []
+
+
+class Giving:
+    """Gives one event."""
+
+    def __init__(self, delivery: Delivery) -> None:
+        self._delivery = delivery
+
+    async def take(self) -> Delivery:
+        return self._delivery
+
+
+class Forgetful:
+    """A queue that never has room."""
+
+    @types.coroutine
+    def put(self, event: Any) -> Generator[None, None, None]:
+        yield
 
 
 def count_reads(member: Member) -> asyncio.Semaphore:

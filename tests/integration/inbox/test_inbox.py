@@ -127,6 +127,27 @@ async def test_an_inbox_has_its_own_events_and_keys(
 
 
 @pytest.mark.asyncio
+async def test_no_cancellation_is_lost_as_news_comes(cluster: Cluster) -> None:
+    async with opened(cluster) as inbox, opened(cluster) as other:
+        await inbox.put({"n": 0})
+        await taken(inbox)
+        looks = inbox._taker
+        assert looks is not None
+        taking = asyncio.ensure_future(inbox.take())
+        await until(lambda: not looks._has_news, "it listens")
+        hears = looks._listener
+        assert hears is not None
+        hears._heard = lambda notify: (taking.cancel(), None)[1]
+        await other.put({"n": 1})
+        await asyncio.wait({taking}, timeout=LIMIT)
+        assert taking.cancelled()
+        assert (await taken(inbox)).event == {"n": 1}
+        looks.end()
+        with pytest.raises(asyncio.CancelledError):
+            await looks.take()
+
+
+@pytest.mark.asyncio
 async def test_only_so_many_are_in_hand(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -463,6 +484,37 @@ async def test_little_is_in_memory_however_much_waits(
             assert (await taken(inbox)).event["n"] == number
             assert inbox._taker is not None
             assert len(inbox._taker._ready) < 3
+
+
+@pytest.mark.asyncio
+async def test_what_is_deleted_is_not_looked_at_each_time(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(taker, "SLOW_LOOK", -1.0)  # each is slow
+    monkeypatch.setattr(taker, "SLOW_LOOKS_SHARE", 1e-9)
+    monkeypatch.setattr(taker, "LOOK_AGAIN", 0.5)
+    insert = (
+        f"INSERT INTO {sql.INBOX} (ha_uuid, inbox, body)"
+        " VALUES (%s, %s, '{\"n\": -1}')"
+    )
+    with contextlib.closing(cluster.session()) as slow:
+        async with opened(cluster) as inbox:
+            with slow.transaction():
+                slow.execute(insert, (cluster.uuid, NAME))
+                for number in range(200):
+                    await inbox.put({"n": number})
+                    delivery = await taken(inbox)
+                    assert delivery.event == {"n": number}
+                    inbox.done(delivery)
+                looks = inbox._taker
+                assert looks is not None
+                assert looks._first > 0
+                # A million rows took half a second a portion, sorted.
+                assert looks._listener is not None
+                shown = await looks._listener.fetch("SHOW enable_bitmapscan")
+                assert shown == [("off",)]
+            # What became visible late is not forgotten.
+            assert (await taken(inbox)).event == {"n": -1}
 
 
 @pytest.mark.asyncio
