@@ -135,7 +135,7 @@ def test_it_makes_tables_and_prints_what_a_worker_needs(
         "GRANT SELECT, INSERT, DELETE ON public.eda_ha_match TO eda;",
         "GRANT SELECT, INSERT, UPDATE, DELETE ON public.eda_ha_action TO eda;",
         "GRANT SELECT, INSERT, DELETE ON public.eda_ha_commit TO eda;",
-        "GRANT SELECT, INSERT, DELETE ON public.eda_ha_inbox TO eda;",
+        "GRANT SELECT, INSERT, UPDATE, DELETE ON public.eda_ha_inbox TO eda;",
         "GRANT SELECT, INSERT, UPDATE, DELETE"
         " ON public.eda_ha_inbox_key TO eda;",
     ]
