@@ -162,10 +162,16 @@ def test_many_transitions_and_then_a_pause(
 
     variables = {"EDA_HA_POSTGRES_DSN": dsn, "EDA_HA_UUID": ha_uuid}
     workers = [metered("w1"), metered("w2")]
-    scraped = f'eda_ha_can_take_over{{ha_uuid="{ha_uuid}"}} == 1'
+
+    def scraped(name: str) -> bool:
+        labels = f'ha_uuid="{ha_uuid}"'
+        return bool(prometheus.value(f"eda_ha_{name}{{{labels}}} == 1"))
+
+    # The first transition counts if it was after the first scrape.
+    until(lambda: scraped("leader"), "a worker leads")
     for count in range(1, ROUNDS + 1):
         # A transition before the first scrape would be no change.
-        until(lambda: prometheus.value(scraped), "a worker stands by")
+        until(lambda: scraped("can_take_over"), "a worker stands by")
         before = seen()
         done = run("switchover", "--yes", **variables)
         assert done.code == 0, (done, [each.tail() for each in workers])

@@ -13,7 +13,6 @@ import re
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +25,7 @@ from deployments import (
     needs_monitors,
     until,
 )
-from e2e_support import needs_state
+from e2e_support import needs_sources, needs_state
 from rig.haproxy import find_binary
 from rig.workers import LOST
 
@@ -66,10 +65,6 @@ RULEBOOK = """
 
 needs_haproxy = pytest.mark.skipif(
     HAPROXY is None, reason="not installed: haproxy"
-)
-needs_webhook = pytest.mark.skipif(
-    find_spec("ansible_rulebook.event_source") is None,
-    reason="this upstream has no built-in sources",
 )
 
 
@@ -173,7 +168,7 @@ def test_haproxy_finds_nothing_in_a_configuration(config: Path) -> None:
 
 @needs_haproxy
 @needs_monitors
-@needs_webhook
+@needs_sources
 def test_a_switchover_fails_no_post_that_comes_during_it(
     front: Front,
 ) -> None:
@@ -190,7 +185,7 @@ def test_a_switchover_fails_no_post_that_comes_during_it(
 
 @needs_haproxy
 @needs_monitors
-@needs_webhook
+@needs_sources
 def test_an_alert_waits_for_the_next_leader(front: Front) -> None:
     until(
         lambda: front.pair.follower.find(r"Worker \S+: Following"),
@@ -220,7 +215,7 @@ def test_an_alert_waits_for_the_next_leader(front: Front) -> None:
 
 @needs_haproxy
 @needs_monitors
-@needs_webhook
+@needs_sources
 @needs_state
 def test_the_dashboard_finds_something_for_each_panel(front: Front) -> None:
     for expression in expressions(front.pair.ha_uuid):
@@ -233,7 +228,7 @@ def test_the_dashboard_finds_something_for_each_panel(front: Front) -> None:
 
 @needs_haproxy
 @needs_monitors
-@needs_webhook
+@needs_sources
 def test_a_killed_leader_fails_what_it_had_in_hand_and_the_alert_arrives(
     front: Front,
 ) -> None:

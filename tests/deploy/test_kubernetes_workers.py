@@ -12,7 +12,7 @@ import uuid
 from pathlib import Path
 
 from command_runs import run
-from e2e_support import FOLLOWING, PATIENCE, until
+from e2e_support import FOLLOWING, PATIENCE, needs_sources, until
 from kubernetes_api import KubernetesApi
 from manifests import KUBERNETES, arguments, deployment, option
 from rig.workers import WorkerProcess, script
@@ -127,6 +127,7 @@ class Kubelet:
             )
 
 
+@needs_sources
 def test_the_label_follows_the_leader(
     dsn: str, tmp_path: Path, quick_variables: dict[str, str]
 ) -> None:

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
-from e2e_support import PATIENCE
+from e2e_support import PATIENCE, needs_sources
 from rig.process import ManagedProcess
 from rig.workers import java_home, script
 from units import (
@@ -145,6 +145,7 @@ class Manager:
 @pytest.mark.skipif(
     not hasattr(socket, "SO_PASSCRED"), reason="systemd is Linux's"
 )
+@needs_sources
 def test_a_worker_runs_by_it(dsn: str, tmp_path: Path) -> None:
     unit = read_unit("example", UNIT, HERE / "drop-ins" / "logs.conf")
     etc, home = tmp_path / "etc", tmp_path / "home"

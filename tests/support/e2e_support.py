@@ -7,6 +7,7 @@ from a journal that their playbooks write.
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import json
 import time
@@ -42,6 +43,10 @@ needs_state = pytest.mark.skipif(
 )
 needs_old = pytest.mark.skipif(
     is_able_to_keep_state(), reason="upstream before 1.3 keeps no state"
+)
+needs_sources = pytest.mark.skipif(
+    importlib.util.find_spec("ansible_rulebook.event_source") is None,
+    reason="upstream has built-in sources from 1.2 on",
 )
 
 FOLLOWING = r"Worker \S+: Following"

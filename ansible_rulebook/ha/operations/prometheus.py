@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -114,9 +115,8 @@ class PrometheusMetrics(Metrics, Collector):
             "Time that the rulebook's event loop takes to answer.",
         )
         # They begin with 0, or a first transition would be no increase.
-        self._transitions.labels(self._uuid, "leader", Reason.UNKNOWN.value)
-        for reason in Reason:
-            self._transitions.labels(self._uuid, "follower", reason.value)
+        for role, reason in itertools.product(ROLES, Reason):
+            self._transitions.labels(self._uuid, role, reason.value)
         self._telling = threading.Lock()
         self._by_event: dict[tuple[str, str], _Count] = {}
         self._last: dict[str, list[float]] = {}  # by source

@@ -808,6 +808,8 @@ def test_watching_shows_a_change_and_ends_with_ctrl_c(
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.PIPE,
+            # A shell has what it runs in the background ignore Ctrl-C.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     def leaders() -> list[str | None]:

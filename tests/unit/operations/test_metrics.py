@@ -92,8 +92,8 @@ def test_a_first_transition_is_an_increase(
 ) -> None:
     before = values()["transitions_total"]
     assert set(before.values()) == {0}
-    metrics.transition("leader", "")
     for reason in Reason:
+        metrics.transition("leader", reason.value)
         metrics.transition("follower", reason.value)
     after = values()["transitions_total"]
     assert set(after) == set(before) and set(after.values()) == {1}
