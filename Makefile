@@ -2,11 +2,14 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-JOBS ?= 2
+# Tests wait as well, so two cores have time for three.
+JOBS ?= 3
+# A file has its fixtures once; tests/conftest.py gives the order.
+DIST := --dist loadfile --no-loadscope-reorder
 BRIDGE := ansible_rulebook/ha/engine/java/build.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench chaos oracle bridge bridge-check venv clean
+.PHONY: help demo test lint docs reference bench chaos oracle bridge bridge-check venv clean
 .PHONY: dist release installs
 .PHONY: screenshots
 # Two extras are not to be installed into one environment at a time.
@@ -19,13 +22,20 @@ demo: $(VENV)/.embedded ## two workers, a killed leader, the takeover
 	$(BIN)/ansible-rulebook-ha demo $(DEMO_ARGS)
 
 test: $(VENV)/.test ## all tests (PYTEST_ARGS="-k name" for some)
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) $(DIST) $(PYTEST_ARGS)
 
 lint: $(VENV)/.test $(VENV)/.lint ## ruff, mypy --strict, texts and pages
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python tools/check_text.py
+
+docs: $(VENV)/.docs ## the site of docs/, in build/docs
+	$(BIN)/sphinx-build -q -E -n -W --keep-going docs build/docs
+	@echo build/docs/index.html
+
+reference: $(VENV)/.test ## write the tables of docs/ that the code knows
+	$(BIN)/python tools/reference.py
 
 bench: $(VENV)/.bench ## takeover times, statements, events per second
 	PYTHONPATH=tools $(BIN)/python -m bench $(BENCH_ARGS)

@@ -22,17 +22,27 @@ if TYPE_CHECKING:
     from .errors import OptionError as OptionError
     from .errors import PromotionFailed as PromotionFailed
     from .errors import ServerRefused as ServerRefused
+    from .errors import ServerUnavailable as ServerUnavailable
     from .errors import StateRefused as StateRefused
+    from .inbox.delivery import Delivery as Delivery
+    from .inbox.inbox import EventRefused as EventRefused
+    from .inbox.inbox import Inbox as Inbox
+    from .inbox.inbox import InboxFull as InboxFull
 
 _HOMES = {
     "Beacon": "election.beacon",
     "Request": "election.requests",
     "LeaderElection": "election.leader_election",
+    "Delivery": "inbox.delivery",
+    "EventRefused": "inbox.inbox",
+    "Inbox": "inbox.inbox",
+    "InboxFull": "inbox.inbox",
     "HaError": "errors",
     "LeadershipLost": "errors",
     "OptionError": "errors",
     "PromotionFailed": "errors",
     "ServerRefused": "errors",
+    "ServerUnavailable": "errors",
     "StateRefused": "errors",
     "fencing_token": "election.leadership",
     "Timings": "election.lease",

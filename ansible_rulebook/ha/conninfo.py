@@ -124,6 +124,21 @@ class Conninfo:
         """The parameters for a connection, with ``changes`` on top."""
         return {**self._params, **changes}
 
+    def to_connect(self, name: str, **options: Any) -> str:
+        """What one of our sessions connects with.
+
+        :param name: its ``application_name``.
+        :param options: libpq's, on top of what was given.
+        """
+        ours = {
+            "application_name": name,
+            # With SQL_ASCII, a database's or PGCLIENTENCODING's, text would
+            # come as bytes, and be equal to no name.
+            "client_encoding": "UTF8",
+            "target_session_attrs": self.target_session_attrs,
+        }
+        return conninfo.make_conninfo("", **self.merged(**ours, **options))
+
     def with_params(self, **changes: Any) -> Conninfo:
         """Another one, with some parameters replaced or, if None, left out."""
         made = copy(self)

@@ -59,3 +59,10 @@ class RulesetDied(HaError):
 
 class UpstreamChanged(HaError):
     """The installed ansible-rulebook lacks a name that we build on."""
+
+
+class SourceRefused(HaError):
+    """A source plugin was given an argument that it cannot use.
+
+    ``str(error)`` is one line that names it. It never contains a secret.
+    """

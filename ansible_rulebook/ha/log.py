@@ -10,6 +10,7 @@ from datetime import datetime, timezone
 from typing import Any, Mapping, TextIO
 
 from .errors import OptionError
+from .redaction import LONGEST_LINE, clean, one_line
 
 FORMAT = "EDA_HA_LOG_FORMAT"
 OURS = __name__.rpartition(".")[0]  # the logger above all of ours
@@ -67,7 +68,8 @@ def choose_format(
 class WorkerLog:
     """Writes ``Worker <id>: <what> (<why>, ha_uuid=<uuid>, key=value)``.
 
-    Operators search for these lines, so all of them have that form.
+    Operators search for these lines, so all of them have that form. What
+    others wrote may stand in ``why`` and in the fields: it is cleaned.
     """
 
     def __init__(
@@ -88,13 +90,16 @@ class WorkerLog:
         """One line at ``level``; ``fields`` are shown as ``key=value``."""
         if not self._logger.isEnabledFor(level):
             return
-        details = [why] if why else []
+        details = [one_line(why)] if why else []
         details.append(f"ha_uuid={self._ha_uuid}")
-        details += [f"{name}={value}" for name, value in fields.items()]
+        details += [
+            f"{name}={clean(value, LONGEST_LINE)}"
+            for name, value in fields.items()
+        ]
         self._logger.log(
             level,
             "Worker %s: %s (%s)",
-            self._worker_id,
+            clean(self._worker_id),
             what,
             ", ".join(details),
             exc_info=exc_info,

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from socket import socket
 
     from .conninfo import Conninfo
+    from .operations.pod import Pod
 
 LONGEST_WORKER_ID = 200  # characters
 TRUE = {"1", "true", "yes", "on"}
@@ -74,9 +75,10 @@ STATE = Option("--ha-state", "EDA_HA_STATE")
 PRIORITY = Option("--ha-priority", "EDA_HA_PRIORITY")
 HTTP = Option("--ha-http-listen", "EDA_HA_HTTP_LISTEN")
 ON_TRANSITION = Option("--ha-on-transition", "EDA_HA_ON_TRANSITION")
+LABEL = Option("--ha-kubernetes-label", "EDA_HA_KUBERNETES_LABEL")
 NEEDING_UUID = (
     *(POLL, LEASE, WORKER, WORKER_NAME, POOLER, STATE),
-    *(PRIORITY, HTTP, ON_TRANSITION),
+    *(PRIORITY, HTTP, ON_TRANSITION, LABEL),
 )
 
 
@@ -102,6 +104,7 @@ class HaOptions:
     http_sockets: tuple[socket, ...] = ()  # bound; empty: no HTTP
     # A command's words; a password may be among them.
     on_transition: tuple[str, ...] = field(default=(), repr=False)
+    pod: Pod | None = None  # that has a label while this worker leads
 
 
 @dataclass(frozen=True)
@@ -194,6 +197,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "EDA_HA_ROLE, EDA_HA_TERM, EDA_HA_REASON and EDA_HA_GAP.",
         "COMMAND",
     )
+    add(
+        LABEL,
+        "In a pod of Kubernetes: the leader's pod has this label, and no\n"
+        "other pod of the cluster. A Service can follow it.",
+        "KEY=VALUE",
+    )
     group.add_argument(
         POOLER.flag,
         action="store_const",
@@ -231,7 +240,7 @@ def read_options(
 
     conninfo = None if dsn is None else Conninfo(dsn, DSN.origin)
     poll_interval = _seconds(POLL, args, environ, SHORTEST_POLL)
-    lease_duration = _seconds(LEASE, args, environ, SHORTEST_LEASE)
+    lease_duration = read_lease(args, environ)
     complete = partial(
         HaOptions,
         ha_uuid=ha_uuid,
@@ -241,6 +250,7 @@ def read_options(
         state=_state(STATE.read(args, environ)),
         priority=_priority(PRIORITY.read(args, environ)),
         on_transition=_command(ON_TRANSITION.read(args, environ)),
+        pod=_pod(LABEL.read(args, environ), environ),
         # Last: what it opens is not closed by an error of another option.
         http_sockets=_sockets(HTTP.read(args, environ)),
     )
@@ -269,6 +279,16 @@ def read_uuid(
             f"{HA_UUID.origin}: {_shown(text)} is not a UUID; it looks like "
             "01234567-89ab-cdef-0123-456789abcdef"
         ) from None
+
+
+def read_lease(
+    args: argparse.Namespace, environ: Mapping[str, str]
+) -> float | None:
+    """The lease in seconds, or None if none is given.
+
+    :raises OptionError: if it cannot be used.
+    """
+    return _seconds(LEASE, args, environ, SHORTEST_LEASE)
 
 
 def _seconds(
@@ -348,6 +368,14 @@ def _command(text: str | None) -> tuple[str, ...]:
     from .operations.on_transition import parse_command
 
     return tuple(parse_command(text, ON_TRANSITION.origin))
+
+
+def _pod(text: str | None, environ: Mapping[str, str]) -> Pod | None:
+    if text is None:
+        return None
+    from .operations.pod import find_pod
+
+    return find_pod(text, environ, LABEL.origin)
 
 
 def _sockets(text: str | None) -> tuple[socket, ...]:

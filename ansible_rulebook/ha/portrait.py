@@ -1,4 +1,4 @@
-"""How a worker is at one instant, put together from its parts."""
+"""Takes snapshots: what a worker's parts say at one instant."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import time
 
 from .election.candidate import Phase
 from .election.leadership import Leadership
+from .election.observer import View
 from .election.thread import ElectionThread
-from .operations.snapshot import DRAINING, Snapshot
+from .operations.snapshot import DRAINING, PauseView, Snapshot
 from .options import HaOptions
 from .rulebook.rulesets import Rulesets
 from .rulebook.self_fence import SelfFence
@@ -71,6 +72,7 @@ class Portrait:
             rulesets_up=is_up,
             in_session=view is not None and view.in_session,
             leader="" if view is None else view.leader,
+            pause=pause_seen(view),
             lease_duration=lease if view is None else view.lease,
             last_renewal=None if view is None else view.last_renewal,
             is_alive=not self._self_fence.is_called,
@@ -78,3 +80,13 @@ class Portrait:
             pending=None if store is None else store.pending,
             behind=None if store is None else store.behind,
         )
+
+
+def pause_seen(view: View | None) -> PauseView | None:
+    """The pause of the cluster, as the election last saw it."""
+    if view is None or view.pause is None or not view.in_session:
+        return None
+    said = view.pause
+    return PauseView(
+        said.worker, said.reason, said.since or None, said.until or None
+    )

@@ -6,8 +6,8 @@
                    |                          |
                    +-------> DRAINING <-------+ -> STOPPED
 
-The table in ``docs/how_it_works.rst`` says which phase of the election goes
-with which of these states.
+The table in ``docs/trust/how_it_works.rst`` says which phase of the election
+goes with which of these states.
 
 The order in :meth:`Worker._end_term` is what keeps two workers from acting
 at the same time: no new event, no running source, no running action, no
@@ -26,19 +26,19 @@ from typing import Any, Awaitable, Callable
 
 from .election.beacon import Beacon
 from .election.election_log import ElectionLog
-from .election.elector import Elector, check_server
+from .election.elector import Elector
 from .election.leader_election import default_worker_id
 from .election.leadership import Leadership
-from .election.lock import AdvisoryLock
+from .election.lock import AdvisoryLock, check_server
 from .election.reasons import Reason
-from .election.requests import Request
 from .election.term import Term
 from .election.thread import ElectionThread
 from .engine.host import EngineHost
 from .errors import HaError, ServerUnavailable, StateRefused
+from .inbox.inboxes import Inboxes
 from .log import WorkerLog
+from .operations.lead_request import LeadRequest
 from .operations.reporter import Reporter
-from .operations.switchover import Refused, Switchover, Unanswered
 from .options import HaOptions, StateMode
 from .portrait import Portrait
 from .rulebook.actions import Actions
@@ -59,7 +59,7 @@ from .version import own_version
 logger = logging.getLogger(__name__)
 
 HISTORY_WITHIN = 2.0  # seconds, at the end
-ASK_FOR = 100.0  # seconds; its actions may take long
+INIT = 1  # the process that orphans are given to
 
 MakeGate = Callable[[Any, Leadership], EventGate]
 Deliver = Callable[[str, str], None]
@@ -100,6 +100,7 @@ class Worker:
             self._log,
             self._term_began,
             self._term_ended,
+            lambda within: self._election.responds(within),
         )
         self.metrics = self._reporter.metrics
         self._election_log = ElectionLog(self.worker_id, options.ha_uuid)
@@ -111,6 +112,9 @@ class Worker:
             options.session_pooler,
             self._claimant,
         )
+        self._lead_request = LeadRequest(
+            options, self.worker_id, lambda: self.is_leaving, self._log
+        )
         self.guardian = Guardian()
         self._self_fence = SelfFence(
             self.guardian.kill, self._running, self._log
@@ -121,19 +125,26 @@ class Worker:
             self.demote,
             self.guardian.watch,
             self._fail,
-            self._hand_over,
-            self._ask_for_lead,
+            lambda request: self._handover.begin(request),
+            self._lead_request.begin,
             self._self_fence,
         )
         self.leadership = Leadership(self._election.confirm)
         self.rulesets = Rulesets()
-        self.actions = Actions(self.leadership, self.metrics)
+        self.actions = Actions(self.leadership, self.metrics.action)
         self.gates = Gates(
             lambda queue: make_gate(queue, self.leadership),
-            self.metrics,
+            self.metrics.event,
             self._log,
         )
-        self.sources = Sources(self.leadership, self.gates.of)
+        inboxes = Inboxes(
+            options,
+            self.worker_id,
+            self._claimant,
+            self.leadership,
+            self.metrics.inbox,
+        )
+        self.sources = Sources(self.leadership, self.gates.of, inboxes.make)
         self._engine = EngineHost(self.rulesets.reset)
         self._keeper = StateKeeper(
             options.state,
@@ -173,11 +184,15 @@ class Worker:
             self._log,
         )
         self._handover = Handover(
-            self.leadership, self.sources, self.gates, self.rulesets
+            self.leadership,
+            self.sources,
+            self.gates,
+            self.rulesets,
+            shutdown_delay,
+            self._election.step_down,
+            self._log,
         )
         self._shutdown_delay = max(shutdown_delay, 0.0)
-        self._asking: asyncio.Task[None] | None = None
-        self._handing_over: asyncio.Task[None] | None = None
         self._signals = SignalListener(self._drain.ask)
         self._transition = asyncio.Lock()  # a promotion or a demotion
         self._is_idle = True  # no term, and none being ended
@@ -206,6 +221,11 @@ class Worker:
             lease=f"{self.options.timings.lease_duration:g} s",
             state=self.options.state.value,
         )
+        if os.getpid() == INIT:
+            self._log.warning(
+                "This worker is process 1 of its container, but no init",
+                "what playbooks leave behind is not reaped when it ends",
+            )
         await check_server(self._lock, self._election_log)
         await self._keeper.survey()
         self.guardian.start()
@@ -247,8 +267,7 @@ class Worker:
         self.gates.tell_counts(self.actions.dropped_total)
         self.rulesets.clear()
         await self._election.shut_down()
-        if self._asking is not None:
-            self._asking.cancel()
+        self._lead_request.cancel()
         if self.state is not None:
             self.state.close()
             await self._loop.run_in_executor(
@@ -356,47 +375,6 @@ class Worker:
             self._engine.reset()
             self.guardian.unwatch()
             self._is_idle = True
-
-    def _hand_over(self, request: Request) -> None:
-        """Let what runs come to its end, then let another worker lead."""
-        handing_over = self._handing_over
-        if handing_over is None or handing_over.done():
-            self._handing_over = asyncio.ensure_future(
-                self._step_down_in_order(request)
-            )
-
-    def _ask_for_lead(self, leader: Beacon) -> None:
-        """This worker is to lead rather than the one that does."""
-        asking = self._asking
-        if self.is_leaving:
-            return
-        if asking is None or asking.done():
-            self._asking = asyncio.ensure_future(self._take_lead(leader))
-
-    async def _take_lead(self, leader: Beacon) -> None:
-        own = self.options.priority
-        reason = f"priority {own} rather than {leader.priority}"
-        request = Request(self.worker_id, reason, self.worker_id)
-        self._log.info("Asking for the lead", reason, leader=leader.worker)
-        try:
-            async with Switchover(
-                self.options.conninfo, self.options.ha_uuid, request
-            ) as switchover:
-                await switchover.run(ASK_FOR)
-        except (Refused, Unanswered, HaError) as error:
-            self._log.info("The leader does not hand over", str(error))
-
-    async def _step_down_in_order(self, request: Request) -> None:
-        term = self.leadership.acting_term()
-        if term is None or self.is_leaving:
-            return
-        if not await self._handover.prepare(self._shutdown_delay):
-            self._log.warning(
-                "Handing over though not everything has ended",
-                f"within --shutdown-delay {self._shutdown_delay:g} s",
-            )
-        if self.leadership.term is term:
-            self._election.step_down(request.why, Reason.SWITCHOVER)
 
     async def _end_term(
         self, end_sources: Callable[[], Awaitable[None]]

@@ -72,6 +72,8 @@ USAGE: dict[str, tuple[str, Mapping[str, str]]] = {
             ("--ha-lease-duration", "0.9"),
             ("EDA_HA_POLL_INTERVAL", "1h"),
             ("EDA_HA_LEASE_DURATION", "3600.1"),
+            ("--ha-kubernetes-label", "leader"),
+            ("EDA_HA_KUBERNETES_LABEL", "role=leader"),  # in no pod
         )
     },
 }

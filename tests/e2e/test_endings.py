@@ -11,7 +11,6 @@ import pytest
 from e2e_support import (
     LEASE,
     PATIENCE,
-    QUICK,
     STATELESS,
     Stage,
     needs_state,
@@ -196,11 +195,11 @@ def said(worker: WorkerProcess) -> list[str]:
 def test_a_rulebook_ends_as_it_does_without_ha(
     stage: Stage, rulebook: str, code: int, says: int
 ) -> None:
-    plain = start_plain(stage, rulebook, env=QUICK)
-    stateless = stage.start(rulebook, args=STATELESS, env=QUICK)
+    plain = start_plain(stage, rulebook)
+    stateless = stage.start(rulebook, args=STATELESS)
     assert plain.wait_exit(PATIENCE) == code
     assert stateless.wait_exit(PATIENCE) == code
-    stateful = stage.start(rulebook, env=QUICK)
+    stateful = stage.start(rulebook)
     assert stateful.wait_exit(PATIENCE) == code
     assert len(plain.find("^says ")) == says
     assert said(stateless) == said(plain)
@@ -219,7 +218,7 @@ def nothing_stored(server: Server, stage: Stage) -> Iterator[None]:
 def test_a_shutdown_now_is_not_late_for_being_stored_first(
     stage: Stage, server: Server
 ) -> None:
-    plain = start_plain(stage, OVERTAKEN, env=QUICK)
+    plain = start_plain(stage, OVERTAKEN)
     stage.wait_journal(f"begin {plain.name} held")
     stage.post("now", "enough")
     assert plain.wait_exit(PATIENCE) == 0
@@ -227,7 +226,6 @@ def test_a_shutdown_now_is_not_late_for_being_stored_first(
     leader = stage.start(
         OVERTAKEN,
         lease_duration=LONG_LEASE,
-        env=QUICK,
         args=["--print-events"],
     )
     stage.wait_journal(f"begin {leader.name} held")
@@ -246,7 +244,7 @@ def test_a_shutdown_now_is_not_late_for_being_stored_first(
 def test_a_ruleset_that_cannot_hear_the_end_hears_it_later(
     stage: Stage, server: Server
 ) -> None:
-    leader = stage.start(FULL, env=QUICK, args=["--print-events"])
+    leader = stage.start(FULL, args=["--print-events"])
     stage.wait_journal(f"begin {leader.name} held")
     settled(lambda: len(leader.find("'do': 'say'")))
     stage.post("now", "enough")

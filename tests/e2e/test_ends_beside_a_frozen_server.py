@@ -10,7 +10,7 @@ from typing import Callable
 
 import psycopg
 import pytest
-from e2e_support import FOLLOWING, PATIENCE, STATELESS, Stage
+from e2e_support import FOLLOWING, PATIENCE, STATELESS, Stage, until
 from rig.server import EmbeddedRig
 from rig.workers import WorkerProcess, wait_leader
 
@@ -25,13 +25,26 @@ def test_one_request_is_one_switchover(stage: Stage) -> None:
         if each is not leader:
             each.wait_for(FOLLOWING, PATIENCE)
     channel = request_channel(lock_key(uuid.UUID(stage.ha_uuid)))
+    others = [each for each in workers if each is not leader]
     with psycopg.connect(stage.dsn, autocommit=True) as asker:
-        asker.execute(
-            "SELECT pg_notify(%s, %s)", (channel, Request(by="me").payload())
-        )
-        time.sleep(6)
+
+        def ask(request: Request) -> None:
+            asker.execute(
+                "SELECT pg_notify(%s, %s)", (channel, request.payload())
+            )
+
+        ask(Request(by="me"))
+        leader.wait_lost(PATIENCE)
+        wait_leader(others, PATIENCE)
+
+        def refused() -> bool:
+            # Again and again: a new leader may not listen yet.
+            ask(Request(to="nobody"))
+            return any(each.find("Refused to hand over") for each in others)
+
+        # What was asked of it before that would have been answered by then.
+        until(refused, "a later request is answered")
     lost = stage.shown("Lost leadership|Successfully acquired")
-    print("\n".join(lost))
     assert sum("Lost" in each for each in lost) == 1, lost
 
 

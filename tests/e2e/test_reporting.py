@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import socket
-import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -91,6 +90,10 @@ def test_a_pair_of_workers_tells_who_leads_and_why(
     (line,) = second.find(LATER)
     assert f"replaces={first.worker_id}" in line.text
 
+    assert "because=killed" in line.text
+    counted = 'reason="killed",to="leader"} 1.0'
+    assert counted in get(ports[1], "/metrics")[1]
+
     def terms() -> list[dict[str, Any]]:
         answer = json.loads(get(ports[1], "/history")[1])
         return list(answer["terms"])
@@ -115,8 +118,8 @@ def test_a_pair_of_workers_tells_who_leads_and_why(
     assert second.wait_exit(PATIENCE) == 0
     lines = told.read_text().splitlines()
     assert lines == [
-        f"{first.worker_id} leader 1 ",
-        f"{second.worker_id} leader 2 ",
+        f"{first.worker_id} leader 1 first",
+        f"{second.worker_id} leader 2 killed",
         f"{second.worker_id} follower 2 stopped",
         f"{second.worker_id} stopped 2 ",
     ]
@@ -151,29 +154,3 @@ def test_where_it_cannot_listen_is_one_line(stage: Stage, name: str) -> None:
         assert worker.wait_exit(PATIENCE) == 2
     (line,) = worker.find("error")
     assert "--ha-http-listen" in line.text
-
-
-def test_systemd_is_told(stage: Stage, tmp_path: Path) -> None:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
-        manager.bind(str(tmp_path / "notify"))
-        manager.settimeout(PATIENCE)
-        worker = stage.start(
-            env={
-                "NOTIFY_SOCKET": str(tmp_path / "notify"),
-                "WATCHDOG_USEC": "1000000",
-            }
-        )
-        heard: list[str] = []
-
-        def hear(what: str) -> None:
-            deadline = time.monotonic() + PATIENCE
-            while what not in heard:
-                assert time.monotonic() < deadline, heard
-                heard.append(manager.recv(4096).decode())
-
-        hear("READY=1")
-        hear("STATUS=leader, term 1")
-        hear("WATCHDOG=1")
-        worker.signal(signal.SIGTERM)
-        hear("STOPPING=1")
-        assert worker.wait_exit(PATIENCE) == 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from e2e_support import LEASE, PATIENCE, QUICK, Stage, needs_state, until
+from e2e_support import LEASE, PATIENCE, Stage, needs_state, until
 from rig.server import Server
 from rules import ASK, FORGET, LEARN, PAIR, SAY, rulebook
 
@@ -35,7 +35,7 @@ RULEBOOK = rulebook(
 def test_what_it_was_about_to_do_is_done_by_the_next_leader(
     stage: Stage, server: Server, is_killed: bool
 ) -> None:
-    leader = stage.start(RULEBOOK, lease_duration=2 * LEASE, env=QUICK)
+    leader = stage.start(RULEBOOK, lease_duration=2 * LEASE)
     stage.post("learn", "old")
     leader.wait_for("^learned old$", PATIENCE)
     with server.connect(stage.dsn) as somebody, somebody.transaction():
@@ -49,7 +49,7 @@ def test_what_it_was_about_to_do_is_done_by_the_next_leader(
             leader.kill()
             leader.close()
     if is_killed:
-        leader = stage.start(RULEBOOK, env=QUICK)
+        leader = stage.start(RULEBOOK)
         lost_at = 0.0
     leader.wait_leads(PATIENCE, after=lost_at)
     for line in ("learned new", "forgot old", "passed box on"):

@@ -14,7 +14,6 @@ import pytest
 from e2e_support import (
     FOLLOWING,
     PATIENCE,
-    QUICK,
     RULEBOOKS,
     Stage,
     needs_state,
@@ -46,7 +45,7 @@ def made(
 
 
 def survives_a_failover(stage: Stage, env: dict[str, str]) -> None:
-    first, second = stage.pair(STATE, args=REQUIRED, env={**QUICK, **env})
+    first, second = stage.pair(STATE, args=REQUIRED, env=env)
     stage.post("open", "door")
     stage.say(first, "hello")
     killed_at = first.kill()
@@ -83,7 +82,7 @@ def test_in_a_database_without_an_encoding(
         " LC_COLLATE 'C' LC_CTYPE 'C'"
     )
     stage = made(make_conninfo(embedded_server.dsn, dbname=name))
-    first, second = stage.pair(STATE, args=REQUIRED, env=QUICK)
+    first, second = stage.pair(STATE, args=REQUIRED)
     stage.post("open", "dör")
     stage.say(first, "hallo")
     # Its lease is set on the server, so one that is paused is replaced.
@@ -125,8 +124,7 @@ def test_names_and_text_that_the_encoding_lacks(
     rulebook = STRANGE.format(name=400 * "\u4e2d")
     ids = [f"\u4e2d\U0001f600-{number}" for number in (1, 2)]
     first, second = (
-        stage.start(rulebook, args=REQUIRED, env=QUICK, worker_id=each)
-        for each in ids
+        stage.start(rulebook, args=REQUIRED, worker_id=each) for each in ids
     )
     if wait_leader([first, second], PATIENCE) is second:
         first, second = second, first
@@ -194,7 +192,7 @@ def test_a_password_that_is_changed_in_its_file(
     parts: Any = {**conninfo_to_dict(owner), "user": role}
     del parts["password"]
     stage = made(make_conninfo(**parts))
-    env = {**QUICK, "PGPASSFILE": str(passwords)}
+    env = {"PGPASSFILE": str(passwords)}
     first, second = stage.pair(STATE, args=REQUIRED, env=env)
     stage.post("open", "door")
     stage.say(first, "hello")

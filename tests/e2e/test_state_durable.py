@@ -17,9 +17,7 @@ from typing import Callable
 from e2e_support import (
     LEASE,
     PATIENCE,
-    QUICK,
     RULEBOOKS,
-    STATE_SESSION,
     STILL,
     Stage,
     needs_state,
@@ -41,8 +39,10 @@ RULEBOOK = re.sub(r" +- outage_ticks:(\n {8}.*)+", "", OUTAGE)
 
 def writer(server: EmbeddedRig | Server, stage: Stage) -> int:
     """The server's process that writes for the leader."""
-    (session,) = server.sessions(STATE_SESSION, dsn=stage.dsn)
-    return session.pid
+    ((writer,),) = server.query(
+        "SELECT writer_pid FROM eda_ha_cluster", dsn=stage.dsn
+    )
+    return int(writer)
 
 
 def test_nothing_follows_from_an_event_before_it_is_durable(
@@ -55,7 +55,7 @@ def test_nothing_follows_from_an_event_before_it_is_durable(
     stage = Stage(worker, server.create_database(), ha_uuid, tmp_path)
     acknowledged = stage.inbox / "acknowledged"
     acknowledged.touch()
-    leader = stage.start(RULEBOOK, lease_duration=LONG_LEASE, env=QUICK)
+    leader = stage.start(RULEBOOK, lease_duration=LONG_LEASE)
     stage.say(leader, "hello")
     until(lambda: len(numbers(acknowledged)) > 5, "the broker is heard")
     stage.post("open", "box")
@@ -92,7 +92,7 @@ def test_nothing_follows_from_an_event_before_it_is_durable(
 def test_an_action_waits_for_the_record_of_the_one_before(
     stage: Stage, server: Server
 ) -> None:
-    leader = stage.start(STATE, lease_duration=LONG_LEASE, env=QUICK)
+    leader = stage.start(STATE, lease_duration=LONG_LEASE)
     stage.post("steps", "on")
     stage.wait_journal(f"begin {leader.worker_id} on")
     stopped = writer(server, stage)
@@ -116,7 +116,6 @@ def test_a_worker_that_drains_does_not_wait_for_a_match_that_is_lost(
         STATE,
         args=["--shutdown-delay", str(10 * PATIENCE)],
         lease_duration=LONG_LEASE,
-        env=QUICK,
     )
     stage.say(leader, "hello")
     stopped = writer(server, stage)
@@ -141,7 +140,7 @@ def test_who_led_last_leads_a_server_that_comes_back_at_once(
     server = embedded_factory({})
     stage = Stage(worker, server.create_database(), ha_uuid, tmp_path)
     # Whoever stood back would do so for longer than this test waits.
-    first, second = stage.pair(STATE, lease_duration=3 * PATIENCE, env=QUICK)
+    first, second = stage.pair(STATE, lease_duration=3 * PATIENCE)
     stage.say(first, "hello")
     at = time.monotonic()
     server.restart("immediate")

@@ -9,7 +9,6 @@ from e2e_support import (
     FOLLOWING,
     LEASE,
     PATIENCE,
-    QUICK,
     STATE_SESSION,
     Stage,
     needs_state,
@@ -78,7 +77,7 @@ def test_a_leader_that_stopped_amid_a_write_spoils_nothing(
     stage: Stage, server: Server
 ) -> None:
     # Whoever was paused has a third of the lease to come to itself.
-    first, second = stage.pair(FENCE, lease_duration=2 * LEASE, env=QUICK)
+    first, second = stage.pair(FENCE, lease_duration=2 * LEASE)
     server.query(SLOW, dsn=stage.dsn)
     stage.post("open", "door")
     stage.say(first, "ready")
@@ -123,9 +122,9 @@ def test_what_an_ex_leader_sent_before_arrives_in_vain(
 ) -> None:
     direct = stage.dsn
     network = proxy(direct)
-    first = stage.start(FENCE, dsn=network.dsn, env=QUICK)
+    first = stage.start(FENCE, dsn=network.dsn)
     first.wait_leads(PATIENCE)
-    second = stage.start(FENCE, env=QUICK)
+    second = stage.start(FENCE)
     second.wait_for(FOLLOWING, PATIENCE)
     stage.hold(first, "early")
 
@@ -162,7 +161,7 @@ def test_a_playbook_that_was_killed_with_its_term_has_not_run(
     # While the source ends, the killed playbook comes to its end.
     lingering = "    - lingering:\n        seconds: 1.5\n  rules:\n"
     rulebook = FENCE.replace("  rules:\n", lingering, 1)
-    worker = stage.start(rulebook, env=QUICK)
+    worker = stage.start(rulebook)
     worker.wait_leads(PATIENCE)
     stage.hold(worker, "cut")
     cut_at = terminate(server, worker)  # nobody else is there to fence it
@@ -187,7 +186,7 @@ def test_a_rule_that_matches_nothing_fires_once_for_all_leaders(
         debug:
           msg: "nothing is known"
 """
-    first, second = stage.pair(FENCE + rules.lstrip("\n"), env=QUICK)
+    first, second = stage.pair(FENCE + rules.lstrip("\n"))
     first.wait_for("^nothing is known$", PATIENCE)
     stage.say(first, "hello")
     wait_recorded(server, stage)

@@ -10,7 +10,6 @@ from typing import Callable
 from e2e_support import (
     LEASE,
     PATIENCE,
-    QUICK,
     Stage,
     needs_state,
     settled,
@@ -50,7 +49,7 @@ def test_a_frozen_server_stalls_nothing_and_nothing_is_lost(
     acknowledged, taken = stage.inbox / "acknowledged", stage.inbox / "taken"
     for path in (acknowledged, taken):
         path.touch()
-    leader = stage.start(RULEBOOK, env=QUICK)
+    leader = stage.start(RULEBOOK)
     stage.say(leader, "hello")
     until(lambda: len(numbers(acknowledged)) > 50, "the broker is heard")
     frozen_at = time.monotonic()

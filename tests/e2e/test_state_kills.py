@@ -18,7 +18,6 @@ import pytest
 from e2e_support import (
     FOLLOWING,
     PATIENCE,
-    QUICK,
     Stage,
     needs_state,
     settled,
@@ -154,7 +153,7 @@ def test_nothing_is_lost_and_nothing_that_is_recorded_runs_again(
     chance = random.Random(SEED)
     place = stage.inbox / "next"
     place.write_text("0", "utf-8")
-    workers = [stage.start(LEDGER, env=QUICK) for _ in range(WORKERS)]
+    workers = [stage.start(LEDGER) for _ in range(WORKERS)]
     over: dict[str, int] = {}
 
     struck_at = time.monotonic()
@@ -176,7 +175,7 @@ def test_nothing_is_lost_and_nothing_that_is_recorded_runs_again(
         struck_at = victim.kill()
         victim.close()
         workers.remove(victim)
-        workers.append(stage.start(LEDGER, env=QUICK))
+        workers.append(stage.start(LEDGER))
 
     place.with_name("stop").touch()
     wait_leader(workers, PATIENCE)

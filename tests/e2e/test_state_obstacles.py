@@ -9,7 +9,6 @@ from e2e_support import (
     FOLLOWING,
     PATIENCE,
     POLL,
-    QUICK,
     STATE_SESSION,
     Stage,
     needs_state,
@@ -37,11 +36,11 @@ def test_it_follows_until_it_can(
     stage: Stage, role: Role, server: Server
 ) -> None:
     role.give_what_init_db_prints()
-    first = stage.start(RULEBOOK, dsn=role.dsn, env=QUICK)
+    first = stage.start(RULEBOOK, dsn=role.dsn)
     stage.post("first", "a")
     stage.say(first, "hello")
     role.do(f"REVOKE {INSERT} FROM {role.name}")
-    second = stage.start(RULEBOOK, dsn=role.dsn, env=QUICK)
+    second = stage.start(RULEBOOK, dsn=role.dsn)
     second.wait_for(CANNOT, PATIENCE)
     first.kill()
     time.sleep(3 * POLL)
@@ -61,7 +60,7 @@ def test_a_right_that_is_revoked_while_it_leads(
     stage: Stage, role: Role, server: Server
 ) -> None:
     role.give_what_init_db_prints()
-    leader = stage.start(RULEBOOK, dsn=role.dsn, env=QUICK)
+    leader = stage.start(RULEBOOK, dsn=role.dsn)
     stage.post("first", "a")
     stage.say(leader, "hello")
     role.do(f"REVOKE {INSERT} FROM {role.name}")
@@ -85,7 +84,7 @@ def test_completions_that_cannot_be_recorded_end_the_lead(
     stage: Stage, role: Role, server: Server
 ) -> None:
     role.give_what_init_db_prints()
-    leader = stage.start(RULEBOOK, dsn=role.dsn, env=QUICK)
+    leader = stage.start(RULEBOOK, dsn=role.dsn)
     stage.say(leader, "hello")
     role.do(f"REVOKE DELETE ON eda_ha_match FROM {role.name}")
     for number in range(20):
@@ -107,7 +106,7 @@ def test_required_ends_when_a_right_is_revoked(
     stage: Stage, role: Role, server: Server
 ) -> None:
     role.give_what_init_db_prints()
-    leader = stage.start(RULEBOOK, dsn=role.dsn, args=REQUIRED, env=QUICK)
+    leader = stage.start(RULEBOOK, dsn=role.dsn, args=REQUIRED)
     stage.say(leader, "hello")
     role.do(f"REVOKE {INSERT} FROM {role.name}")
     stage.post("first", "b")
@@ -123,13 +122,13 @@ def test_a_role_that_may_only_read_by_default(
     role.give_what_init_db_prints()
     role.do(f"ALTER ROLE {role.name} SET default_transaction_read_only = on")
     dsn = make_conninfo(role.dsn, target_session_attrs="primary")
-    worker = stage.start(RULEBOOK, dsn=dsn, args=REQUIRED, env=QUICK)
+    worker = stage.start(RULEBOOK, dsn=dsn, args=REQUIRED)
     assert worker.wait_exit(PATIENCE) == 1
     (line,) = worker.find("--ha-state required")
     assert "read-only" in line.text
 
     # Nobody has kept any state here, so it may do without.
-    worker = stage.start(RULEBOOK, dsn=dsn, env=QUICK)
+    worker = stage.start(RULEBOOK, dsn=dsn)
     worker.wait_leads(PATIENCE)
     stage.say(worker, "hello")
     assert len(worker.find(WITHOUT)) == 1
@@ -155,13 +154,13 @@ def test_a_state_session_that_is_never_to_be_had(
         pytest.skip("no triggers at login before PostgreSQL 17")
     server.query(NO_STATE.format(returns="event_trigger"), dsn=stage.dsn)
     server.query(AT_LOGIN, dsn=stage.dsn)
-    worker = stage.start(RULEBOOK, args=REQUIRED, env=QUICK)
+    worker = stage.start(RULEBOOK, args=REQUIRED)
     assert worker.wait_exit(2 * PATIENCE) == 1
     (line,) = worker.find("--ha-state required")
     assert "no state today" in line.text
     assert not worker.find("Traceback")
 
-    worker = stage.start(RULEBOOK, env=QUICK)
+    worker = stage.start(RULEBOOK)
     worker.wait_for(CANNOT, 2 * PATIENCE)
     failed = len(worker.find("Promotion failed"))
     time.sleep(5 * POLL)
@@ -184,7 +183,7 @@ def test_a_trigger_that_refuses_every_write(
         "CREATE TRIGGER no_state BEFORE INSERT ON eda_ha_record"
         " FOR EACH ROW EXECUTE FUNCTION no_state()"
     )
-    worker = stage.start(RULEBOOK, dsn=role.dsn, args=REQUIRED, env=QUICK)
+    worker = stage.start(RULEBOOK, dsn=role.dsn, args=REQUIRED)
     assert worker.wait_exit(PATIENCE) == 1
     (line,) = worker.find("--ha-state required")
     assert "no state today" in line.text
@@ -194,7 +193,7 @@ def test_a_worker_of_an_older_version_leaves_the_lead_to_newer_ones(
     stage: Stage, role: Role, server: Server
 ) -> None:
     role.give_what_init_db_prints()
-    first, second = stage.pair(RULEBOOK, dsn=role.dsn, env=QUICK)
+    first, second = stage.pair(RULEBOOK, dsn=role.dsn)
     stage.post("first", "a")
     stage.say(first, "hello")
     role.do("UPDATE eda_ha_schema SET version = 99, oldest = 99")
@@ -214,7 +213,7 @@ def test_a_worker_of_an_older_version_leaves_the_lead_to_newer_ones(
 def test_workers_hold_one_session_for_each_purpose(
     stage: Stage, server: Server
 ) -> None:
-    first, second = stage.pair(RULEBOOK, env=QUICK)
+    first, second = stage.pair(RULEBOOK)
     stage.say(first, "hello")
     until(
         lambda: len(server.sessions(STATE_SESSION, dsn=stage.dsn)) == 2,

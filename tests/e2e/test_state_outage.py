@@ -16,7 +16,6 @@ import pytest
 from e2e_support import (
     LEASE,
     PATIENCE,
-    QUICK,
     STATE_SESSION,
     Stage,
     needs_state,
@@ -150,7 +149,7 @@ def test_nothing_is_lost_while_the_database_is_away(
     taken = stage.inbox / "taken"
     for path in (acknowledged, taken):
         path.touch()
-    leader = stage.start(OUTAGE, env=QUICK)
+    leader = stage.start(OUTAGE)
     stage.say(leader, "hello")
     stage.post("open", "box")
     stage.post("after", "all")
@@ -190,7 +189,7 @@ def test_a_worker_ends_beside_a_silent_server_as_well_as_ever(
     for name in ("acknowledged", "taken"):
         (stage.inbox / name).touch()
     network = proxy(stage.dsn)
-    leader = stage.start(OUTAGE, dsn=network.dsn, env=QUICK)
+    leader = stage.start(OUTAGE, dsn=network.dsn)
     stage.say(leader, "hello")
     network.deaf()
     assert leader.stop(PATIENCE) == 0
@@ -216,7 +215,7 @@ def test_an_event_that_cannot_be_stored_is_told_of(
 ) -> None:
     for name in ("acknowledged", "taken", "stop"):
         (stage.inbox / name).touch()
-    leader = stage.start(OUTAGE, env=QUICK)
+    leader = stage.start(OUTAGE)
     stage.say(leader, "hello")
     stage.post("open", "box")
 
@@ -253,7 +252,7 @@ def test_a_timed_match_that_could_not_be_stored_is_made_up_for(
 ) -> None:
     for name in ("acknowledged", "taken", "stop"):
         (stage.inbox / name).touch()
-    leader = stage.start(OUTAGE, env=QUICK)
+    leader = stage.start(OUTAGE)
     stage.say(leader, "hello")
     server.query(REFUSE.format(text='"silence"'), dsn=stage.dsn)
     stage.post("after", "silence")
@@ -290,7 +289,7 @@ def test_a_timer_amid_a_write_that_fails_makes_nothing_lost(
     for name in ("acknowledged", "taken", "stop"):
         (stage.inbox / name).touch()
     # The engine waits for an answer for a sixth of the lease.
-    leader = stage.start(OUTAGE, lease_duration=4 * LEASE, env=QUICK)
+    leader = stage.start(OUTAGE, lease_duration=4 * LEASE)
     stage.say(leader, "hello")
     server.query(LINGER, dsn=stage.dsn)
     stage.post("after", "all")
@@ -313,7 +312,7 @@ def test_an_event_that_is_sent_again_and_again_does_not_stop_the_rest(
     acknowledged = stage.inbox / "acknowledged"
     acknowledged.touch()
     (stage.inbox / "taken").touch()
-    leader = stage.start(OUTAGE, env=QUICK)
+    leader = stage.start(OUTAGE)
     stage.say(leader, "hello")
     bad = max(numbers(acknowledged), default=0) + 20
     server.query(REFUSE.format(text=rf'"broker": ?{bad}\M'), dsn=stage.dsn)

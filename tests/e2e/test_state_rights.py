@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import Callable
 
 import pytest
-from e2e_support import PATIENCE, QUICK, READY, Stage, needs_state, until
+from e2e_support import (
+    PATIENCE,
+    READY,
+    Stage,
+    needs_old,
+    needs_state,
+    until,
+)
 from rig.proxy import Proxy
 from rig.server import Server
 from roles import PASSWORD, REQUIRED, RULEBOOK, WITHOUT, Role
-
-needs_old = pytest.mark.skipif(
-    importlib.util.find_spec("ansible_rulebook.persistence") is not None,
-    reason="upstream before 1.3 keeps no state",
-)
 
 COMMANDS = "ansible_rulebook.ha.operations.commands"
 
@@ -36,7 +37,7 @@ def test_the_printed_grants_are_all_that_a_worker_needs(
 ) -> None:
     role.give_what_init_db_prints()
     stage.dsn = role.dsn
-    first, second = stage.pair(RULEBOOK, args=REQUIRED, env=QUICK)
+    first, second = stage.pair(RULEBOOK, args=REQUIRED)
     stage.post("after", "all")
     first.wait_for("^once after all$", PATIENCE)
     stage.post("first", "a")
@@ -59,7 +60,7 @@ def test_the_printed_grants_are_all_that_a_worker_needs(
     # Another rulebook by the same name: its predecessor's state goes.
     other = tmp_path / "other.yml"
     other.write_text(RULEBOOK.replace('"pair', '"another pair'), "utf-8")
-    third = stage.start(other, args=REQUIRED, env=QUICK)
+    third = stage.start(other, args=REQUIRED)
     stage.say(third, "hello")
     assert third.stop(PATIENCE) == 0
     for worker in (first, second, third):
@@ -87,7 +88,7 @@ def test_required_ends_with_the_missing_privilege(
         named = named or revoke.replace(" ON ", " on ")
     else:
         role.may_connect()
-    worker = stage.start(RULEBOOK, dsn=role.dsn, args=REQUIRED, env=QUICK)
+    worker = stage.start(RULEBOOK, dsn=role.dsn, args=REQUIRED)
     assert worker.wait_exit(PATIENCE) == 1
     (line,) = worker.find("--ha-state required")
     assert named in line.text
@@ -102,7 +103,7 @@ def test_auto_says_so_once_and_elects_without_state(
     role.may_connect()
     stage.dsn = role.dsn
     before = relations(server, role.owner)
-    first, second = stage.pair(RULEBOOK, env=QUICK)
+    first, second = stage.pair(RULEBOOK)
     stage.post("first", "a")
     stage.say(first, "one")
     killed_at = first.kill()
@@ -124,7 +125,7 @@ def test_auto_says_so_later_if_the_server_was_away(
     role.may_connect()
     network = proxy(role.dsn)
     network.refuse()
-    worker = stage.start(RULEBOOK, dsn=network.dsn, env=QUICK)
+    worker = stage.start(RULEBOOK, dsn=network.dsn)
     worker.wait_for("No session with PostgreSQL", PATIENCE)
     worker.wait_for(READY, PATIENCE)
     assert not worker.find(WITHOUT)
@@ -139,7 +140,7 @@ def test_auto_says_so_later_if_the_server_was_away(
 @needs_state
 def test_off_makes_nothing(stage: Stage, server: Server) -> None:
     before = relations(server, stage.dsn)
-    worker = stage.start(RULEBOOK, args=("--ha-state", "off"), env=QUICK)
+    worker = stage.start(RULEBOOK, args=("--ha-state", "off"))
     stage.say(worker, "hello")
     names = {
         session.application_name.partition(":")[0]
@@ -156,13 +157,13 @@ def test_an_upstream_that_is_too_old_is_named(
     stage: Stage, server: Server
 ) -> None:
     before = relations(server, stage.dsn)
-    worker = stage.start(env=QUICK)
+    worker = stage.start()
     stage.say(worker, "hello")
     (line,) = worker.find(WITHOUT)
     assert "1.3" in line.text
     assert worker.stop(PATIENCE) == 0
 
-    worker = stage.start(args=REQUIRED, env=QUICK)
+    worker = stage.start(args=REQUIRED)
     assert worker.wait_exit(PATIENCE) == 1
     (line,) = worker.find("--ha-state required")
     assert "1.3" in line.text

@@ -6,7 +6,6 @@ import http.client
 import json
 import socket
 import threading
-from importlib.util import find_spec
 
 import pytest
 from e2e_support import (
@@ -15,6 +14,7 @@ from e2e_support import (
     READY,
     STATELESS,
     Stage,
+    needs_sources,
     settled,
     terminate,
     until,
@@ -22,10 +22,7 @@ from e2e_support import (
 from rig.server import Server
 from rig.workers import WorkerProcess, wait_leader
 
-pytestmark = pytest.mark.skipif(
-    find_spec("ansible_rulebook.event_source") is None,
-    reason="this upstream has no built-in sources",
-)
+pytestmark = needs_sources
 
 KEPT = r"^(says caller|beat (first|second) ([2-9]|\d\d))"
 HOOK = """

@@ -207,8 +207,8 @@ def site(tmp_path: Path, dependencies: Path) -> Site:
 
 @pytest.fixture
 def both(site: Site, upstream: Path, wheel: Path) -> Site:
-    """The usual: upstream was there, and ours came later."""
-    wheel_after_upstream(site, upstream, wheel)
+    """The usual, by one command."""
+    site.install(upstream, wheel)
     return site
 
 
@@ -219,7 +219,7 @@ def shared(
     upstream: Path,
     wheel: Path,
 ) -> Site:
-    """The same, for tests that only look."""
+    """Ours came later, for tests that only look."""
     site = Site(tmp_path_factory.mktemp("shared") / "env", dependencies)
     wheel_after_upstream(site, upstream, wheel)
     return site
@@ -325,11 +325,8 @@ def left_running(mark: str, folder: str) -> list[str]:
     return found
 
 
-def test_demo_without_its_extra_says_what_to_install(
-    site: Site, upstream: Path, wheel: Path
-) -> None:
-    wheel_after_upstream(site, upstream, wheel)
-    done = site.run(
+def test_demo_without_its_extra_says_what_to_install(shared: Site) -> None:
+    done = shared.run(
         "-c",
         "import sys, importlib.util as util\n"
         "find = util.find_spec\n"
@@ -679,15 +676,11 @@ def test_without_upstream_nothing_happens(site: Site, wheel: Path) -> None:
     assert shown.split() == ["None", "ansible_rulebook.cli"]
 
 
-def test_moved_tree_says_what_is_missing(
-    site: Site, upstream: Path, tmp_path: Path, wheel: Path
-) -> None:
+def test_moved_tree_says_what_is_missing(both: Site) -> None:
     """A half installation fails when it is used, not at every start."""
-    site.install(upstream)
-    site.install(wheel)
-    (site.packages / "_ansible_rulebook_ha.py").unlink()
-    shutil.rmtree(site.packages / "__pycache__", ignore_errors=True)
-    assert site.run("-c", "pass").stderr == ""
-    done = site.run("-m", "ansible_rulebook", "--help", check=False)
+    (both.packages / "_ansible_rulebook_ha.py").unlink()
+    shutil.rmtree(both.packages / "__pycache__", ignore_errors=True)
+    assert both.run("-c", "pass").stderr == ""
+    done = both.run("-m", "ansible_rulebook", "--help", check=False)
     assert done.returncode != 0
     assert "No module named '_ansible_rulebook_ha'" in done.stderr

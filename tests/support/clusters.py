@@ -23,7 +23,7 @@ from ansible_rulebook.ha.state.names import stored
 from ansible_rulebook.ha.state.session import StateSession
 from ansible_rulebook.ha.state.terms import Claim, Terms
 
-LIMIT = 30.0  # seconds; what takes longer than that has failed
+LIMIT = 60.0  # seconds; what takes longer than that has failed
 LOOK_EVERY = 0.005  # seconds
 RULESET = "rules"
 

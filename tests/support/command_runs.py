@@ -14,8 +14,13 @@ from clusters import LIMIT
 from rig.workers import worker_env
 
 from ansible_rulebook.ha.operations.commands import main
+from ansible_rulebook.ha.operations.exit_codes import ExitCode
+from ansible_rulebook.ha.upstream.names import is_able_to_keep_state
 
 COMMAND = [sys.executable, "-m", "ansible_rulebook.ha.operations.commands"]
+
+# How "check" ends if all is well: it warns of an upstream without state.
+WELL = ExitCode.DONE if is_able_to_keep_state() else ExitCode.DEGRADED
 
 
 class Done(NamedTuple):

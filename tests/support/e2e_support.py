@@ -21,6 +21,7 @@ from rig.server import Server
 from rig.workers import LOST, WorkerProcess, wait_leader
 
 from ansible_rulebook.ha.rulebook.guardian import VARIABLE
+from ansible_rulebook.ha.upstream.names import is_able_to_keep_state
 
 T = TypeVar("T")
 
@@ -30,8 +31,6 @@ RULEBOOKS = HERE / "rulebooks"
 STAGE = RULEBOOKS / "stage.yml"
 
 POLL = 1.0  # seconds
-# Most of the time goes by while workers start: let Java compile less.
-QUICK = {"JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"}
 LEASE = 3.0  # seconds
 PATIENCE = 60.0  # seconds for anything, on a busy machine
 LOOK_EVERY = 0.02  # seconds
@@ -40,8 +39,14 @@ STILL = 0.5  # seconds without a change
 STATELESS = ["--ha-state", "off"]
 STATE_SESSION = "eda-state:%"  # the application_name of the state's sessions
 needs_state = pytest.mark.skipif(
-    importlib.util.find_spec("ansible_rulebook.persistence") is None,
-    reason="upstream keeps state from 1.3 on",
+    not is_able_to_keep_state(), reason="upstream keeps state from 1.3 on"
+)
+needs_old = pytest.mark.skipif(
+    is_able_to_keep_state(), reason="upstream before 1.3 keeps no state"
+)
+needs_sources = pytest.mark.skipif(
+    importlib.util.find_spec("ansible_rulebook.event_source") is None,
+    reason="upstream has built-in sources from 1.2 on",
 )
 
 FOLLOWING = r"Worker \S+: Following"

@@ -11,12 +11,15 @@ from collections.abc import AsyncIterator, Awaitable, Iterable
 from typing import Any, Callable, Union
 
 from ansible_rulebook.ha import LeaderElection
+from ansible_rulebook.ha.conninfo import Conninfo
 from ansible_rulebook.ha.election.candidate import Phase
 from ansible_rulebook.ha.election.names import application_name, lock_key
+from ansible_rulebook.ha.election.requests import Request
+from ansible_rulebook.ha.operations import switchover
 
 POLL = 0.4  # seconds
 LEASE = 2.1  # seconds
-LIMIT = 30.0  # seconds; what takes longer than that has failed
+LIMIT = 60.0  # seconds; what takes longer than that has failed
 
 
 async def until(
@@ -86,6 +89,16 @@ async def follows(election: LeaderElection) -> None:
         lambda: candidate.phase is Phase.CONTENDING and candidate._tried,
         f"{election} follows",
     )
+
+
+async def hand_over(
+    dsn: str, ha_uuid: str, request: Request
+) -> switchover.Handed:
+    """Ask the leader for it, and wait until another worker leads."""
+    async with switchover.Switchover(
+        Conninfo(dsn), uuid.UUID(ha_uuid), request
+    ) as asked:
+        return await asked.run(LIMIT)
 
 
 async def one_leads(elections: Iterable[LeaderElection]) -> LeaderElection:

@@ -10,7 +10,6 @@ from typing import Any
 from ansible_rulebook.ha.election.leadership import Leadership
 from ansible_rulebook.ha.election.term import Term
 from ansible_rulebook.ha.log import WorkerLog
-from ansible_rulebook.ha.operations.metrics import Metrics
 from ansible_rulebook.ha.rulebook.actions import Actions
 from ansible_rulebook.ha.rulebook.gate import EventGate
 from ansible_rulebook.ha.rulebook.gates import Gates
@@ -27,11 +26,14 @@ class SmallWorker:
         self.asked = 0
         self.server_confirms = True
         self.leadership = Leadership(self._ask_server)
-        self.actions = Actions(self.leadership, Metrics())
+        self.outcomes: list[str] = []  # of actions
+        self.actions = Actions(self.leadership, self.outcomes.append)
         self.guardian = Guardian()  # keeps its books, and has no process
         self.rulesets = Rulesets()
         self.gates = Gates(
-            self._make_gate, Metrics(), WorkerLog(logger, "w", uuid.uuid4())
+            self._make_gate,
+            lambda source, outcome: None,
+            WorkerLog(logger, "w", uuid.uuid4()),
         )
         self.state: Any = None
         self.is_leaving = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import json
 import socket
 import socketserver
 import threading
@@ -27,14 +28,17 @@ class Hook(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     status = 200
     wait = 1.0  # second
+    content = b""
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        if body == b'{"number": 10}':
+        if json.loads(body)["number"] == 10:
             time.sleep(self.wait)
         self.send_response(self.status)
-        self.send_header("Content-Length", "0")
+        self.send_header("Content-Length", str(len(self.content)))
         self.end_headers()
+        for byte in self.content:  # each in a packet of its own
+            self.wfile.write(bytes([byte]))
 
     def log_message(self, *args: object) -> None:
         pass
@@ -58,6 +62,12 @@ def test_a_client_posts_again_when_it_has_its_answer(hook):
     assert len(posted.delays) == 20
     assert max(posted.delays) >= hook.wait
     assert posted.rate == 20 / posted.seconds
+
+
+def test_an_answer_has_come_when_its_content_has(hook):
+    hook.status, hook.content = 202, b'{"status": "accepted"}'
+    posted = Poster(hook.port, 20, rate=None).run(clients=1)
+    assert len(posted.delays) == 20
 
 
 def test_a_post_that_is_late_since_others_wait_counts_from_its_time(hook):

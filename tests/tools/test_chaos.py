@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from chaos.checker import Limits, Verdict
 from chaos.cluster import Settings
-from chaos.run import Result, Task, can_keep_state, run, with_state
+from chaos.run import Result, Task, run, with_state
 from chaos.schedule import Plan
+from e2e_support import needs_state
 
 # Slack for a machine that does other things as well; the rules that are
 # about order, not about time, have none.
@@ -52,14 +53,23 @@ def assert_it_was_seen(verdict: Verdict) -> None:
 
 @pytest.mark.parametrize(
     ("seed", "state", "standby", "proxied"),
-    [(1, "off", True, False), (2, "required", False, True)],
-    ids=["without state", "with state and a network that fails"],
+    [
+        pytest.param(1, "off", True, False, id="without state"),
+        pytest.param(
+            *(2, "required", False, True),
+            id="with state and a network that fails",
+            marks=needs_state,
+        ),
+    ],
 )
 def test_random_faults_break_no_promise(
-    tmp_path: Path, seed: int, state: str, standby: bool, proxied: bool
+    tmp_path: Path,
+    quick_variables: dict[str, str],
+    seed: int,
+    state: str,
+    standby: bool,
+    proxied: bool,
 ) -> None:
-    if state == "required" and not can_keep_state():
-        pytest.skip("this version keeps no state")
     kinds = set(
         Plan(standby=standby, proxied=proxied, state=state == "required").bag()
     )
@@ -69,7 +79,7 @@ def test_random_faults_break_no_promise(
         most=FAULTS,
         standby=standby,
         proxied=proxied,
-        settings=with_state(Settings(), state),
+        settings=with_state(Settings(variables=quick_variables), state),
         limits=LIMITS,
     )
 

@@ -33,7 +33,7 @@ def test_a_text_ends_with_one_newline(text: str) -> None:
 
 
 def test_a_proper_page_has_no_faults() -> None:
-    links = "`How <how_it_works.rst>`_, `web <https://a.b/c>`_, Title_"
+    links = "`All <index.rst#a-part>`_, `web <https://a.b/c>`_, Title_"
     assert of_page(f"Title\n=====\n\n{links}\n") == []
 
 
@@ -62,3 +62,20 @@ def test_a_link_to_a_file_that_is_not_there() -> None:
     ]
     assert of_page("`x <README.rst>`_\n") != []
     assert of_page("`x <README.rst>`_\n", "x.rst") == []
+
+
+def test_a_url_may_be_wider() -> None:
+    url = "https://example.org/" + "a" * 80
+    assert of_page(f"`x\n<{url}>`_\n") == []
+    assert of_page(f"`x <{url}>`_\n") != []
+
+
+def test_a_table_of_pages_is_none_of_docutils_business() -> None:
+    assert of_page(".. toctree::\n   :hidden:\n\n   run/guide\n") == []
+    found = of_page(".. toctree::\n   :hiden:\n\n   run/guide\n")
+    assert any("hiden" in line for line in found)
+
+
+def test_links_of_a_page_that_is_included_are_those_of_that_page() -> None:
+    page = ".. include:: ../CONTRIBUTING.rst\n"
+    assert of_page(page) == []  # it links docs/..., from where it is

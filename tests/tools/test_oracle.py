@@ -14,6 +14,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from e2e_support import needs_state
+
+pytestmark = needs_state
 
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
 SCENES = (
@@ -23,6 +26,8 @@ SCENES = (
     "several_events_in_one_message",
     "events_with_the_same_uuid_are_two",
     "an_attribute_to_group_by_that_is_not_there",
+    "throttles_group_by_any_path",
+    "a_number_that_is_reached_begins_anew",
     "what_matches_an_empty_memory_matches_once",
     "what_a_removal_makes_match_is_not_put_off",
     "a_not_all_binds_the_same_event_each_time",

@@ -1,4 +1,4 @@
-"""The walks in docs/architecture.rst: their files, and their figures."""
+"""The walks in the page on the architecture: their files and figures."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import ansible_rulebook.ha
 
 (HOME,) = map(Path, ansible_rulebook.ha.__path__)
 ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "docs" / "architecture.rst"
+PAGE = ROOT / "docs" / "carry_on" / "architecture.rst"
 WALKS = re.findall(
     r"^(From [^\n]*)\n-+\n(.*?)(?=^From |\Z)",
     PAGE.read_text("utf-8"),

@@ -5,17 +5,18 @@ from __future__ import annotations
 import ast
 import json
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from ansible_rulebook.ha import conninfo
 from ansible_rulebook.ha.conninfo import Conninfo, parse_options
 from ansible_rulebook.ha.errors import OptionError
-from ansible_rulebook.ha.redaction import mask_password, one_line
+from ansible_rulebook.ha.redaction import mask_password
 
 # Each ends with letters that stand nowhere else in a message.
 PASSWORDS = [
@@ -247,7 +248,6 @@ def test_redact_folds_what_libpq_says_to_one_line():
     assert read.redact("failed:\n\tIs it\r\n running?\n") == (
         "failed: Is it running?"
     )
-    assert one_line(" a \n b ") == "a b"
 
 
 @pytest.mark.parametrize(
@@ -279,6 +279,31 @@ def test_a_command_line_is_shown_without_passwords(word, shown):
     assert mask_password(word) == shown
 
 
+def connecting(dsn: str = "host=db") -> dict[str, Any]:
+    given = Conninfo(dsn).to_connect("name", connect_timeout=5)
+    return conninfo_to_dict(given)
+
+
+def test_only_a_primary_is_asked_for_unless_the_user_says_otherwise(
+    monkeypatch,
+):
+    monkeypatch.delenv("PGTARGETSESSIONATTRS", raising=False)
+    assert connecting()["target_session_attrs"] == "read-write"
+    said = connecting("target_session_attrs=any")
+    assert said["target_session_attrs"] == "any"
+    monkeypatch.setenv("PGTARGETSESSIONATTRS", "primary")
+    assert connecting()["target_session_attrs"] == "primary"
+
+
+def test_our_sessions_have_names_and_speak_utf8():
+    given = connecting(
+        "host=db client_encoding=LATIN1 application_name=me connect_timeout=9"
+    )
+    assert given["application_name"] == "name"
+    assert given["client_encoding"] == "UTF8"
+    assert str(given["connect_timeout"]) == "5"
+
+
 def test_a_string_is_parsed_where_it_comes_in_and_nowhere_else():
     package = Path(conninfo.__file__).parent
     parsing = {
@@ -294,6 +319,7 @@ def test_a_string_is_parsed_where_it_comes_in_and_nowhere_else():
         "upstream/variables.py",  # the same, from the rulebook's variables
         "operations/commands/common.py",
         "election/leader_election.py",  # the Python API
+        "inbox/inbox.py",  # the same
     }
 
 

@@ -13,6 +13,9 @@ load        2, 20 and 200 followers of one lock
 throughput  events per second beside ansible-rulebook without HA
 state       the same with the rules' state, and by how much is retained
 webhook     posts to upstream's webhook, and those to a new leader
+haproxy     posts through HAProxy while the leader changes
+inbox       posts to ha_webhook beside those to upstream's
+storm       posts to three workers whose leader is killed every ten seconds
 network     events per second with a database a millisecond away
 recovery    ``kill -9`` of the leader to the first recovered action
 pending     a promotion with thousands of matches that have not run
@@ -25,6 +28,8 @@ chart       the same as pictures
 bursts      processes that get events in turns
 crowd       many followers in one process, for load
 poster      clients of a webhook
+sender      a sender with several addresses, for storm
+steady      posts at a steady rate, and what became of each
 =========== ===========================================================
 
 Everything runs in processes of its own, on loopback, and is ended with the

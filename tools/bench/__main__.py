@@ -9,8 +9,8 @@
 
 Needs nothing but the environment it runs in: PostgreSQL and Java come from
 the ``[embedded]`` extra. What ``[bench]`` adds are the peers that part
-"peers" compares with, and matplotlib for the charts; ZooKeeper, Redis and
-etcd come from the system's packages. Without them the rest is measured.
+"peers" compares with, and matplotlib for the charts; ZooKeeper, Redis, etcd
+and HAProxy come from the system's packages. Without them the rest is measured.
 
 Exits with 1 if a part could not be run, and with ``--strict`` also if a goal
 was missed.
@@ -36,6 +36,8 @@ from rig.server import EmbeddedRig
 from bench import (
     chart,
     connections,
+    haproxy,
+    inbox,
     load,
     lock,
     memory,
@@ -46,6 +48,7 @@ from bench import (
     startup,
     state,
     statements,
+    storm,
     tables,
     throughput,
     timeline,
@@ -65,6 +68,9 @@ PARTS: dict[str, Callable[[Setting], Result]] = {
     "throughput": throughput.measure,
     "state": state.measure,
     "webhook": webhook.measure,
+    "inbox": inbox.measure,
+    "storm": storm.measure,
+    "haproxy": haproxy.measure,
     "network": network.measure,
     "recovery": recovery.measure,
     "pending": pending.measure,

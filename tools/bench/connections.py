@@ -8,7 +8,6 @@ tables once. What counts is the most at a time, in each second.
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,7 +18,7 @@ from rig.workers import WorkerProcess, wait_leader, worker_of
 from .bursts import WITH_STATE
 from .report import Figure, Goal, Result
 from .setting import Setting
-from .worker import ACTION, FOLLOWING, RULEBOOK, TIMEOUT
+from .worker import ACTION, FOLLOWING, RULEBOOK, TIMEOUT, two_workers
 
 GOALS = {"follower": 2, "leader": 3}
 LOOK_EVERY = 0.004  # seconds
@@ -65,21 +64,9 @@ def measure(setting: Setting) -> Result:
     seconds = setting.pick(75, 10)
     server = setting.stack.enter_context(EmbeddedRig())
     dsn = server.create_database("connections")
-    ha_uuid = str(uuid.uuid4())
-    workers: list[WorkerProcess] = []
-    for number in (1, 2):
-        name = f"worker-{number}"
-        worker = WorkerProcess(
-            RULEBOOK,
-            root=setting.folder("connections"),
-            name=name,
-            worker_id=name,
-            dsn=dsn,
-            ha_uuid=ha_uuid,
-            verbosity=0,
-            args=WITH_STATE,
-        )
-        workers.append(setting.stack.enter_context(worker))
+    workers = two_workers(
+        setting, RULEBOOK, "connections", dsn, args=WITH_STATE
+    )
     leader = wait_leader(workers, TIMEOUT)
     (follower,) = (each for each in workers if each is not leader)
     follower.wait_for(FOLLOWING, TIMEOUT)

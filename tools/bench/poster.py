@@ -8,7 +8,8 @@
 Without a rate each client posts as soon as it has its answer. With one, posts
 have their times, and whichever client is free takes the next: how long it
 took is counted from when it was due, so that one that is late because others
-wait counts as well. Prints a :class:`Posted` as JSON.
+wait counts as well. What is posted tells when it was due, too, under ``at``
+in seconds since 1970. Prints a :class:`Posted` as JSON.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -27,14 +29,16 @@ from dataclasses import asdict, dataclass
 from .setting import tools_env
 
 TIMEOUT = 120.0  # seconds, of all posts
-OK = b"HTTP/1.1 200 "
+OK = b"HTTP/1.1 20"  # 200, or 202
 END = b"\r\n\r\n"
+LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Posted:
     """What came of so many posts."""
 
+    began: float  # seconds since 1970
     seconds: float  # in all
     delays: Sequence[float]  # seconds, of each
 
@@ -80,13 +84,15 @@ class Poster:
         """
         threads = [threading.Thread(target=self._work) for _ in range(clients)]
         self._began = time.perf_counter()
+        self._epoch = time.time() - self._began
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
         if self._failed:
             raise RuntimeError("a post failed") from self._failed[0]
-        return Posted(time.perf_counter() - self._began, self._delays)
+        took = time.perf_counter() - self._began
+        return Posted(self._began + self._epoch, took, self._delays)
 
     def _work(self) -> None:
         try:
@@ -96,7 +102,7 @@ class Poster:
                     if number >= self._posts:
                         return
                     due = self._wait(number)
-                self._post(number)
+                self._post(number, due)
                 self._delays.append(time.perf_counter() - due)
         except (OSError, RuntimeError) as error:
             self._failed.append(error)
@@ -109,8 +115,9 @@ class Poster:
         time.sleep(max(due - time.perf_counter(), 0.0))
         return due
 
-    def _post(self, number: int) -> None:
-        body = json.dumps({"number": number}).encode()
+    def _post(self, number: int, due: float) -> None:
+        content = {"number": number, "at": due + self._epoch}
+        body = json.dumps(content).encode()
         head = "POST / HTTP/1.1\r\nHost: bench\r\nContent-Length: {}\r\n\r\n"
         # The one that was used last: no more connections than are needed.
         try:
@@ -120,12 +127,18 @@ class Poster:
             line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         line.sendall(head.format(len(body)).encode() + body)
         answer = b""
-        while END not in answer:  # it has no body
+        while not _is_whole(answer):
             more = line.recv(4096)
             answer += more
             if not more or not answer.startswith(OK[: len(answer)]):
                 raise RuntimeError(f"answered {answer!r}")
         self._idle.append(line)
+
+
+def _is_whole(answer: bytes) -> bool:
+    head, end, body = answer.partition(END)
+    length = LENGTH.search(head)
+    return bool(end) and len(body) >= (int(length[1]) if length else 0)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -4,7 +4,7 @@
 
     PYTHONPATH=tools python -m bench.questions
 
-The table in ``docs/architecture.rst`` has the figures.
+The table in ``docs/carry_on/architecture.rst`` has the figures.
 """
 
 from __future__ import annotations

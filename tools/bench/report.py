@@ -16,6 +16,8 @@ from rich.console import Console
 from rich.table import Table
 
 PACKAGES = ("ansible-rulebook", "drools_jpy", "psycopg")
+# Things that there are no parts of.
+COUNTED = ("posts", "events", "actions", "times")
 HEADINGS = ("rounds", "min", "median", "max")
 
 
@@ -191,7 +193,9 @@ def with_unit(value: float, unit: str) -> str:
     """Three digits that matter, and the unit."""
     if unit == "s" and 0 < abs(value) < 1:
         value, unit = value * 1e3, "ms"
-    if value and abs(value) < 0.001:
+    if unit in COUNTED:
+        text = f"{value:,.10g}"
+    elif value and abs(value) < 0.001:
         text = f"{value:.2g}"
     elif abs(value) >= 100:
         text = f"{value:,.0f}"

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import re
 import time
-import uuid
 from collections import Counter
 from pathlib import Path
 
 from rig.server import EmbeddedRig
-from rig.workers import WorkerProcess, wait_leader, worker_of
+from rig.workers import wait_leader, worker_of
 
 from ansible_rulebook.ha.election.lease import POLL_INTERVAL
 
 from .report import Figure, Goal, Result
 from .setting import Setting
-from .worker import FOLLOWING, TIMEOUT
+from .worker import FOLLOWING, TIMEOUT, two_workers
 
 GOAL = 1.5
 QUICK_INTERVAL = 1.0  # seconds
@@ -66,22 +65,14 @@ def measure(setting: Setting) -> Result:
     )
     sources = setting.folder("statements/sources")
     (sources / "idle.py").write_text(IDLE_SOURCE, "utf-8")
-    ha_uuid = str(uuid.uuid4())
-    workers: list[WorkerProcess] = []
-    for number in (1, 2):
-        name = f"worker-{number}"
-        worker = WorkerProcess(
-            RULEBOOK,
-            root=setting.folder("statements"),
-            name=name,
-            worker_id=name,
-            dsn=server.dsn,
-            ha_uuid=ha_uuid,
-            poll_interval=interval,
-            verbosity=0,
-            args=["-S", str(sources)],
-        )
-        workers.append(setting.stack.enter_context(worker))
+    workers = two_workers(
+        setting,
+        RULEBOOK,
+        "statements",
+        server.dsn,
+        poll_interval=interval,
+        args=["-S", str(sources)],
+    )
     leader = wait_leader(workers, TIMEOUT)
     (follower,) = (each for each in workers if each is not leader)
     follower.wait_for(FOLLOWING, TIMEOUT)

@@ -60,19 +60,28 @@ def free_port() -> int:
 
 
 class Hook:
-    """A process with a webhook."""
+    """A process with a webhook.
+
+    :param ha_uuid: of its cluster; one of its own if it is not given.
+    """
 
     def __init__(
-        self, name: str, root: Path, dsn: str | None, args: Sequence[str]
+        self,
+        name: str,
+        root: Path,
+        dsn: str | None,
+        args: Sequence[str],
+        rulebook: str = RULEBOOK,
+        ha_uuid: str | None = None,
     ) -> None:
         self.port = free_port()
         self.worker = WorkerProcess(
-            RULEBOOK.format(port=self.port),
+            rulebook.format(port=self.port),
             root=root,
             name=name,
             verbosity=0,
             dsn=dsn,
-            ha_uuid=str(uuid.uuid4()) if dsn else None,
+            ha_uuid=(ha_uuid or str(uuid.uuid4())) if dsn else None,
             worker_id=name if dsn else None,
             args=args,
         )

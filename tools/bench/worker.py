@@ -12,6 +12,7 @@ import re
 import time
 import uuid
 from datetime import datetime
+from typing import Any
 
 from rig.process import ManagedProcess
 from rig.server import EmbeddedRig
@@ -51,23 +52,32 @@ def stamp_of(process: ManagedProcess, pattern: str) -> float:
     return datetime.fromisoformat(f"{whole}.{fraction:0<6}").timestamp()
 
 
+def two_workers(
+    setting: Setting, rulebook: str, folder: str, dsn: str, **options: Any
+) -> list[WorkerProcess]:
+    """The workers of a new cluster, which end with the part."""
+    ha_uuid = str(uuid.uuid4())
+    return [
+        setting.stack.enter_context(
+            WorkerProcess(
+                rulebook,
+                root=setting.folder(folder),
+                name=name,
+                worker_id=name,
+                dsn=dsn,
+                ha_uuid=ha_uuid,
+                verbosity=0,
+                **options,
+            )
+        )
+        for name in ("worker-1", "worker-2")
+    ]
+
+
 def measure(setting: Setting) -> Result:
     rounds = setting.pick(10, 2)
     server = setting.stack.enter_context(EmbeddedRig())
-    ha_uuid = str(uuid.uuid4())
-    workers: list[WorkerProcess] = []
-    for number in (1, 2):
-        name = f"worker-{number}"
-        worker = WorkerProcess(
-            RULEBOOK,
-            root=setting.folder("worker"),
-            name=name,
-            worker_id=name,
-            dsn=server.dsn,
-            ha_uuid=ha_uuid,
-            verbosity=0,
-        )
-        workers.append(setting.stack.enter_context(worker))
+    workers = two_workers(setting, RULEBOOK, "worker", server.dsn)
     leader = wait_leader(workers, TIMEOUT)
     to_lead: list[float] = []
     to_event: list[float] = []

@@ -32,10 +32,11 @@ from rich.console import Console
 from rich.status import Status
 from rig import program
 
+from ansible_rulebook.ha.upstream.names import is_able_to_keep_state
 from chaos.checker import Limits
 from chaos.cluster import Settings
 from chaos.report import Report
-from chaos.run import Task, can_keep_state, run, with_state
+from chaos.run import Task, run, with_state
 from chaos.schedule import KINDS, Plan
 
 OUTPUT = ("json", "rst", "keep")
@@ -118,7 +119,7 @@ def tasks(options: argparse.Namespace) -> list[Task]:
 
     :raises ValueError: if the options do not go together.
     """
-    mode = options.state or ("required" if can_keep_state() else "off")
+    mode = options.state or ("required" if is_able_to_keep_state() else "off")
     if options.workers < 2:
         raise ValueError("it takes two workers at least")
     settings = with_state(

@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable
 
@@ -60,7 +60,10 @@ class ChaosError(RuntimeError):
 
 @dataclass(frozen=True)
 class Settings:
-    """What the workers of a cluster are like; times in seconds."""
+    """What the workers of a cluster are like; times in seconds.
+
+    :param variables: more of their environment.
+    """
 
     state: bool = False
     workers: int = 3
@@ -69,6 +72,7 @@ class Settings:
     every: float = 0.1
     window: int = 2
     options: tuple[str, ...] = ()
+    variables: Mapping[str, str] = field(default_factory=dict)
 
 
 class Member:
@@ -280,6 +284,7 @@ class Cluster:
                 *self.settings.options,
             ],
             env={
+                **self.settings.variables,
                 "PYTHONPATH": os.pathsep.join(
                     filter(None, (str(TOOLS), os.environ.get("PYTHONPATH")))
                 ),

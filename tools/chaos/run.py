@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import tempfile
 import threading
@@ -13,6 +12,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Callable
+
+from ansible_rulebook.ha.upstream.names import is_able_to_keep_state
 
 from . import checker, ledger
 from .broker import Broker, mark_of
@@ -85,25 +86,14 @@ class Journal:
             self._file.close()
 
 
-def can_keep_state() -> bool:
-    """Whether these workers know the option that turns state on and off."""
-    from ansible_rulebook.ha.options import add_arguments
-
-    parser = argparse.ArgumentParser(add_help=False)
-    add_arguments(parser)
-    return STATE_FLAG in parser.format_help()
-
-
 def with_state(settings: Settings, mode: str) -> Settings:
     """Settings whose workers are told to keep state, or not to.
 
     :param mode: "required" or "off".
     :raises ValueError: if they cannot.
     """
-    if not can_keep_state():
-        if mode != "off":
-            raise ValueError("this version of the extension keeps no state")
-        return replace(settings, state=False)
+    if mode != "off" and not is_able_to_keep_state():
+        raise ValueError("upstream keeps state from 1.3 on")
     return replace(
         settings,
         state=mode != "off",

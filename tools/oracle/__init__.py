@@ -5,7 +5,9 @@ One run has a leader that never fails. In the other one a call on the engine
 can be preceded by a failover, or its answer can be lost, so that another
 leader does it again: new sessions are filled with what earlier answers left
 to store, and the time of an outage passes on them. What fires has to be the
-same, and so has what is in memory afterwards, and what is stored.
+same, and so has what is in memory afterwards, and what is stored. A new leader
+is a worker with a rulebook of its own: the rules are the same, the arguments
+of a source are not. So whether it takes the state over is tried as well.
 
 What is compared: for each step the rules that fired, in their order, and when
 by the session's clock. What one rule found at one time is compared as a

@@ -30,14 +30,18 @@ from .sessions import done
 EVERY = 30.0  # seconds from one word about the progress to the next
 
 
-def main() -> int:
+def get_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m oracle", description=__doc__.partition("\n")[0]
     )
     parser.add_argument("--examples", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--replay", type=Path, metavar="FILE")
-    options = parser.parse_args()
+    return parser
+
+
+def main() -> int:
+    options = get_parser().parse_args()
     bridge = start_engine()
     if options.replay is not None:
         return replay(bridge, options.replay)

@@ -9,21 +9,14 @@ from functools import lru_cache
 from importlib import import_module
 from typing import Any
 
-# Each new session asks for a collection of garbage.
-os.environ["JAVA_TOOL_OPTIONS"] = (
-    "-XX:+DisableExplicitGC -XX:+UseSerialGC -XX:TieredStopAtLevel=1"
-)
-os.environ["DROOLS_JPY_JVM_LOG"] = f"logFile={os.devnull}"
-
-from ansible_rulebook.util import get_java_home
-
-if not os.environ.get("JAVA_HOME"):
-    os.environ["JAVA_HOME"] = get_java_home() or ""
-
 from ansible_rulebook.json_generator import visit_ruleset
+from ansible_rulebook.util import get_java_home
 from drools.ruleset import RulesetCollection
 
 from ansible_rulebook.ha.engine.bridge import Bridge
+
+# Each new session asks for a collection of garbage.
+JAVA = "-XX:+DisableExplicitGC -XX:+UseSerialGC -XX:TieredStopAtLevel=1"
 
 rules_parser: Any = import_module("ansible_rulebook.rules_parser")
 # A condition takes the parser milliseconds, and there are not so many.
@@ -33,6 +26,14 @@ rules_parser.parse_condition_value = lru_cache(maxsize=None)(
 
 
 def start_engine() -> Bridge:
+    """Start Java in this process. Only then its variables are set.
+
+    A program that only imports this has children of another kind.
+    """
+    os.environ["JAVA_TOOL_OPTIONS"] = JAVA
+    os.environ["DROOLS_JPY_JVM_LOG"] = f"logFile={os.devnull}"
+    if not os.environ.get("JAVA_HOME"):
+        os.environ["JAVA_HOME"] = get_java_home() or ""
     return Bridge(RulesetCollection.api())
 
 

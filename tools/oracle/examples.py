@@ -24,7 +24,21 @@ TIMED = ["within", "once_within", "once_after", "accumulate_within"]
 NUMBERS = st.sampled_from([1, 2, 3])
 LETTERS = st.sampled_from(["a", "b"])
 SECONDS = st.sampled_from(["1 seconds", "2 seconds", "3 seconds", "5 seconds"])
-GROUPS = st.sampled_from([["event.k"], ["event.i"], ["event.k", "event.n.m"]])
+PATHS = [
+    "event.i",
+    "event.k",
+    "event.n.m",
+    "event.p",
+    "event.p.a.b",
+    'event.p["a.b"]',
+    "event.p.l",
+    "event.p.l[0]",
+    "event.p.l.x",
+]
+GROUPS = st.one_of(
+    st.sampled_from([["event.k"], ["event.i"], ["event.p.a.b"]]),
+    st.lists(st.sampled_from(PATHS), min_size=1, max_size=3, unique=True),
+)
 WAITS = st.one_of(
     st.sampled_from([0, 0, 0, 0, 1, 10, 99, 100, 101, 500]),
     st.sampled_from([999, 1000, 1001, 2000, 3000, 4999, 5000, 12000]),
@@ -60,6 +74,7 @@ def patterns(draw: Any, kind: str = "event", timed: bool = False) -> str:
         f'{kind}.i == {one} or {kind}.k == "b"',
         f"not {kind}.i == {one}",
         f"{kind}.n.m == {one}",
+        f'{kind}.p.a.b == "a"',
         f'{kind}.k is search("a")',
         absent,
     ]
@@ -109,7 +124,9 @@ def conditions(draw: Any, kind: str, most: int) -> dict[str, Any]:
     throttle = {kind: span, "group_by_attributes": draw(GROUPS)}
     if kind == "accumulate_within":
         throttle["threshold"] = draw(st.integers(2, 3))
-    return {"condition": draw(patterns(timed=True)), "throttle": throttle}
+    pattern = "event.i is defined" if draw(st.booleans()) else None
+    pattern = pattern or draw(patterns(timed=True))
+    return {"condition": pattern, "throttle": throttle}
 
 
 @st.composite
@@ -165,6 +182,14 @@ def takes_back(ruleset: Any) -> bool:
 
 
 @st.composite
+def nested(draw: Any) -> dict[str, Any]:
+    value = draw(ODD if seldom(draw) else st.one_of(LETTERS, NUMBERS))
+    one = {"a": {"b": value}, "a.b": draw(LETTERS)}
+    lists = st.lists(st.one_of(NUMBERS, st.just({"x": value})), max_size=2)
+    return {**one, "l": draw(lists)} if draw(st.booleans()) else one
+
+
+@st.composite
 def messages(draw: Any, is_event: bool = True) -> dict[str, Any]:
     made: dict[str, Any] = {}
     if not seldom(draw):
@@ -175,6 +200,8 @@ def messages(draw: Any, is_event: bool = True) -> dict[str, Any]:
         made["j"] = draw(ODD)
     if seldom(draw):
         made["n"] = draw(st.sampled_from([{"m": 1}, {"m": None}, {}, 1]))
+    if draw(st.booleans()):
+        made["p"] = draw(nested())
     if is_event and draw(st.booleans()):
         made["meta"] = {"uuid": draw(LETTERS)}
     return made
@@ -213,10 +240,11 @@ def cases(draw: Any) -> Case:
         draw(rulesets(each, is_last=each + 1 == count))
         for each in range(count)
     ]
-    return Case(
-        rulebook,
-        draw(st.lists(steps(rulebook), min_size=1, max_size=20)),
-    )
+    script: list[Step] = []
+    for step in draw(st.lists(steps(rulebook), min_size=1, max_size=20)):
+        burst = draw(st.sampled_from([0, 0, 0, 1, 3]))
+        script += [step, *[step._replace(wait=0)] * burst]
+    return Case(rulebook, script)
 
 
 def explore(bridge: Bridge, examples: int, first_seed: int) -> Iterator[str]:

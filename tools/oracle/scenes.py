@@ -11,6 +11,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import product
 from typing import Any, Callable
 
 from ansible_rulebook.ha.engine.bridge import NOTHING, Bridge
@@ -145,6 +146,61 @@ def an_attribute_to_group_by_that_is_not_there(bridge: Bridge) -> None:
                     leader.fail_over()
             found.append(fired + leader.wait(6000))
         assert found[0] == found[1]
+
+
+def throttles_group_by_any_path(bridge: Bridge) -> None:
+    event = {
+        "payload": {"do": "say", "a.b": 1.5, "big": 10**40, "none": None},
+        "l": [{"x": [1, {"y": True}]}, {"x": 2**40}],
+    }
+    paths = [
+        ["event.payload.do"],
+        ['event.payload["a.b"]', "event.payload.big"],
+        ["event.payload"],
+        ["event.payload.none", "event.i"],
+        ["event.l"],
+        ["event.l[0].x[1].y"],
+        ["event.l.x"],  # of all elements
+    ]
+    kinds = {
+        "once_within": [1, 0, 0, 1, 1],
+        "once_after": [0, 0, 0, 0, 0],
+        "accumulate_within": [0, 0, 1, 0, 0],
+    }
+    other = {"payload": {"do": "1", "a.b": "1.5", "none": 0}, "l": [1]}
+    another = {"payload": {"do": 1, "a.b": 1, "none": ""}, "l": [{"x": 1}]}
+    for path, (kind, counts) in product(paths, kinds.items()):
+        more = {"threshold": 3} if kind == "accumulate_within" else {}
+        rule = throttled(kind, group_by_attributes=path, **more)
+        leader = Leader(bridge, rule)
+        found = []
+        for each in (event, event, event, other, another):
+            found.append(len(leader.event(i=1, **each)))
+            leader.fail_over()
+        assert found == counts, (kind, path, found)
+        ended = leader.wait(6000)
+        if kind == "once_after":
+            events = {f"m_{n}" for n in range(3)}
+            assert [set(each) for each in ended] == [events], (path, ended)
+
+
+def a_number_that_is_reached_begins_anew(bridge: Bridge) -> None:
+    for match_multiple_rules in (False, True):
+        leader = Leader(
+            bridge,
+            {"condition": "event.payload.i is defined"},
+            throttled(
+                "accumulate_within",
+                threshold=4,
+                group_by_attributes=["event.payload.do"],
+            ),
+            match_multiple_rules=match_multiple_rules,
+        )
+        fired = []
+        for _ in range(9):
+            fired.append(len(leader.event(i=1, payload={"do": "say"})))
+            leader.fail_over()
+        assert fired == [0, 0, 0, 1, 0, 0, 0, 1, 0]
 
 
 def what_matches_an_empty_memory_matches_once(bridge: Bridge) -> None:
@@ -340,6 +396,8 @@ SCENES: tuple[Callable[[Bridge], None], ...] = (
     several_events_in_one_message,
     events_with_the_same_uuid_are_two,
     an_attribute_to_group_by_that_is_not_there,
+    throttles_group_by_any_path,
+    a_number_that_is_reached_begins_anew,
     what_matches_an_empty_memory_matches_once,
     what_a_removal_makes_match_is_not_put_off,
     a_not_all_binds_the_same_event_each_time,

@@ -6,16 +6,25 @@ import json
 from typing import Any
 
 from ansible_rulebook.ha.engine.bridge import NOTHING, Answer, Record, packed
+from ansible_rulebook.ha.state.changes import Changes
 
 from .errors import Difference
 
+MOST_CHANGES = 20  # of a transaction
+
 
 class Stored:
-    """The records that the answers left to store."""
+    """The records that the answers left to store.
+
+    Several answers are stored by one transaction, as the journal does it.
+    """
 
     def __init__(self) -> None:
         self.records: dict[int, Record] = {}
+        """With those of the transaction that comes next."""
         self.is_known = False
+        self._committed: dict[int, Record] = {}
+        self._changes = Changes()
 
     def wrote(self, answer: Answer) -> None:
         if answer is not NOTHING:
@@ -26,9 +35,24 @@ class Stored:
             del self.records[gone]
         for kept in answer.kept:
             self.records[kept.number] = kept
+        self._changes.answer("", answer)
+        if self._changes.size > MOST_CHANGES:
+            self.commit()
+
+    def commit(self) -> None:
+        for (_, number), record in self._changes.records.items():
+            if record is None:
+                self._committed.pop(number, None)
+            else:
+                self._committed[number] = record
+        self._changes = Changes()
+        if self._committed != self.records:
+            raise Difference(f"{self._committed} stored, not {self.records}")
 
     def packed(self) -> str:
-        return packed([self.records[each] for each in sorted(self.records)])
+        self.commit()
+        records = self._committed
+        return packed([records[each] for each in sorted(records)])
 
     def comparable(self) -> list[Any]:
         """Without the numbers, of which lost answers have taken some."""

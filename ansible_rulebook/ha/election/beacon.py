@@ -1,7 +1,8 @@
 """What a worker says of itself to everybody who may see its session.
 
-It is a comment at the head of the statement that the worker waits or renews
-with, so ``pg_stat_activity`` shows it without any table.
+It is a comment at the head of the statements with which the worker waits for
+the lock or renews its lease. So ``pg_stat_activity`` shows it, and no table is
+needed.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ FORMAT = 1  # changes when a key's meaning does, not when one is added
 MOST = 1000  # bytes of a comment; servers keep 1,024 of a statement
 _HEAD = "/* eda-ha "
 _TAIL = " */"
-# How long the values may be, as they are written. Together they fit.
+# The longest that values may be, as JSON. Together they fit into MOST.
 _LONGEST = {
     "version": 40,
     "worker": 240,
@@ -23,14 +24,17 @@ _LONGEST = {
     "state": 16,
     "host": 160,
     "http": 160,
+    "ended": 20,
+    "cause": 20,
 }
-_MOST_NUMBER = 2**53  # what every reader of JSON takes
-# No end of the comment in it, no other one, and no placeholder of psycopg.
+_MOST_NUMBER = 2**53  # the largest that every reader of JSON understands
+# Escaped, so that a value cannot end the comment, begin another one, or look
+# like a placeholder of psycopg.
 _UNSAFE = re.compile(r"[*/%\x7f]")
 
 
 class Beacon(NamedTuple):
-    """One worker's word. Nobody has checked any of it."""
+    """What one worker says of itself. Nobody has checked it."""
 
     version: str = ""
     """Of this distribution."""
@@ -52,9 +56,18 @@ class Beacon(NamedTuple):
     lease: float = 0.0
     """Its effective duration in seconds; 0 if unknown."""
     reason: str = ""
-    """Of a pause: what for. Cut to what the others leave of the comment."""
+    """Of a pause: what for. Of a leader that gives the lock up: in whose words
+    it does. Cut to what the others leave of the comment."""
     until: float = 0.0
     """Of a pause: when it ends, in seconds of the epoch; 0 if unknown."""
+    ended: str = ""
+    """Of a leader that gives the lock up: a value of :class:`.Reason`."""
+    cause: str = ""
+    """Of a leader: why it leads, a value of :class:`.Reason`."""
+    replaces: str = ""
+    """Of a leader: who led before. Cut as the reason is."""
+    gap: float = -1.0
+    """Of a leader: seconds that nobody led before; less than 0 if unknown."""
 
     def text(self) -> str:
         """The comment: one line of ASCII, shorter than :data:`MOST` bytes.
@@ -65,15 +78,20 @@ class Beacon(NamedTuple):
         values = {"v": FORMAT, **self._asdict()}
         for name, longest in _LONGEST.items():
             values[name] = _cut(str(values[name]), longest)
-        for name in ("since", "lease", "until"):
+        for name in ("since", "lease", "until", "gap"):
             values[name] = round(values[name], 3)
-        for name in ("reason", "until"):
+        if values["gap"] < 0:
+            del values["gap"]
+        for name in ("until", "ended", "cause"):
             if not values[name]:
                 del values[name]
-        if self.reason:
-            values["reason"] = ""
-            room = MOST - 1 - len(_comment(values))
-            values["reason"] = _cut(self.reason, room)
+        for name in ("reason", "replaces"):  # they get the room that is left
+            del values[name]
+        for name in ("replaces", "reason"):
+            text = str(getattr(self, name))
+            room = MOST - 1 - len(_comment({**values, name: ""}))
+            if text and room > 0:
+                values[name] = _cut(text, room)
         return _comment(values)
 
     @classmethod

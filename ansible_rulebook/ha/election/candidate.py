@@ -9,8 +9,8 @@ and each interrupted one, can be tested without sleeping::
        |            v              v            v
        +--------- (lost) <------- DEMOTING <----+
 
-The page ``docs/how_it_works.rst`` says which phase goes with which state of
-the worker.
+The page ``docs/trust/how_it_works.rst`` says which phase goes with which state
+of the worker.
 
 The invariant is the order in which things end: trust in the lease first,
 then everything that the leader does, then the lock.

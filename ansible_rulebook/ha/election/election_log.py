@@ -72,19 +72,25 @@ class ElectionLog(WorkerLog):
 
     # -- leadership ------------------------------------------------------
 
-    def was_led(self) -> None:
-        """Another worker led just now, as far as is known."""
-        self._led_at = self._clock()
+    def was_led(self, at: float | None = None) -> None:
+        """Another worker led, as far as is known.
 
-    def following(self, leader: str | None, again: bool = False) -> None:
-        """Another worker holds the lock.
+        :param at: on the clock; None: just now.
+        """
+        self._led_at = self._clock() if at is None else at
+
+    def following(
+        self, leader: str | None, again: bool = False, leads: bool = True
+    ) -> None:
+        """Another session holds the lock.
 
         :param again: this is asked all the time, so only a change is news.
+        :param leads: whether it leads; a pause does not.
         """
-        if again and leader == self.leader and not self.in_outage:
+        if leads:
             self.was_led()
+        if again and leader == self.leader and not self.in_outage:
             return
-        self.was_led()
         self.leader = leader or ""
         self.reachable()
         self.info("Following", leader=leader)
@@ -99,11 +105,13 @@ class ElectionLog(WorkerLog):
         if self._led_at is not None:
             gap = self._clock() - self._led_at
             fields["nobody_led"] = f"{gap:.2f} s"
-        if self.leader and self.leader != self._worker_id:
-            fields["replaces"] = self.leader
+        if term.cause.replaces not in ("", self._worker_id):
+            fields["replaces"] = term.cause.replaces
+        fields["because"] = term.cause.reason.value
         self.leader = self._worker_id
-        acquired = "Successfully acquired leadership"
-        self.write(logging.INFO, acquired, fields=fields)
+        self.write(
+            logging.INFO, "Successfully acquired leadership", fields=fields
+        )
         return gap
 
     def lost(

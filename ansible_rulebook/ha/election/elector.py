@@ -19,6 +19,7 @@ from . import clock as lease_clock
 from . import priority as priorities
 from .beacon import Beacon
 from .candidate import Candidate, Do, Phase, Step
+from .cause import Cause
 from .confirmations import Confirmations
 from .election_log import ElectionLog
 from .hearing import Hearing
@@ -31,8 +32,12 @@ from .requests import Request
 from .session import LockSession
 from .term import Term
 from .transitions import OnDemotion, OnPromotion, Transitions
+from .witness import Witness
 
 LOOK_EVERY = 1.0  # seconds, at most, between two looks at the lease's clock
+# Seconds for which the session of a leader that gave the lock up stays open,
+# so that the next one can read why.
+LAST_WORD = 0.3
 
 
 class Elector:
@@ -44,7 +49,7 @@ class Elector:
     the loop blocks the renewal of the lease, too.
 
     :param lock: what to contend for.
-    :param log: says what happens; the one that :func:`check_server` had.
+    :param log: says what happens; the one that :func:`.check_server` had.
     :param claims_terms: see :meth:`.AdvisoryLock.open`.
     :param about: what this worker says of itself, but for its role.
     :param on_outranked: called with what the leader says of itself if this
@@ -106,6 +111,10 @@ class Elector:
         self._hearing = Hearing(lock, log, self._grant)
         self._session: LockSession | None = None
         self._terms = 0
+        self._witness = Witness(lock.worker_id)
+        self._cause = Cause()
+        self._why_over = ""
+        self._closing: set[asyncio.Future[None]] = set()
         self._task: asyncio.Task[None] | None = None
         self._settled = asyncio.Event()  # no term, and none being ended
         self._settled.set()
@@ -146,10 +155,24 @@ class Elector:
             self._transitions.since,
             self.is_leader(),
             self._candidate.in_session,
-            self._log.leader,
+            self._leader(),
             self.timings.lease_duration,
             time.time() - ago if math.isfinite(ago) else None,
+            self._pause(),
         )
+
+    def _leader(self) -> str:
+        holder = self._witness.holder
+        if holder is None or self._transitions.is_announced:
+            return self._log.leader
+        return "" if holder.is_pause else holder.worker
+
+    def _pause(self) -> Beacon | None:
+        holder = self._witness.holder
+        if holder is None or not holder.is_pause or self.term is not None:
+            return None
+        said = holder.said or Beacon()
+        return said._replace(worker=holder.worker)
 
     async def step_down(self) -> None:
         """Give up leadership (a switchover) and wait until it is given up.
@@ -291,6 +314,8 @@ class Elector:
         opening = asyncio.ensure_future(self._lock.open(self._claims_terms))
         try:
             if await self._stopped_before(opening):
+                opening.cancel()
+                await asyncio.wait({opening})  # it closes what it has opened
                 return
             self._session = opening.result()
         except (ServerRefused, ServerUnavailable) as error:
@@ -320,22 +345,28 @@ class Elector:
         except SessionLost as error:
             await self._lose_session(error)
             return
+        self._saw(session)
         self._candidate.looked(self._clock(), leader is not None)
         if leader is not None:
-            self._log.following(leader, again=self._candidate.leads_never)
+            again = self._candidate.leads_never
+            self._log.following(leader.label, again, not leader.is_pause)
 
     async def _try_lock(self) -> None:
         session = self._open_session()
         try:
             if await session.try_acquire():
-                await self._won(session)
+                await self._won(session, has_waited=False)
                 return
             leader = await session.holder()
         except SessionLost as error:
             await self._lose_session(error)
             return
         self._candidate.not_locked()
-        self._log.following(leader)
+        self._saw(session)
+        if leader is None:
+            self._log.following(None)
+        else:
+            self._log.following(leader.label, leads=not leader.is_pause)
 
     async def _wait_lock(self) -> None:
         session = self._open_session()
@@ -352,23 +383,32 @@ class Elector:
             return
         finally:
             waiting.cancel()
-        self._log.was_led()  # it was queued behind another worker
         if acquired:
-            await self._won(session)
+            await self._won(session, has_waited=True)
         else:
             self._candidate.not_locked()
+            self._saw(session)
+            if session.seen is None or not session.seen.is_pause:
+                self._log.was_led()
             self._compare(session)
+
+    def _saw(self, session: LockSession) -> None:
+        self._witness.saw(session.seen, self._clock(), session.life)
 
     def _compare(self, session: LockSession) -> None:
         """Have a leader of a lower priority asked to hand over."""
-        leader, lease = session.leader, self.timings.lease_duration
+        seen, lease = session.seen, self.timings.lease_duration
+        leader = None if seen is None else seen.said
         if self._preference.outranks(leader, self._clock(), lease):
             assert leader is not None
             if self._on_outranked is not None:
                 self._on_outranked(leader)
 
-    async def _won(self, session: LockSession) -> None:
-        """Lead, unless another worker is nominated to."""
+    async def _won(self, session: LockSession, has_waited: bool) -> None:
+        """Lead, unless another worker is nominated to.
+
+        :param has_waited: another session had the lock until now.
+        """
         sent_at = self._clock()  # before it is sent: the server counts later
         try:
             self._show(session)
@@ -383,6 +423,15 @@ class Elector:
         except SessionLost as error:
             await self._lose_session(error)
             return
+        self._cause = self._witness.won(
+            session.last_word,
+            sent_at,
+            session.life,
+            self.timings.lease_duration,
+            has_waited,
+        )
+        if has_waited and self._cause.reason is not Reason.PAUSED:
+            self._log.was_led(sent_at)  # until the lock was free
         self._candidate.proved(sent_at)
 
     async def _prove(self, timeout: float | None) -> None:
@@ -418,6 +467,7 @@ class Elector:
             session.backend_pid,
             "" if session.life is None else session.life.lineage,
         )
+        term.cause = self._cause
         self._settled.clear()
         self._hearing.begin(session.backend_pid)
         self._transitions.promote(term)
@@ -430,6 +480,10 @@ class Elector:
     def _demote(self, reason: str) -> None:
         self._hearing.end()
         self._confirmations.answer(False)
+        self._why_over = reason
+        if self._transitions.is_announced:
+            life = None if self._session is None else self._session.life
+            self._witness.led(self._candidate.reason, life)
         self._transitions.demote(reason)
 
     def _overdue(self) -> None:
@@ -441,12 +495,26 @@ class Elector:
         session, self._session = self._session, None
         if session is not None:
             if self.term is not None and not session.is_over():
+                session.beacon = self._last_word()
                 with suppress(SessionLost):
                     await session.release()
-            await session.close()
+                self._close_later(session)
+            else:
+                await session.close()
         self._transitions.forget()
         self._candidate.released(self._clock())
         self._settled.set()
+
+    def _close_later(self, session: LockSession) -> None:
+        async def close() -> None:
+            try:
+                await asyncio.sleep(LAST_WORD)
+            finally:
+                await session.close()
+
+        closing = asyncio.ensure_future(close())
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
 
     async def _rest(self, seconds: float | None) -> None:
         loop = asyncio.get_running_loop()
@@ -484,19 +552,37 @@ class Elector:
         """Say in the next statement how this worker is."""
         term = self.term
         leads = self._candidate.phase is Phase.LEADING
-        session.beacon = self._about._replace(
+        said = self._about._replace(
             role="leader" if leads else "follower",
             state=self._candidate.phase.value,
             term=0 if term is None else term.number,
             since=self._transitions.since,
             lease=self.timings.lease_duration,
+        )
+        if leads and term is not None:
+            said = said._replace(
+                cause=term.cause.reason.value,
+                replaces=term.cause.replaces,
+                gap=-1.0 if term.gap is None else term.gap,
+            )
+        session.beacon = said.text()
+
+    def _last_word(self) -> str:
+        """What is said with the lock's release: why."""
+        return self._about._replace(
+            role="follower",
+            state=self._candidate.phase.value,
+            since=self._transitions.since,
+            lease=self.timings.lease_duration,
+            ended=self._candidate.reason.value,
+            reason=self._why_over,
         ).text()
 
     def _grant(self, request: Request) -> None:
         if self._on_request is not None:
             self._on_request(request)
         else:
-            self.request_step_down(request.why, Reason.SWITCHOVER)
+            self.request_step_down(request.why, request.kind)
 
     # -- parts of it -----------------------------------------------------
 
@@ -541,24 +627,9 @@ class Elector:
             self._session = None
         self._transitions.term = None
         self._settled.set()
+        if self._closing:
+            await asyncio.wait(self._closing)
 
     def _say_outage(self, error: Exception) -> None:
         stopping = self._leaving.is_set() or self.shutdown_event.is_set()
         self._log.outage(error, expected=stopping)
-
-
-async def check_server(lock: AdvisoryLock, log: ElectionLog) -> bool:
-    """Connect once, to find out early what no retry can mend.
-
-    A server that cannot be reached is not an error.
-
-    :returns: whether it was reached; if not, that has been logged.
-    :raises ServerRefused: wrong password, unknown database or role,
-        transaction pooler.
-    """
-    try:
-        await lock.check()
-    except ServerUnavailable as error:
-        log.outage(error)
-        return False
-    return True

@@ -1,36 +1,32 @@
-"""The leader hears those who ask it to hand over, one after the other."""
+"""The leader listens for requests to hand over, and answers each of them."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
 from collections import deque
-from contextlib import suppress
-from typing import Any, Callable, Deque
+from typing import Callable, Deque
 
 import psycopg
-from psycopg import AsyncConnection
-from psycopg.conninfo import make_conninfo
 
 from . import sql
 from .beacon import Beacon
 from .election_log import ElectionLog
+from .listener import Listener
 from .lock import AdvisoryLock
 from .names import APPLICATION, HEARING, PAUSE, application_name
 from .requests import Answer, Request, answer_channel, request_channel
 
 MOST_REQUESTS = 100  # that wait to be answered; others are not heard
-CONNECT_TIMEOUT = 5  # seconds
 RETRY = 1.0  # seconds
 
 
 class Hearing:
     """Listens while this worker leads, on a session of its own.
 
-    What others send must not reach the session that holds the lock: it would
-    stand before the server's last word, and a leader that is paused and reads
-    nothing would keep the server from ending its session.
+    Requests must not reach the session that holds the lock, for two reasons.
+    They would stand in front of the server's message that the session has
+    ended. And if the leader is paused and reads nothing, they would fill the
+    connection, and the server could not end the session.
 
     :param lock: where the server is.
     :param log: says who has asked.
@@ -46,14 +42,16 @@ class Hearing:
         self._lock = lock
         self._log = log
         self._grant = grant
+        self._granted: Request | None = None  # in this term
         self._task: asyncio.Task[None] | None = None
-        self._socket: socket.socket | None = None
+        self._listener: Listener | None = None
 
     def begin(self, leader: int) -> None:
         """This worker leads.
 
         :param leader: the process of the session that holds the lock.
         """
+        self._granted = None
         self._task = asyncio.ensure_future(self._hear(leader))
 
     def end(self) -> None:
@@ -61,10 +59,8 @@ class Hearing:
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
-            if self._socket is not None:
-                # A cancelled statement would wait for the server.
-                with suppress(OSError):
-                    self._socket.shutdown(socket.SHUT_RDWR)
+            if self._listener is not None:
+                self._listener.shut_down()
 
     async def _hear(self, leader: int) -> None:
         while True:
@@ -75,56 +71,55 @@ class Hearing:
             await asyncio.sleep(RETRY)
 
     async def _listen(self, leader: int) -> None:
-        conninfo, key = self._lock.conninfo, self._lock.key
-        options = {
-            "application_name": application_name(
-                key, self._lock.worker_id, self._lock.claimant, HEARING
-            ),
-            "client_encoding": "UTF8",
-            "connect_timeout": CONNECT_TIMEOUT,
-            "target_session_attrs": conninfo.target_session_attrs,
-        }
-        connection = await AsyncConnection.connect(
-            make_conninfo("", **conninfo.merged(**options)),
-            autocommit=True,
-            prepare_threshold=None,
+        key = self._lock.key
+        name = application_name(
+            key, self._lock.worker_id, self._lock.claimant, HEARING
         )
-        self._socket = socket.socket(fileno=os.dup(connection.fileno()))
-        try:
-            channel = request_channel(key)
-            await connection.execute(sql.LISTEN.format(channel=channel))
-            heard = _Heard(connection)
-            while True:
-                request = await heard.next()
-                if request.leader in (0, leader):
-                    await self._decide(connection, request)
-        finally:
-            self._socket.close()
-            self._socket = None
-            connection.pgconn.finish()
+        waiting: Deque[Request] = deque(maxlen=MOST_REQUESTS)
 
-    async def _decide(
-        self, connection: AsyncConnection[Any], request: Request
-    ) -> None:
-        refusal = await self._refusal(connection, request)
+        def heard(notify: psycopg.Notify) -> None:
+            request = Request.parse(notify.payload, notify.pid)
+            if request is not None:
+                waiting.append(request)
+
+        self._listener = listener = await Listener.open(
+            self._lock.conninfo, name, request_channel(key), heard
+        )
+        try:
+            while True:
+                while not waiting:
+                    await listener.listen()
+                request = waiting.popleft()
+                if request.leader in (0, leader):
+                    await self._decide(listener, request)
+        finally:
+            self._listener = None
+            listener.close()
+
+    async def _decide(self, listener: Listener, request: Request) -> None:
+        again = self._granted is not None and self._granted.pid == request.pid
+        refusal = "" if again else await self._refusal(listener, request)
         answer = Answer(request.pid, refusal)
         channel = answer_channel(self._lock.key)
-        await connection.execute(sql.NOTIFY, (channel, answer.payload()))
-        if not refusal:
+        await listener.fetch(sql.NOTIFY, (channel, answer.payload()))
+        if not refusal and not again:
+            self._granted = request
             self._grant(request)
 
-    async def _refusal(
-        self, connection: AsyncConnection[Any], request: Request
-    ) -> str:
+    async def _refusal(self, listener: Listener, request: Request) -> str:
         """Why it is not granted; empty if it is."""
-        cursor = await connection.execute(sql.ASKER, (request.pid,))
-        role, is_permitted = await cursor.fetchone() or ("", False)
+        rows = await listener.fetch(sql.ASKER, (request.pid,))
+        role, is_permitted = rows[0] if rows else ("", False)
         asked = {"role": role, "by": request.by, "to": request.to or None}
-        if not is_permitted:
+        if not rows:
+            refusal = "the session that asked has ended"
+        elif not is_permitted:
             refusal = f"role {role} may not end the leader's session"
+        elif self._granted is not None:
+            refusal = self._already(self._granted)
         elif request.to == self._lock.worker_id:
             refusal = f"{request.to} leads already"
-        elif not await self._others(connection, request.to):
+        elif not await self._others(listener, request.to):
             refusal = f"no worker {request.to} is there".replace("  ", " ")
         else:
             self._log.info("Asked to hand over", request.reason, **asked)
@@ -132,9 +127,14 @@ class Hearing:
         self._log.warning("Refused to hand over", refusal, **asked)
         return refusal
 
-    async def _others(
-        self, connection: AsyncConnection[Any], worker_id: str
-    ) -> int:
+    def _already(self, granted: Request) -> str:
+        to = granted.to or "another worker"
+        by = f", asked by {granted.by}" if granted.by else ""
+        reason = f": {granted.reason}" if granted.reason else ""
+        own = self._lock.worker_id
+        return f"{own} is handing over to {to} already{by}{reason}"
+
+    async def _others(self, listener: Listener, worker_id: str) -> int:
         """How many others could lead, of that id if one is given."""
         count = 0
         for kind in (APPLICATION, PAUSE):
@@ -146,62 +146,10 @@ class Hearing:
                 "prefix": prefix,
                 "own": self._lock.name,
             }
-            cursor = await connection.execute(sql.OTHERS, values)
-            said = [
-                Beacon.parse(row[0] or "") for row in await cursor.fetchall()
-            ]
+            rows = await listener.fetch(sql.OTHERS, values)
+            said = [Beacon.parse(row[0] or "") for row in rows]
             count += sum(
                 kind == PAUSE or each is None or each.priority > 0
                 for each in said
             )
         return count
-
-
-class _Heard:
-    """The requests that come in on a connection.
-
-    :param connection: that listens.
-    """
-
-    def __init__(self, connection: AsyncConnection[Any]) -> None:
-        self._connection = connection
-        self._waiting: Deque[Request] = deque(maxlen=MOST_REQUESTS)
-        connection.add_notify_handler(self._add)
-
-    async def next(self) -> Request:
-        """The next one, as soon as there is one.
-
-        :raises psycopg.Error: if the connection has ended.
-        """
-        pgconn = self._connection.pgconn
-        while not self._waiting:
-            await self._readable()
-            pgconn.consume_input()
-            pgconn.is_busy()  # parses what was read
-            while True:
-                found = pgconn.notifies()
-                if found is None:
-                    break
-                payload = found.extra.decode("utf-8", "replace")
-                self._add(psycopg.Notify("", payload, found.be_pid))
-        return self._waiting.popleft()
-
-    def _add(self, notify: psycopg.Notify) -> None:
-        request = Request.parse(notify.payload, notify.pid)
-        if request is not None:
-            self._waiting.append(request)
-
-    async def _readable(self) -> None:
-        loop = asyncio.get_running_loop()
-        ready: asyncio.Future[None] = loop.create_future()
-        number = self._connection.fileno()
-
-        def tell() -> None:
-            if not ready.done():
-                ready.set_result(None)
-
-        loop.add_reader(number, tell)
-        try:
-            await ready
-        finally:
-            loop.remove_reader(number)

@@ -14,9 +14,9 @@ from ..errors import HaError
 from . import clock as lease_clock
 from .beacon import Beacon
 from .election_log import ElectionLog
-from .elector import Elector, check_server
+from .elector import Elector
 from .lease import POLL_INTERVAL, Timings
-from .lock import AdvisoryLock
+from .lock import AdvisoryLock, check_server
 from .priority import DEFAULT
 from .requests import Request
 from .term import Term

@@ -57,6 +57,7 @@ class Leadership:
         self._announced: Term | None = None
         self._is_closed = False
         self._next = asyncio.Event()
+        self._closing = asyncio.Event()
         _present[:] = [self]
 
     # -- questions -------------------------------------------------------
@@ -82,6 +83,11 @@ class Leadership:
     def is_open(self) -> bool:
         """Whether sources may run and put; not while it hands over."""
         return not self._is_closed and self.takes_events()
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether the term, or this worker, is to end in good order."""
+        return self._is_closed or self.shutdown_event.is_set()
 
     async def confirm(self) -> bool:
         """Whether this task may do something outside of this process.
@@ -111,6 +117,11 @@ class Leadership:
                 return term
             await self._next.wait()
 
+    async def closed(self, term: Term) -> None:
+        """Wait until no source may put in a term any more."""
+        while self._announced is term and not self._is_closed:
+            await self._closing.wait()
+
     # -- what the worker tells -------------------------------------------
 
     def begin(self, term: Term) -> None:
@@ -130,9 +141,15 @@ class Leadership:
     def turn_sources_away(self) -> None:
         """The term is to end in good order: no source may put any more."""
         self._is_closed = True
+        self._wake_closed()
 
     def end(self) -> None:
         """The term is over."""
         self.term = self._announced = None
         self.leader_event.clear()
         self.follower_event.set()
+        self._wake_closed()
+
+    def _wake_closed(self) -> None:
+        waiting, self._closing = self._closing, asyncio.Event()
+        waiting.set()

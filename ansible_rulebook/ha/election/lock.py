@@ -12,12 +12,12 @@ from typing import Any, Awaitable, Callable
 
 import psycopg
 from psycopg import AsyncConnection
-from psycopg.conninfo import make_conninfo
 
 from ..conninfo import Conninfo
 from ..errors import ServerRefused, ServerUnavailable, SessionLost
 from ..redaction import one_line
 from . import sql
+from .election_log import ElectionLog
 from .lease import Timings
 from .lock_delay import ServerLife
 from .names import APPLICATION, PROCESS_DIGITS, application_name, lock_key
@@ -149,12 +149,11 @@ class AdvisoryLock:
     async def _open(
         self, prepare: Callable[[LockSession], Awaitable[object]]
     ) -> LockSession:
-        timeout = self._connect_timeout()
-        options = self._client_options(timeout)
+        options = self._client_options()
         try:
             connection = await asyncio.wait_for(
                 AsyncConnection.connect(
-                    make_conninfo("", **self.conninfo.merged(**options)),
+                    self.conninfo.to_connect(self.name, **options),
                     autocommit=True,
                     prepare_threshold=None,
                 ),
@@ -177,13 +176,10 @@ class AdvisoryLock:
             raise
         return session
 
-    def _connect_timeout(self) -> int:
-        ours = min(max(math.ceil(self.timings.lease_duration / 3), 2), 10)
-        return stricter(ours, self.conninfo.get("connect_timeout"))
-
-    def _client_options(self, connect_timeout: int) -> dict[str, Any]:
+    def _client_options(self) -> dict[str, Any]:
         lease = self.timings.lease_duration
         limits = {
+            "connect_timeout": min(max(math.ceil(lease / 3), 2), 10),
             "keepalives_idle": max(1, int(lease / 3)),
             "keepalives_interval": max(1, int(lease / 9)),
             "keepalives_count": 3,
@@ -194,12 +190,6 @@ class AdvisoryLock:
             for name, value in limits.items()
         }
         options["keepalives"] = 1
-        # With SQL_ASCII, a database's or PGCLIENTENCODING's, text would come
-        # as bytes, and be equal to no name.
-        options["client_encoding"] = "UTF8"
-        options["connect_timeout"] = connect_timeout
-        options["application_name"] = self.name
-        options["target_session_attrs"] = self.conninfo.target_session_attrs
         return options
 
     def _classified(self, error: Exception) -> Exception:
@@ -345,9 +335,26 @@ class AdvisoryLock:
             return str((await session.attempt(question))[0][0])
         except psycopg.Error as error:
             self._warn_once(
-                f"The server does not tell {what}: %s", one_line(str(error))
+                f"The server does not tell {what}: %s", one_line(error)
             )
         return None
+
+
+async def check_server(lock: AdvisoryLock, log: ElectionLog) -> bool:
+    """Connect once, to find out early what no retry can mend.
+
+    A server that cannot be reached is not an error.
+
+    :returns: whether it was reached; if not, that has been logged.
+    :raises ServerRefused: wrong password, unknown database or role,
+        transaction pooler.
+    """
+    try:
+        await lock.check()
+    except ServerUnavailable as error:
+        log.outage(error)
+        return False
+    return True
 
 
 async def _write_settings(
@@ -375,5 +382,5 @@ async def _refusal(
     try:
         await session.attempt(statement, params)
     except psycopg.Error as error:
-        return one_line(str(error))
+        return one_line(error)
     return ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import NamedTuple
 
+from .beacon import Beacon
 from .reasons import Reason
 from .term import Term
 
@@ -28,6 +29,8 @@ class View(NamedTuple):
     lease: float
     """Seconds, as in force."""
     last_renewal: float | None
+    pause: Beacon | None = None
+    """What holds the lock and does not lead, as this worker last saw it."""
 
 
 class Observer:

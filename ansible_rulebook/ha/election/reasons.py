@@ -1,4 +1,7 @@
-"""Why a term ends: a closed list, the same in tables, metrics and words."""
+"""Why the role of a worker changes: a closed list.
+
+It is the same in tables, metrics and words.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,13 @@ import enum
 
 
 class Reason(enum.Enum):
-    """Why a worker no longer leads."""
+    """Why a worker no longer leads, or why it does."""
 
     STOPPED = "stopped"
     STEPPED_DOWN = "stepped_down"
     SWITCHOVER = "switchover"
+    PRIORITY = "priority"
+    PAUSED = "paused"
     SESSION_LOST = "session_lost"
     LEASE_EXPIRED = "lease_expired"
     PROMOTION_FAILED = "promotion_failed"
@@ -19,6 +24,7 @@ class Reason(enum.Enum):
     SUSPENDED = "suspended"
     KILLED = "killed"
     SERVER_RESTARTED = "server_restarted"
+    FIRST = "first"
     UNKNOWN = "unknown"
 
     @classmethod
@@ -52,6 +58,11 @@ _WORDS = {
         "Look in its log for the reason.",
     ),
     Reason.SWITCHOVER: ("was asked to hand over", _NOTHING),
+    Reason.PRIORITY: (
+        "was asked to hand over by a worker of a higher priority",
+        _NOTHING,
+    ),
+    Reason.PAUSED: ("was asked to hand over for a pause", _NOTHING),
     Reason.SESSION_LOST: (
         "lost its session with PostgreSQL",
         "Look in its log and in PostgreSQL's log, and check the network "
@@ -88,6 +99,10 @@ _WORDS = {
         "lost its session when PostgreSQL was started again",
         "Nothing has to be done if the restart was wanted. Otherwise look in "
         "PostgreSQL's log.",
+    ),
+    Reason.FIRST: (
+        "is the first leader, or nobody had led for a while",
+        "Nothing has to be done if all workers had been stopped.",
     ),
     Reason.UNKNOWN: (
         "no longer leads, and nobody recorded why",

@@ -1,7 +1,8 @@
-"""What others ask of the leader: to hand over in good order.
+"""A request to the leader to hand over in good order, and its answer.
 
-They send it as a notification (``NOTIFY``). PostgreSQL vouches for the
-process id of its sender, so the leader can find out who that is.
+Both are sent as notifications (``NOTIFY``). PostgreSQL adds the process id of
+the sender's session, which cannot be forged. So the leader can find out which
+role asks.
 """
 
 from __future__ import annotations
@@ -9,7 +10,10 @@ from __future__ import annotations
 import json
 from typing import NamedTuple
 
-LONGEST = 200  # characters of a text
+from ..redaction import clean
+from .reasons import Reason
+
+KINDS = (Reason.SWITCHOVER, Reason.PRIORITY, Reason.PAUSED)
 
 
 class Request(NamedTuple):
@@ -19,31 +23,33 @@ class Request(NamedTuple):
     """The worker that is to lead next; empty for any."""
     reason: str = ""
     by: str = ""
-    """Who asks, in their own words."""
+    """Who asks, as that person or worker says."""
     pid: int = 0
     """The server process of their session."""
     leader: int = 0
     """The server process of the leader that is asked; 0 for any.
 
-    All workers hear a request, and those that wait for the lock hear it when
-    they have got it.
+    A leader ignores a request to another one.
     """
+    kind: Reason = Reason.SWITCHOVER
+    """One of :data:`KINDS`: the reason for which the term ends."""
 
     @property
     def why(self) -> str:
-        """Why the term ends that is given up for it."""
+        """The reason that a term ends with, if this is granted."""
         by = f" by {self.by}" if self.by else ""
         reason = f": {self.reason}" if self.reason else ""
         return f"asked to hand over{by}{reason}"
 
     def payload(self) -> str:
         """What to send."""
-        # What NOTIFY takes is limited, to 8,000 bytes.
+        # NOTIFY takes at most 8,000 bytes.
         words = {
             "to": clean(self.to),
             "reason": clean(self.reason),
             "by": clean(self.by),
             "leader": self.leader,
+            "kind": self.kind.value,
         }
         return json.dumps({"ask": "switchover", **words})
 
@@ -56,13 +62,14 @@ class Request(NamedTuple):
             return None
         if not isinstance(found, dict) or found.get("ask") != "switchover":
             return None
-        leader = found.get("leader")
+        leader, kind = found.get("leader"), Reason.of(found.get("kind"))
         return cls(
-            clean(found.get("to")),
-            clean(found.get("reason")),
-            clean(found.get("by")),
+            _text(found.get("to")),
+            _text(found.get("reason")),
+            _text(found.get("by")),
             pid,
             leader if isinstance(leader, int) else 0,
+            kind if kind in KINDS else Reason.SWITCHOVER,
         )
 
 
@@ -70,9 +77,9 @@ class Answer(NamedTuple):
     """What the leader says to a request."""
 
     pid: int
-    """Of the session that asked."""
+    """The server process of the session that asked."""
     refusal: str = ""
-    """Why not; empty if it does what it was asked for."""
+    """Why it does not hand over; empty if it does."""
 
     def payload(self) -> str:
         """What to send."""
@@ -88,19 +95,15 @@ class Answer(NamedTuple):
             return None
 
 
-def clean(text: object) -> str:
-    """A text from elsewhere, on one line, without what steers a terminal."""
-    given = text if isinstance(text, str) else ""
-    return "".join(
-        each if each.isprintable() else "?" for each in given[:LONGEST]
-    )
+def _text(found: object) -> str:
+    return clean(found) if isinstance(found, str) else ""
 
 
 def request_channel(key: int) -> str:
-    """Where the leader of a lock listens."""
+    """The channel on which the leader of a lock listens."""
     return f"eda_ha_{key % 2**64:016x}"
 
 
 def answer_channel(key: int) -> str:
-    """Where it answers."""
+    """The channel on which it answers."""
     return f"{request_channel(key)}_answers"

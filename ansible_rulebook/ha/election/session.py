@@ -19,7 +19,7 @@ from psycopg.pq.abc import PGconn
 from ..conninfo import Conninfo
 from ..errors import SessionLost
 from . import sql
-from .beacon import Beacon
+from .holder import LockHolder
 from .lease import Timings
 from .lock_delay import ServerLife
 from .names import APPLICATION, NOMINATION, PAUSE, application_name
@@ -86,8 +86,10 @@ class LockSession:
         """The server's present life, if it tells."""
         self.led_last = False
         """Whether the last claim of a term is that of this process."""
-        self.leader: Beacon | None = None
-        """What the leader last said of itself, if it did."""
+        self.seen: LockHolder | None = None
+        """Who held the lock at the last look, if anybody did."""
+        self.last_word: LockHolder | None = None
+        """Who had just given the lock up when this session got it."""
         self.namesakes: set[str] = set()
         """Names of sessions of other processes with this worker's id."""
 
@@ -126,8 +128,7 @@ class LockSession:
             return True
         for notice in self._notices:
             if notice.startswith(sql.NOT_ACQUIRED):
-                query = notice[len(sql.NOT_ACQUIRED) :]
-                self.leader = Beacon.parse(query)
+                self.seen = _holder(notice[len(sql.NOT_ACQUIRED) :])
                 return False
         return await self.prove()  # something in between eats notices
 
@@ -147,7 +148,8 @@ class LockSession:
             prefix=every,
             hex=every.split(":")[1],
         )
-        *proof, names, sessions = answer or [b"[]", b"[]"]
+        *proof, word, names, sessions = answer or [None] * 3
+        self.last_word = _holder(word)
         nominations = [
             name
             for name in json.loads(names or b"[]")
@@ -184,21 +186,22 @@ class LockSession:
     def _is_proof(self, answer: list[bytes | None]) -> bool:
         return answer == [str(self.backend_pid).encode(), b"f", b"t"]
 
-    async def holder(self) -> str | None:
-        """The worker id of the leader, cut to what fits, if there is one."""
+    async def holder(self) -> LockHolder | None:
+        """The session that holds the lock, if one does."""
         rows = await self.fetch(self.beacon + sql.HOLDER, self._halves())
-        if not rows:
-            return None
-        name = str(rows[0][0] or "")
-        parts = name.split(":")
-        return parts[2] if parts[0] == APPLICATION and parts[2:] else name
+        self.seen = LockHolder.told(rows[0]) if rows else None
+        return self.seen
 
     async def release(self) -> None:
         """Unlock. The session can contend again.
 
+        The beacon is the last word of a leader, for as long as the session
+        stays open.
+
         :raises SessionLost: outcome unknown.
         """
-        await self.fetch(sql.UNLOCK, (self._key,), RELEASE_TIMEOUT)
+        statement = self.beacon + sql.UNLOCK
+        await self.fetch(statement, (self._key,), RELEASE_TIMEOUT)
 
     def _halves(self) -> tuple[int, int]:
         key = self._key % 2**64
@@ -417,6 +420,14 @@ class LockSession:
 
     def _words(self, error: Exception) -> str:
         return self._conninfo.redact(str(error))
+
+
+def _holder(text: str | bytes | None) -> LockHolder | None:
+    """From JSON, as the statements write it."""
+    try:
+        return LockHolder.told(json.loads(text or b"null"))
+    except ValueError:  # something in between has changed it
+        return None
 
 
 def _is_there(nomination: str, sessions: list[str]) -> bool:

@@ -69,17 +69,22 @@ TRY_LOCK: Final = "SELECT pg_catalog.pg_try_advisory_lock(%s)"
 
 # A caught lock_not_available leaves nothing in the server's log, and the
 # block ends its snapshot with each wait. What happened comes as a notice, with
-# what the leader says of itself: a query for it would be a second statement in
-# each interval.
+# the name of the session that holds the lock and what that says of itself: a
+# query for it would be a second statement in each interval.
 ACQUIRED: Final = "eda-ha lock acquired"
 NOT_ACQUIRED: Final = "eda-ha lock not acquired"
+_BEACON: Final = """pg_catalog.substring(
+           activity.query, '^/[*] eda-ha [{{][ -)+-~]*[}}] [*]/')"""
+_HOLDER: Final = f"""activity.application_name, {_BEACON},
+       extract(epoch FROM pg_catalog.clock_timestamp() - greatest(
+           activity.query_start, activity.state_change))::float8"""
 WAIT_LOCK: Final = f"""
 DO $$ BEGIN
   PERFORM pg_catalog.pg_advisory_lock({{key}});
   RAISE NOTICE '{ACQUIRED}';
 EXCEPTION WHEN lock_not_available THEN
   RAISE NOTICE '{NOT_ACQUIRED}%', (
-    SELECT activity.query
+    SELECT pg_catalog.json_build_array({_HOLDER})
       FROM pg_catalog.pg_locks AS lock
       JOIN pg_catalog.pg_stat_activity AS activity USING (pid)
      WHERE lock.locktype = 'advisory' AND lock.granted AND lock.objsubid = 1
@@ -111,12 +116,23 @@ CASE WHEN mine.rolsuper THEN theirs.rolsuper
 END
 """
 
-# The same for a worker that has just got the lock, and who is nominated to
-# lead next, by a role that could end the session of this one. A nomination
-# that is forgotten must not hold up everybody: a session that nominates looks
-# at the lock all the time. Of another role it is not seen when it last did;
+# The same for a worker that has just got the lock; who has just given it up,
+# and why; and who is nominated to lead next, by a role that could end the
+# session of this one. A nomination that is forgotten must not hold up
+# everybody: a session that nominates looks at the lock all the time. Of
+# another role it is not seen when it last did;
 # see the module switchover.
 PROVE_WON: Final = f"""{PROVE.rstrip()},
+       (SELECT pg_catalog.json_build_array(session, beacon, NULL)
+          FROM (SELECT activity.application_name AS session,
+                       activity.state_change AS at, {_BEACON} AS beacon
+                  FROM pg_catalog.pg_stat_activity AS activity
+                 WHERE datname = pg_catalog.current_database()
+                   AND pid <> pg_catalog.pg_backend_pid()
+                   AND pg_catalog.split_part(
+                       application_name, ':', 2) = '{{hex}}') AS said
+         WHERE beacon LIKE '%"ended":"%'
+         ORDER BY at DESC LIMIT 1),
        (SELECT coalesce(pg_catalog.json_agg(application_name), '[]'::json)
           FROM pg_catalog.pg_stat_activity
          WHERE datname = pg_catalog.current_database()
@@ -157,9 +173,9 @@ NOTIFY: Final = "SELECT pg_catalog.pg_notify(%s, %s)"
 
 UNLOCK: Final = "SELECT pg_catalog.pg_advisory_unlock(%s)"
 
-# The leader's session, for log lines.
-HOLDER: Final = """
-SELECT activity.application_name
+# The leader's session.
+HOLDER: Final = f"""
+SELECT {_HOLDER.format()}
   FROM pg_catalog.pg_locks AS lock
   JOIN pg_catalog.pg_stat_activity AS activity USING (pid)
  WHERE lock.locktype = 'advisory' AND lock.granted AND lock.objsubid = 1

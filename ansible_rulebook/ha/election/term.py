@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Callable
 
+from .cause import Cause
+
 
 class Term:
     """One worker's time as leader, from winning the lock to losing it.
@@ -28,6 +30,10 @@ class Term:
         """Process id of the server session that holds the lock."""
         self.lineage = lineage
         """Which data that server has; empty if it does not tell."""
+        self.cause = Cause()
+        """Why this worker leads. With state, the table of terms adds to it."""
+        self.gap: float | None = None
+        """Seconds that nobody led before it was announced, if known."""
         self._trusted_until = trusted_until
         self._session_is_over = session_is_over
         self._clock = clock

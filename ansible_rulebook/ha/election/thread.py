@@ -69,12 +69,14 @@ class ElectionThread:
         self._withdrawn = threading.Event()
         self._stopping = threading.Event()
         self._done = asyncio.Event()
-        self._unanswered = 0
+        self._unanswered = 0  # pings, by the main loop
+        self._watching: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Begin to contend; see :meth:`Elector.contend`."""
         if not self._withdrawn.is_set():
             self._thread.start()
+            self._watching = asyncio.ensure_future(self._watch_thread())
 
     def step_down(
         self, why: str, reason: Reason = Reason.STEPPED_DOWN
@@ -93,6 +95,22 @@ class ElectionThread:
             return False
         asking = asyncio.run_coroutine_threadsafe(election.confirm(), loop)
         return await asyncio.wrap_future(asking)
+
+    def responds(self, within: float) -> bool:
+        """Whether the thread's loop has a turn in time. Blocks.
+
+        True as well before it is started and after it has ended: then there
+        is nothing to watch.
+
+        :param within: seconds.
+        """
+        loop, turn = self._loop, threading.Event()
+        if loop is None or not self._thread.is_alive():
+            return True
+        with suppress(RuntimeError):  # closed: it has ended
+            loop.call_soon_threadsafe(turn.set)
+            return turn.wait(within) or not self._thread.is_alive()
+        return True
 
     def suspend(self, why: str) -> None:
         """See :meth:`Elector.suspend`."""
@@ -116,6 +134,28 @@ class ElectionThread:
         self._ask(lambda election: election.shutdown_event.set())
         await self._done.wait()
         self._thread.join()
+        if self._watching is not None:
+            self._watching.cancel()
+
+    async def _watch_thread(self) -> None:
+        """A worker whose election is dead never leads again: end it."""
+        unanswered = 0
+
+        def answer() -> None:
+            nonlocal unanswered
+            unanswered = 0
+
+        while self._thread.is_alive():
+            await asyncio.sleep(PING_EVERY)
+            unanswered += 1  # in pings, as in _watch_main_loop
+            if self._loop is not None:
+                with suppress(RuntimeError):  # closed: it has ended
+                    self._loop.call_soon_threadsafe(answer)
+            if unanswered * PING_EVERY > DEAD_LOOP_AFTER:
+                self._self_fence(
+                    f"no life in the election for {DEAD_LOOP_AFTER:.0f} s"
+                )
+                return
 
     # -- in the thread ---------------------------------------------------
 

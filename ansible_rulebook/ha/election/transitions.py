@@ -67,6 +67,11 @@ class Transitions:
         return term is not None and self._announced and term.is_current()
 
     @property
+    def is_announced(self) -> bool:
+        """Whether the present term is announced, and its end is not yet."""
+        return self._announced
+
+    @property
     def has_promotion(self) -> bool:
         """Whether the term's promotion has been started."""
         return self._promotion is not None
@@ -148,8 +153,8 @@ class Transitions:
         self.since = time.time()
         self.follower_event.clear()
         self.leader_event.set()
-        gap = self._log.acquired(term)
-        self._observer.acquired(term, gap, self._clock() - self._began)
+        term.gap = self._log.acquired(term)
+        self._observer.acquired(term, term.gap, self._clock() - self._began)
 
     async def _demote(self, reason: str) -> None:
         try:

@@ -93,7 +93,7 @@ class Bridge:
         try:
             self._java.encrypt(key, old_key)
         except RuntimeError as error:
-            raise StateRefused(one_line(str(error))) from None
+            raise StateRefused(one_line(error)) from None
         self.is_encrypting = True
 
     def encrypted(self, text: str) -> str:
@@ -113,7 +113,7 @@ class Bridge:
             return str(self._java.decrypted(text))
         except RuntimeError as error:
             raise HaError(
-                f"the stored state cannot be read: {one_line(str(error))}"
+                f"the stored state cannot be read: {one_line(error)}"
             ) from None
 
     @contextmanager
@@ -261,5 +261,5 @@ def _load(engine: Any) -> Any:
         return bridge.getDeclaredConstructor(none).newInstance(nothing)
     except (RuntimeError, AttributeError) as error:
         raise StateRefused(
-            f"drools_jpy cannot be extended: {one_line(str(error))}"
+            f"drools_jpy cannot be extended: {one_line(error)}"
         ) from None

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
+from ..redaction import one_line
 from .messages import results_of
 
 if TYPE_CHECKING:
@@ -38,7 +39,9 @@ async def read_messages(reader: StreamReader, writer: StreamWriter) -> None:
                 try:
                     Dispatch(session, result).run()
                 except Exception as error:
-                    logger.warning("A timed match was skipped: %s", error)
+                    logger.warning(
+                        "A timed match was skipped: %s", one_line(error)
+                    )
                 if loop.time() - since > LONGEST_TURN:
                     await asyncio.sleep(0)
                     since = loop.time()

@@ -18,6 +18,7 @@ logger = logging.getLogger(__name__)
 COLLECT_AFTER = 10_000  # events, unless the operator has set it
 COLLECT_VARIABLE = "DROOLS_JPY_GC_AFTER"
 
+NO_CHANGE = Answer((), (), ())
 MOST_FAILURES = 10  # calls in a row, then the engine is taken for broken
 
 
@@ -32,6 +33,9 @@ class Source(Protocol):
 
     def key(self, ruleset: str) -> bytes | None:
         """The key that tells it from all others, if it may come again."""
+
+    def done(self) -> tuple[str, int, int] | None:
+        """It is processed. What to store of its row in an inbox, if any."""
 
     def written(self) -> None:
         """The changes by it are in the journal's hands."""
@@ -48,7 +52,11 @@ class Recording(Protocol):
         """Whether changes are stored: in a term in which no write failed."""
 
     def wrote(
-        self, ruleset: str, answer: Answer, event: bytes | None = None
+        self,
+        ruleset: str,
+        answer: Answer,
+        event: bytes | None = None,
+        consumed: tuple[str, int, int] | None = None,
     ) -> list[str]:
         """Store a change; returns the matches in upstream's format."""
 
@@ -139,6 +147,9 @@ class RecordedEngine:
         if source is not None and source.is_hopeless():
             _refuse("An event that could never be stored is dropped")
         if source is not None and source.is_repeated(ruleset):
+            consumed = source.done()
+            if consumed is not None:
+                self._recording.wrote(ruleset, NO_CHANGE, None, consumed)
             source.written()
             return "[]"
         answer = self._call(self._bridge.assert_event, session, now(), event)
@@ -245,10 +256,10 @@ class RecordedEngine:
         self, ruleset: str, answer: Answer, source: Source | None = None
     ) -> str:
         key = None if source is None else source.key(ruleset)
-        changed = any(answer)
-        matches = (
-            self._recording.wrote(ruleset, answer, key) if changed else []
-        )
+        consumed = None if source is None else source.done()
+        matches = []
+        if any(answer) or consumed is not None:
+            matches = self._recording.wrote(ruleset, answer, key, consumed)
         if source is not None:
             source.written()
         return f"[{','.join(matches)}]"

@@ -6,6 +6,8 @@ import json
 import logging
 from typing import Any, Callable
 
+from ..redaction import one_line
+
 logger = logging.getLogger(__name__)
 
 
@@ -30,7 +32,7 @@ def deliver(ruleset: str, match: str) -> None:
     try:
         RulesetCollection.get(ruleset)._dispatch(json.loads(match))
     except Exception as error:
-        logger.warning("A match was skipped: %s", error)
+        logger.warning("A match was skipped: %s", one_line(error))
 
 
 def reset(ruleset: Any) -> None:

@@ -1,4 +1,4 @@
-"""Asking a server without ever waiting for longer than was said."""
+"""Asks a server, and never waits longer than the caller allows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Any, Callable, Generic, Iterator, List, TypeVar
 
 import psycopg
 from psycopg import Connection
-from psycopg.conninfo import make_conninfo
 from psycopg.rows import namedtuple_row
 
 from ..conninfo import Conninfo
@@ -24,14 +23,14 @@ LIMIT = "SELECT pg_catalog.set_config('statement_timeout', %s, true)"
 
 
 class Unasked(HaError):
-    """There is no answer; nothing is known about the cluster."""
+    """The server gave no answer, so nothing is known of the cluster."""
 
 
 class Question(Generic[T]):
-    """Something that may take for ever, in a thread of its own.
+    """Work that may never end, in a thread of its own.
 
-    A thread that no longer matters is left behind. It cannot be ended: the
-    look-up of a name listens to nobody.
+    A thread whose answer comes too late is left behind. It cannot be ended:
+    nothing interrupts the look-up of a host's name.
     """
 
     def __init__(self, work: Callable[[], T]) -> None:
@@ -48,11 +47,11 @@ class Question(Generic[T]):
             self._error = error
 
     def answer(self, until: float, seconds: float) -> T:
-        """What came back, or the error that did.
+        """The result of the work. An error of the work is raised here.
 
-        :param until: how long to wait, by the monotonic clock.
+        :param until: when to stop waiting, by the monotonic clock.
         :param seconds: how long that is in all, for the message.
-        :raises Unasked: if nothing has come by then.
+        :raises Unasked: if there is no result by then.
         """
         self._thread.join(max(until - time.monotonic(), 0.0))
         if self._error is not None:
@@ -98,18 +97,16 @@ def connect(
 ) -> Connection[Any]:
     """Connect as workers do.
 
-    :raises psycopg.Error: if that cannot be.
+    :param seconds: the limit for all hosts together.
+    :raises psycopg.Error: if no host can be connected to.
     """
     each = max(math.floor(seconds / conninfo.hosts), SHORTEST_CONNECT)
-    options = {
-        "application_name": name,
-        "client_encoding": "UTF8",
-        "connect_timeout": each,
-        "tcp_user_timeout": int(seconds * 1000),
-        "target_session_attrs": conninfo.target_session_attrs,
-    }
     return psycopg.connect(
-        make_conninfo("", **conninfo.merged(**options)),
+        conninfo.to_connect(
+            name,
+            connect_timeout=each,
+            tcp_user_timeout=int(seconds * 1000),
+        ),
         autocommit=True,
         prepare_threshold=None,
         row_factory=namedtuple_row,

@@ -1,4 +1,4 @@
-"""Everything that has to be in order before the night in which it counts."""
+"""Looks at all that a failover relies on, before one is needed."""
 
 from __future__ import annotations
 
@@ -8,38 +8,61 @@ import sys
 import time
 import uuid
 from collections import Counter
+from contextlib import suppress
 from typing import Callable, Sequence
 
 from ..conninfo import Conninfo
-from ..election.lease import Timings
+from ..election.lease import (
+    LONGEST,
+    POLL_INTERVAL,
+    SHORTEST_LEASE,
+    Timings,
+)
 from ..errors import HaError
+from ..redaction import clean
 from ..upstream.names import is_able_to_keep_state
 from ..upstream.plain_run import HOOK
 from .asking import Question, Unasked
 from .cluster import Cluster, look
 from .finding import Finding, fault, ok, warn
 from .host import Seen, examine, name_of, split
-from .plain import clean, count
+from .plain import count
 
 INSTALLATION = "this Python"
 CLUSTER = "cluster"
 
 
 def check(
-    conninfo: Conninfo, ha_uuid: uuid.UUID | None, seconds: float
+    conninfo: Conninfo,
+    ha_uuid: uuid.UUID | None,
+    seconds: float,
+    lease: float | None = None,
 ) -> tuple[list[Finding], bool]:
-    """Look at all of it, at the same time.
+    """Look at hosts, workers and installation, all at the same time.
 
     :param ha_uuid: whose workers to look at; None for all of the database.
+    :param lease: the lease to try, in seconds; None for that of the workers,
+        or the default if there are none.
     :returns: what was found, and whether any host could be asked.
     """
     until = time.monotonic() + seconds
-    timings = Timings()
+    workers = Question(lambda: look(conninfo, ha_uuid, seconds))
+
+    def timings() -> Timings:
+        wanted = lease
+        if wanted is None:
+            # A host that is away must not take the time of the others.
+            with suppress(Exception):
+                limit = until - seconds / 3
+                wanted = longest_lease(workers.answer(limit, seconds))
+        if wanted is None:
+            return Timings()
+        return Timings.of(min(POLL_INTERVAL, wanted / 3), wanted)
+
     hosts = [
         (name_of(each), Question(_examination(each, timings, seconds)))
         for each in split(conninfo)
     ]
-    workers = Question(lambda: look(conninfo, ha_uuid, seconds))
     hook = Question(lambda: hook_findings(seconds))
     seen = [_seen(*each, until, seconds) for each in hosts]
     findings = [finding for each in seen for finding in each.findings]
@@ -53,7 +76,7 @@ def check(
                 fault(
                     CLUSTER,
                     f"The workers cannot be seen: {error}.",
-                    "Mend what is said above first.",
+                    "Fix what is reported above first.",
                 )
             )
     try:
@@ -62,7 +85,8 @@ def check(
         findings.append(
             warn(
                 INSTALLATION,
-                f"Whether ansible-rulebook has our options: {error}.",
+                "It is not known whether ansible-rulebook has our options: "
+                f"{error}.",
                 "Try again with a longer --timeout.",
             )
         )
@@ -70,7 +94,7 @@ def check(
 
 
 def _examination(
-    conninfo: Conninfo, timings: Timings, seconds: float
+    conninfo: Conninfo, timings: Callable[[], Timings], seconds: float
 ) -> Callable[[], Seen]:
     return lambda: examine(conninfo, timings, seconds)
 
@@ -88,6 +112,19 @@ def _seen(
             "give a longer --timeout.",
         )
         return Seen(about, (found,))
+
+
+def longest_lease(clusters: Sequence[Cluster]) -> float | None:
+    """The longest lease that a worker says it has, in seconds."""
+    return max(
+        (
+            each.beacon.lease
+            for cluster in clusters
+            for each in cluster.workers
+            if each.beacon and SHORTEST_LEASE <= each.beacon.lease <= LONGEST
+        ),
+        default=None,
+    )
 
 
 def primaries(seen: Sequence[Seen]) -> list[Finding]:
@@ -119,7 +156,7 @@ def primaries(seen: Sequence[Seen]) -> list[Finding]:
 
 
 def worker_findings(cluster: Cluster) -> list[Finding]:
-    """What the workers of one cluster do not agree about."""
+    """Where the workers of one cluster do not fit together."""
     about = f"{CLUSTER} {cluster.name}"
     if not cluster.workers:
         return [ok(about, "No worker is connected now.")]

@@ -26,6 +26,7 @@ from ..errors import ServerUnavailable
 from ..state.names import original
 from . import sql
 from .asking import reading
+from .snapshot import PauseView
 
 LEADER = "leader"
 FOLLOWER = "follower"
@@ -57,11 +58,12 @@ class Worker:
     """One worker, by its session."""
 
     name: str
-    """Its id, as it says; cut if it says nothing."""
+    """Its id, as it says itself; if it says nothing, from the name of its
+    session, which may be cut."""
     role: str
     """LEADER if its session holds the lock, else FOLLOWER."""
     state: str
-    """What it says; else what its session does."""
+    """As it says itself; if it says nothing, what its session does."""
     session: str
     """The whole ``application_name``."""
     backend: int
@@ -69,12 +71,12 @@ class Worker:
     connected: float | None
     """Since when, in seconds of the epoch; None if that is hidden."""
     silent: float | None
-    """Seconds since it last said or heard something; None if hidden."""
+    """Seconds since its session last did something; None if hidden."""
     is_hidden: bool = False
     """It belongs to another role, whose statements ours may not see."""
     beacon: Beacon | None = None
     since: float | None = None
-    """When its role began, if anybody tells."""
+    """When its role began; None if that is not known."""
 
 
 @dataclass(frozen=True)
@@ -91,10 +93,15 @@ class Stranger:
     until: float | None = None
     """When it ends, as it says; None: not by itself."""
 
+    @property
+    def view(self) -> PauseView:
+        """It as a pause."""
+        return PauseView(self.name, self.reason, self.since, self.until)
+
 
 @dataclass(frozen=True)
 class PastTerm:
-    """A row of the history. What nobody has told is None or empty."""
+    """A row of the history. What is not known is None or empty."""
 
     term: int
     worker: str
@@ -125,7 +132,7 @@ class Stored:
 
 @dataclass(frozen=True)
 class Server:
-    """Who was asked."""
+    """The server that was asked."""
 
     place: str
     database: str
@@ -134,12 +141,25 @@ class Server:
     now: float
     """Its time, in seconds of the epoch."""
     tables: str
-    """``read``, ``absent``, or ``forbidden`` to this role."""
+    """What became of reading our tables: ``read``, ``absent``, or
+    ``forbidden`` to this role."""
+    has_inboxes: bool = False
+    """There is a table of inboxes, and this role may read it."""
 
     def __str__(self) -> str:
         return (
             f"{self.place} database {self.database}, PostgreSQL {self.version}"
         )
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """An inbox in which events wait for a leader."""
+
+    inbox: str
+    events: int
+    age: float
+    """Seconds since the oldest of them arrived."""
 
 
 @dataclass(frozen=True)
@@ -154,6 +174,7 @@ class Cluster:
     """The leader first."""
     stranger: Stranger | None = None
     stored: Stored | None = None
+    waiting: tuple[Waiting, ...] = ()
 
     @property
     def name(self) -> str:
@@ -173,13 +194,13 @@ class Cluster:
 
     @property
     def lease(self) -> float | None:
-        """The leader's in seconds; else what a worker says."""
+        """Seconds, as the leader says; without one, as another worker says."""
         said = [each.beacon.lease for each in self.workers if each.beacon]
         return next((each for each in said if each > 0), None)
 
     @property
     def term(self) -> int | None:
-        """The present one, or the last."""
+        """The present term, or the last one."""
         beacon = self.leader.beacon if self.leader else None
         if beacon and beacon.term:
             return beacon.term
@@ -210,7 +231,7 @@ class Cluster:
 
 @dataclass
 class _Found:
-    """What is found out about one cluster, as it comes in."""
+    """What the rows that were read so far tell of one cluster."""
 
     workers: dict[str, Worker] = field(default_factory=dict)
     stranger: Stranger | None = None
@@ -236,6 +257,7 @@ def look(
         stored = {}
         if server.tables == "read":
             stored = _stored(connection, ha_uuid, terms)
+        waiting = _waiting(connection, ha_uuid) if server.has_inboxes else {}
         names = {lock_key(uuid.UUID(name)): name for name in stored}
         prefix = f"{APPLICATION}:"
         if ha_uuid is not None:
@@ -243,10 +265,15 @@ def look(
             names = {key: str(ha_uuid)}
             prefix += f"{key % 2**64:016x}:"
         found = _sessions(connection, prefix, names)
-    # An abandoned cluster is no news where all of them are wanted.
+    # Where all clusters are asked for, those without workers are left out.
     keys = found if ha_uuid is None else names
     return [
-        _cluster(key, found.get(key, _Found()), names.get(key), server, stored)
+        replace(
+            _cluster(
+                key, found.get(key, _Found()), names.get(key), server, stored
+            ),
+            waiting=tuple(waiting.get(names.get(key, ""), ())),
+        )
         for key in sorted(keys, key=lambda key: (names.get(key, "~"), key))
     ]
 
@@ -268,6 +295,7 @@ def _server(connection: Connection[Any]) -> Server:
         role=row.role,
         now=row.now,
         tables=tables if row.has_tables else "absent",
+        has_inboxes=row.has_inboxes,
     )
 
 
@@ -286,6 +314,17 @@ def _stored(
         )
         for row in rows
     }
+
+
+def _waiting(
+    connection: Connection[Any], ha_uuid: uuid.UUID | None
+) -> dict[str, list[Waiting]]:
+    """For each cluster its inboxes in which something waits."""
+    found: dict[str, list[Waiting]] = {}
+    for row in connection.execute(sql.INBOXES, {"ha_uuid": ha_uuid}):
+        waiting = Waiting(row.inbox, row.events, row.age)
+        found.setdefault(row.ha_uuid, []).append(waiting)
+    return found
 
 
 def _terms(
@@ -355,9 +394,10 @@ def _stranger(row: Any, name: SessionName | None) -> Stranger:
 
 
 def _keep(workers: dict[str, Worker], worker: Worker) -> None:
-    """Of the sessions of one process, the one that holds the lock counts.
+    """Of the sessions of one process, keep the one that holds the lock.
 
-    Else the latest: the server may not have noticed that one was lost.
+    If none does, keep the latest: the others may have been lost without the
+    server knowing it yet.
     """
     known = workers.get(worker.session)
     if known is None or known.role != LEADER:
@@ -414,7 +454,7 @@ def _cluster(
 
 
 def _as_stored(leader: Worker, key: int, stored: Stored | None) -> Worker:
-    """The leader with what the tables know if it says nothing itself."""
+    """The leader. If it says nothing itself, with what the tables know."""
     if leader.beacon is not None or stored is None:
         return leader
     if not leader.session.startswith(application_name(key, stored.worker)):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Iterable, NamedTuple
 
+from ..redaction import clean
 from .cluster import Cluster, Stranger
 from .exit_codes import ExitCode
-from .plain import clean, count, duration, moment
+from .plain import count, duration, moment
 
 # From good to bad.
 _ORDER = (ExitCode.DONE, ExitCode.DEGRADED, ExitCode.REFUSED)
@@ -32,6 +33,12 @@ def judge(cluster: Cluster, followers: int = 0) -> Health:
     elif cluster.leader is None:
         code = ExitCode.REFUSED
         problems.append("nobody leads")
+        if not cluster.workers:
+            problems.append(
+                "no worker of this cluster is connected: start one, or "
+                "compare the DSN and the UUID of the workers with those of "
+                "this command. status --all shows the clusters that are here"
+            )
         if cluster.stranger is not None:
             problems.append(
                 f"the session {clean(cluster.stranger.name) or '(no name)'} "
@@ -62,5 +69,5 @@ def pause_words(pause: Stranger) -> str:
 
 
 def worst(codes: Iterable[ExitCode]) -> ExitCode:
-    """The worst of them; without any, nobody leads anything."""
+    """The worst of them. Without any cluster, nobody leads."""
     return max(codes, key=_ORDER.index, default=ExitCode.REFUSED)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from contextlib import closing, suppress
 from dataclasses import dataclass
-from typing import Any, Sequence
+from typing import Any, Callable, Sequence
 
 import psycopg
 from psycopg import Connection
@@ -49,12 +49,12 @@ class Seen:
     findings: tuple[Finding, ...]
     is_reached: bool = False
     primary: str = ""
-    """What tells this life of this primary from every other server; empty
-    if the host is no primary."""
+    """Which primary it is, since which start; empty if it is none. Two hosts
+    with different ones are two primaries."""
 
 
 def split(conninfo: Conninfo) -> list[Conninfo]:
-    """One connection string for each host. All servers will do there."""
+    """One connection string for each host. A standby is accepted, too."""
     names = {
         name: (conninfo.get(name) or "").split(",")
         for name in ("host", "hostaddr", "port")
@@ -72,26 +72,31 @@ def split(conninfo: Conninfo) -> list[Conninfo]:
 
 
 def name_of(conninfo: Conninfo) -> str:
-    """How people call it."""
+    """The host's name and port, for people."""
     host = conninfo.get("host") or conninfo.get("hostaddr") or "local socket"
     return f"{host}:{conninfo.get('port') or 5432}"
 
 
-def examine(conninfo: Conninfo, timings: Timings, seconds: float) -> Seen:
+def examine(
+    conninfo: Conninfo, timings: Callable[[], Timings], seconds: float
+) -> Seen:
     """Connect to it, and look at everything that a worker relies on.
 
     Nothing is left behind there.
+
+    :param timings: of the lease to try; asked once it is connected.
     """
     about = name_of(conninfo)
     try:
         with closing(connect(conninfo, seconds)) as connection:
             connection.execute("BEGIN")
             connection.execute(LIMIT, (str(int(seconds * 1000)),))
-            return _examine(about, connection, conninfo, timings)
+            return _examine(about, connection, conninfo, timings())
     except (psycopg.Error, OSError, ValueError) as error:
+        words = one_line(conninfo.redact(str(error))).rstrip(".")
         found = fault(
             about,
-            f"It cannot be asked: {conninfo.redact(str(error))}.",
+            f"It cannot be asked: {words}{'' if words[-1:] == '?' else '.'}",
             "See that PostgreSQL runs there, that the network lets this "
             "machine reach it, and that role, password and pg_hba.conf are "
             "right.",
@@ -208,7 +213,7 @@ def _rights(
             fault(
                 about,
                 f"Role {role} may not take an advisory lock: "
-                f"{one_line(str(error))}.",
+                f"{one_line(error)}.",
                 "GRANT EXECUTE on the functions of advisory locks to it.",
             )
         )
@@ -244,7 +249,7 @@ def _settings(
             with connection.transaction():
                 connection.execute(WRITE_SETTING, (name, value))
         except psycopg.Error as error:
-            refusals[name] = one_line(str(error))
+            refusals[name] = one_line(error)
     after = _read(connection, names, row.is_local)
     findings = []
     missed = not_in_effect(wanted, lost, after)
@@ -254,7 +259,7 @@ def _settings(
                 about,
                 f"{warning(missed, after, refusals)}.",
                 "Let the role change them (ALTER ROLE ... SET, GRANT SET), or "
-                "connect past what replaces them.",
+                "connect without the pooler that replaces them.",
             )
         )
     shortened = timings
@@ -269,7 +274,7 @@ def _settings(
                 about,
                 f"A limit of the server or the role shortens the lease to "
                 f"{lease:g} s.",
-                "Give the workers such a lease (--ha-lease-duration), or "
+                "Give the workers that lease (--ha-lease-duration), or "
                 f"raise {' and '.join(LEASE_LIMITS)} for the role.",
             )
         )

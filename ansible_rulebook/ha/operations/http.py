@@ -1,9 +1,9 @@
 """What a worker tells over HTTP. Nothing can be changed through it.
 
-It runs in a thread and an event loop of its own, so that a load balancer
-gets its answer while the rulebook's loop stands still, and so that no client
-can hold up the rulebook or the election. Each client's means are bounded:
-how many connections there are, how long one may take, how much it may send.
+The server has a thread and an event loop of its own. So a load balancer gets
+an answer while the rulebook's loop stands still, and no client can hold up
+the rulebook or the election. There are limits: how many connections there
+may be, how long a request may take, and how many bytes it may have.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any, Awaitable, Callable
 
 from aiohttp import web
 
+from ..redaction import clean
 from .listen import Listen
 from .loop_lag import LoopLag
 from .metrics import Metrics
@@ -63,9 +64,9 @@ class HttpServer:
     :param take_snapshot: called in the server's thread; must not wait.
     :param metrics: where the page's rates come from, and what is told how
         late the loop is.
-    :param look_at_cluster: asks the database, if there is a way to. Awaited
-        in the server's loop, or called in a thread. Only asked while
-        somebody looks.
+    :param look_at_cluster: asks the database; None if it cannot be asked.
+        A coroutine function is awaited in the server's loop, any other one
+        is called in a thread. Called only while somebody looks.
     :param loop: the rulebook's, to see how late it is.
     """
 
@@ -167,7 +168,8 @@ class HttpServer:
         except (asyncio.CancelledError, ConnectionError):
             raise
         except Exception:
-            logger.warning("No answer to %s", request.path, exc_info=True)
+            path = clean(request.path)
+            logger.warning("No answer to %s", path, exc_info=True)
             response = _json(503, {"error": "not known at the moment"})
         connection.begin()
         return response
@@ -237,7 +239,7 @@ class HttpServer:
 
 
 class _Connection(web.RequestHandler):
-    """Bounded in time and bytes."""
+    """One connection, with limits of time and bytes."""
 
     def __init__(self, server: web.Server, made: Callable[[], None]) -> None:
         loop = asyncio.get_running_loop()
@@ -274,7 +276,7 @@ class _Connection(web.RequestHandler):
             self.abort()
 
     def abort(self) -> None:
-        """Close it whatever is under way."""
+        """Close it at once, even amid a request."""
         transport = self.transport
         self.force_close()
         if isinstance(transport, asyncio.Transport):
@@ -282,25 +284,25 @@ class _Connection(web.RequestHandler):
 
 
 class _Door:
-    """Lets connections in, and those out that take too long."""
+    """Accepts connections, and closes those that take too long."""
 
     def __init__(self, server: web.Server) -> None:
         self._server = server
         self._loop = asyncio.get_running_loop()
 
     def open(self) -> _Connection:
-        """What a new connection is handled by."""
+        """The handler of a new connection."""
         return _Connection(self._server, self._make_room)
 
     def _make_room(self) -> None:
-        """If there are too many, those that have been silent for longest
-        have to go: a flood keeps no health check out."""
+        """Close the connections that have been silent for longest, if there
+        are too many. So a flood does not keep health checks out."""
         connections = sorted(self._connections(), key=lambda each: each.since)
         for each in connections[: max(0, len(connections) - MOST_CONNECTIONS)]:
             each.abort()
 
     def sweep(self) -> None:
-        """Close those that are late."""
+        """Close the connections that take too long."""
         late = self._loop.time() - WITHIN
         for each in self._connections():
             if each.since < late:
@@ -320,7 +322,7 @@ class _Door:
 
 
 _SILENT = logging.Logger("ha-http", logging.CRITICAL + 1)
-"""For what aiohttp says of clients: they could fill a disk with it."""
+"""For aiohttp's lines about clients: a client could fill a disk with them."""
 
 
 def _scrape() -> bytes:

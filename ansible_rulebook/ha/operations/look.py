@@ -17,7 +17,7 @@ TERMS = 50  # the last ones
 def looking_at(
     conninfo: Conninfo, ha_uuid: uuid.UUID
 ) -> Callable[[], ClusterView]:
-    """What asks for a cluster each time that it is called. It blocks."""
+    """A function that asks for the cluster. Each call asks, and blocks."""
 
     def ask() -> ClusterView:
         (cluster,) = look(conninfo, ha_uuid, WITHIN, TERMS)
@@ -27,14 +27,13 @@ def looking_at(
 
 
 def view_of(cluster: Cluster) -> ClusterView:
-    """What is shown of it."""
+    """What the page shows of a cluster."""
     now = cluster.server.now
     terms = cluster.stored.terms if cluster.stored else ()
-    pause = cluster.pause
     return ClusterView(
         tuple(_worker(each, now) for each in cluster.workers),
         tuple(_term(each) for each in terms),
-        "" if pause is None else pause.name,
+        None if cluster.pause is None else cluster.pause.view,
     )
 
 

@@ -18,7 +18,7 @@ class LoopLag:
         self._last = 0.0
 
     def seconds(self) -> float:
-        """How long the last answer took, or has been due by now."""
+        """How long the last answer took, or the present one has been due."""
         asked_at, now = self._asked_at, time.monotonic()
         if asked_at is not None:
             return max(self._last, now - asked_at)

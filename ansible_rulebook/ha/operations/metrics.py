@@ -1,4 +1,4 @@
-"""What a worker counts, for whom it counts it, and what is counted at all.
+"""What a worker counts.
 
 :class:`Metrics` counts nothing, so that a worker without ``/metrics`` pays
 next to nothing; :class:`.prometheus.PrometheusMetrics` does.
@@ -22,22 +22,26 @@ OTHER = "other"
 
 
 class Metrics:
-    """The calls that a worker makes. For any thread; none of them waits."""
+    """Called when something happens. No call waits.
+
+    :meth:`event` and :meth:`action` are for the rulebook's thread, the others
+    for any.
+    """
 
     def transition(self, to: str, reason: str) -> None:
         """The role changed to ``to``, for one of the :mod:`.reasons`."""
 
     def event(self, source: str, outcome: str) -> None:
-        """An event met one of :data:`EVENT_OUTCOMES`."""
+        """What became of an event: one of :data:`EVENT_OUTCOMES`."""
 
     def action(self, outcome: str) -> None:
-        """An action met one of :data:`ACTION_OUTCOMES`."""
+        """How an action ended: one of :data:`ACTION_OUTCOMES`."""
 
     def renewal(self, seconds: float) -> None:
         """The server confirmed the lock after so many seconds."""
 
     def renewal_failed(self) -> None:
-        """The server did not."""
+        """The server did not confirm the lock."""
 
     def reconnected(self) -> None:
         """A session was opened after an earlier one had ended."""
@@ -53,6 +57,13 @@ class Metrics:
 
     def write_failed(self) -> None:
         """A write of the state failed."""
+
+    def inbox(self, name: str, events: int, oldest: float | None) -> None:
+        """So many events wait in an inbox, as the leader sees it.
+
+        :param oldest: when the oldest arrived, in seconds since 1970; None if
+            none waits, or this worker leads no more.
+        """
 
     def loop_lag(self, seconds: float) -> None:
         """The rulebook's event loop answered after so many seconds, or has

@@ -14,15 +14,15 @@ from typing import NamedTuple
 
 from ..errors import OptionError
 from ..log import WorkerLog
-from .view import shown
+from ..redaction import clean
 
 WITHIN = 30.0  # seconds for one run
-MOST_WAITING = 100  # transitions; those of a cluster that flaps
+MOST_WAITING = 100  # transitions, if they come faster than runs end
 END_WITHIN = 5.0  # seconds, for a command that was killed
 
 
 class Transition(NamedTuple):
-    """What the command is told, in its environment."""
+    """What the command is told, by variables of its environment."""
 
     role: str
     """``EDA_HA_ROLE``: ``leader``, ``follower`` or ``stopped``."""
@@ -35,12 +35,12 @@ class Transition(NamedTuple):
     not known."""
 
     def environment(self) -> dict[str, str]:
-        """Text that no shell can take for more than text."""
+        """The variables, each on one line of printable text."""
         gap = "" if self.gap is None else f"{self.gap:.3f}"
         return {
-            "EDA_HA_ROLE": shown(self.role),
+            "EDA_HA_ROLE": clean(self.role),
             "EDA_HA_TERM": str(self.term),
-            "EDA_HA_REASON": shown(self.reason),
+            "EDA_HA_REASON": clean(self.reason),
             "EDA_HA_GAP": gap,
         }
 
@@ -63,11 +63,12 @@ def parse_command(text: str, origin: str) -> list[str]:
 
 
 class TransitionHook:
-    """Runs the command, one after the other, in a thread of its own.
+    """Runs the command once for each transition, one run after the other.
 
-    There is no shell. Output goes where the worker's goes. A run that takes
-    longer than :data:`WITHIN` is killed with all that it has started and not
-    put into a session of its own. Whatever goes wrong is a warning.
+    It does so in a thread of its own, and without a shell. What the command
+    prints goes where the worker's output goes. A run that takes longer than
+    :data:`WITHIN` is killed, and so are the processes that it has started,
+    but for those in a session of their own. A failure is logged as a warning.
 
     :param words: see :func:`parse_command`.
     """
@@ -99,7 +100,7 @@ class TransitionHook:
             self._warn(f"{MOST_WAITING} runs wait: one was left out")
 
     def close(self, within: float) -> None:
-        """Let what was told run to its end, and then no more.
+        """Wait for the runs that were asked for, then accept no more.
 
         :param within: seconds; what runs after that is killed.
         """

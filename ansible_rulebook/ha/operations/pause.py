@@ -1,4 +1,4 @@
-"""A pause: nobody leads for as long as a process holds the lock."""
+"""A pause: no worker leads while a process of its own holds the lock."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from ..election.lease import Timings
 from ..election.lock import AdvisoryLock
 from ..election.names import PAUSE
 from ..election.priority import HIGHEST
+from ..election.reasons import Reason
 from ..election.requests import Request
 from ..election.term import Term
 from .switchover import (
@@ -31,16 +32,17 @@ from .switchover import (
 class Pause:
     """Takes the lead, and does nothing with it.
 
-    An asynchronous context manager, which ends the pause. It is in the
-    election as a worker is, so it ends with this process, with its lease and
-    with its session as well. It is not taken up again then.
+    An asynchronous context manager; leaving it ends the pause. The pause
+    takes part in the election as a worker does. So it also ends with this
+    process, with its lease, or with its session. It does not begin again
+    then.
 
     :param conninfo: where the server is.
     :param ha_uuid: the cluster's.
-    :param by: who pauses it; has to be nobody else's name in the cluster.
+    :param by: who pauses it; no worker of the cluster may have that name.
     :param reason: what for.
-    :param seconds: how long it is to last once it has begun; None: until it
-        is ended.
+    :param seconds: how long it lasts once it has begun; None if it lasts
+        until somebody ends it.
     :param timings: of its lease.
     """
 
@@ -55,7 +57,7 @@ class Pause:
     ) -> None:
         self.by = by
         self._conninfo = conninfo
-        self._request = Request(to=by, reason=reason, by=by)
+        self._request = Request(by, reason, by, kind=Reason.PAUSED)
         self._seconds = seconds
         self._about = Beacon(
             worker=by,
@@ -73,7 +75,8 @@ class Pause:
             about=self._about,
         )
         self.until: float | None = None
-        """When it ends, in seconds of the epoch; None: if it is ended."""
+        """When it ends, in seconds of the epoch; None if it lasts until
+        somebody ends it."""
         self._is_over = asyncio.Event()
         self._why_over = ""
 
@@ -109,11 +112,13 @@ class Pause:
                 holder = await switchover.holder()
                 if holder is not None and holder.session != self._lock.name:
                     check_worker(holder)
-                    # One that has just got the lock leaves it again.
+                    # A worker that has just got the lock leaves it to the
+                    # nominated one without being asked.
                     is_new = holder.leads and (
                         asked is None or asked.pid != holder.pid
                     )
-                    # It hands over to workers that are there.
+                    # The leader refuses to hand over to a name that has no
+                    # session yet.
                     if is_new and await switchover.is_there(self._lock.name):
                         await switchover.ask(holder)
                         asked = holder
@@ -129,8 +134,8 @@ class Pause:
         """Wait until the pause is over.
 
         :param ended: set to end it.
-        :returns: why it was lost, or nothing if its time is over, or if it
-            was ended.
+        :returns: why it was lost; empty if its time is over, or if somebody
+            ended it.
         """
         waits = [
             asyncio.ensure_future(event.wait())

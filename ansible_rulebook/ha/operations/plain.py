@@ -1,24 +1,12 @@
-"""Text for people: nothing in it acts on a terminal."""
+"""Values as people read them."""
 
 from __future__ import annotations
 
 from datetime import datetime, timezone
 
-LONGEST = 200  # characters of one value
+from ..redaction import LONGEST, clean
+
 ABSENT = "-"
-
-
-def clean(text: str, longest: int = LONGEST) -> str:
-    """``text`` on one line, with escapes for all that is not printable.
-
-    Ends of lines, the controls of terminals, marks that turn the direction of
-    writing, and halves of characters are not. Too long a text is cut.
-    """
-    if len(text) > longest:
-        text = text[: longest - 3] + "..."
-    return "".join(
-        each if each.isprintable() else ascii(each)[1:-1] for each in text
-    )
 
 
 def cell(value: object, longest: int = LONGEST) -> str:

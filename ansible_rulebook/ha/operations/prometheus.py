@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import threading
+import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -17,9 +20,9 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from ..election.reasons import Reason
+from ..redaction import clean
 from .metrics import ACTION_OUTCOMES, EVENT_OUTCOMES, OTHER, Metrics
 from .snapshot import Snapshot, TakeSnapshot
-from .view import shown
 
 PREFIX = "eda_ha_"
 ROLES = ("leader", "follower")
@@ -97,15 +100,28 @@ class PrometheusMetrics(Metrics, Collector):
         self._failed_writes = self._make(
             Counter, "state_write_failures", "Failed writes of the state."
         )
+        self._inbox_depth = self._make(
+            Gauge, "inbox_depth", "Events that wait in an inbox.", ("source",)
+        )
+        self._inbox_oldest = self._make(
+            Gauge,
+            "inbox_oldest_seconds",
+            "Age of the oldest event in an inbox.",
+            ("source",),
+        )
         self._lag = self._make(
             Gauge,
             "loop_lag_seconds",
             "Time that the rulebook's event loop takes to answer.",
         )
-        # Looked up once: labels() costs more than counting.
-        self._by_event: dict[tuple[str, str], tuple[Any, Any]] = {}
+        # They begin with 0, or a first transition would be no increase.
+        for role, reason in itertools.product(ROLES, Reason):
+            self._transitions.labels(self._uuid, role, reason.value)
+        self._telling = threading.Lock()
+        self._by_event: dict[tuple[str, str], _Count] = {}
+        self._last: dict[str, list[float]] = {}  # by source
         self._by_outcome = {
-            outcome: self._actions.labels(self._uuid, outcome)
+            outcome: _Count(self._actions.labels(self._uuid, outcome))
             for outcome in ACTION_OUTCOMES
         }
         registry.register(self)
@@ -135,16 +151,16 @@ class PrometheusMetrics(Metrics, Collector):
         counted = self._by_event.get((source, outcome))
         if counted is None:
             counted = self._begin_event(source, outcome)
-        count, last = counted
-        count.inc()
-        last.set_to_current_time()
+        counted.number += 1
+        counted.last[0] = time.time()
 
-    def _begin_event(self, source: str, outcome: str) -> tuple[Any, Any]:
-        name = shown(source)
+    def _begin_event(self, source: str, outcome: str) -> _Count:
+        name = clean(source)
         known = outcome if outcome in EVENT_OUTCOMES else OTHER
-        counted = (
+        counted = _Count(
             self._events.labels(self._uuid, name, known),
             self._last_events.labels(self._uuid, name),
+            self._last.setdefault(name, [0.0]),
         )
         self._by_event[source, outcome] = counted
         return counted
@@ -152,8 +168,9 @@ class PrometheusMetrics(Metrics, Collector):
     def action(self, outcome: str) -> None:
         counted = self._by_outcome.get(outcome)
         if counted is None:
-            counted = self._actions.labels(self._uuid, OTHER)
-        counted.inc()
+            made = self._actions.labels(self._uuid, OTHER)
+            counted = self._by_outcome.setdefault(OTHER, _Count(made))
+        counted.number += 1
 
     def renewal(self, seconds: float) -> None:
         self._renewals.observe(seconds)
@@ -179,13 +196,25 @@ class PrometheusMetrics(Metrics, Collector):
     def loop_lag(self, seconds: float) -> None:
         self._lag.set(seconds)
 
+    def inbox(self, name: str, events: int, oldest: float | None) -> None:
+        labels = (self._uuid, clean(name))
+        self._inbox_depth.labels(*labels).set(events)
+        age = 0.0 if oldest is None else max(0.0, time.time() - oldest)
+        self._inbox_oldest.labels(*labels).set(age)
+
     # -- telling ---------------------------------------------------------
 
     def totals(self) -> tuple[float, float]:
-        refused = self._by_outcome["refused"]
+        events = list(self._by_event.items())
         return (
-            _total(self._events, "processed"),
-            _total(self._actions) - _total(refused),
+            float(sum(c.number for (_, o), c in events if o == "processed")),
+            float(
+                sum(
+                    counted.number
+                    for outcome, counted in list(self._by_outcome.items())
+                    if outcome != "refused"
+                )
+            ),
         )
 
     def describe(self) -> Iterable[Metric]:
@@ -194,6 +223,12 @@ class PrometheusMetrics(Metrics, Collector):
 
     def collect(self) -> Iterator[Metric]:
         """What was counted, and what the worker knows now."""
+        with self._telling:
+            for counted in (
+                *list(self._by_event.values()),
+                *list(self._by_outcome.values()),
+            ):
+                counted.tell()
         yield from self._asked(self._take_snapshot())
         for each in self._fed:
             for family in each.collect():
@@ -209,7 +244,7 @@ class PrometheusMetrics(Metrics, Collector):
         self._registry.unregister(self)
 
     def _asked(self, now: Snapshot) -> Iterator[Metric]:
-        worker = {"worker": shown(now.worker_id), "version": now.version}
+        worker = {"worker": clean(now.worker_id), "version": now.version}
         yield self._gauge("info", "The worker.", (worker, 1.0))
         yield self._gauge("leader", "Whether it leads.", ({}, now.leads))
         yield self._gauge(
@@ -218,6 +253,16 @@ class PrometheusMetrics(Metrics, Collector):
             *(({"role": role}, now.role == role) for role in ROLES),
         )
         for name, text, value in (
+            (
+                "can_take_over",
+                "Whether it is a follower that could lead next.",
+                now.can_take_over,
+            ),
+            (
+                "paused",
+                "Whether the cluster is paused, as the worker last saw it.",
+                now.is_paused,
+            ),
             ("term", "The term that it is in, or 0.", now.term),
             ("lease_duration_seconds", "As in force.", now.lease_duration),
             (
@@ -265,11 +310,32 @@ def render(registry: CollectorRegistry = REGISTRY) -> bytes:
     return generate_latest(registry)
 
 
-def _total(counter: Any, outcome: str | None = None) -> float:
-    return sum(
-        float(sample.value)
-        for family in counter.collect()
-        for sample in family.samples
-        if sample.name.endswith("_total")
-        and outcome in (None, sample.labels.get("outcome"))
-    )
+class _Count:
+    """A number that one thread counts up, several times an event.
+
+    A counter of the library takes a lock each time, which costs four times
+    as much. So it is told the difference when somebody asks.
+
+    :param counter: the library's.
+    :param gauge: the time of the last one, if that is told, too.
+    :param last: that time; one list for all that share the gauge.
+    """
+
+    __slots__ = ("_counter", "_gauge", "_told", "last", "number")
+
+    def __init__(
+        self, counter: Any, gauge: Any = None, last: list[float] | None = None
+    ) -> None:
+        self.number = 0
+        self.last = [0.0] if last is None else last
+        self._told = 0
+        self._counter = counter
+        self._gauge = gauge
+
+    def tell(self) -> None:
+        """Bring the library's up to date. For one thread at a time."""
+        number = self.number
+        self._counter.inc(number - self._told)
+        self._told = number
+        if self._gauge is not None:
+            self._gauge.set(self.last[0])

@@ -1,6 +1,6 @@
-"""Tells others how a worker is: HTTP, metrics, systemd, a command.
+"""Tells others how a worker is: HTTP, metrics, systemd, a label, a command.
 
-Each of them is made only if it is asked for, and imported only then.
+Each of these is imported and made only if the operator asked for it.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from .systemd import Systemd
 
 if TYPE_CHECKING:
     from .http import HttpServer
+    from .leader_label import LeaderLabel
     from .on_transition import TransitionHook
 
 HOOK_WITHIN = 5.0  # seconds for the last commands at the end
@@ -36,6 +37,8 @@ class Reporter(Observer):
     :param log: for commands that fail.
     :param began: told each term that begins, and how long nobody led.
     :param ended: told each term that has ended, and why.
+    :param responds: whether the election's thread answers within so many
+        seconds; systemd's watchdog is fed only then.
     """
 
     def __init__(
@@ -46,7 +49,9 @@ class Reporter(Observer):
         log: WorkerLog,
         began: Callable[[int, float | None], None],
         ended: Callable[[int, Reason], None],
+        responds: Callable[[float], bool] = lambda within: True,
     ) -> None:
+        self._responds = responds
         self._began = began
         self._ended_term = ended
         self._options = options
@@ -56,9 +61,10 @@ class Reporter(Observer):
         self._term = 0  # the last one of this worker
         self._ended = threading.Event()
         self.metrics = Metrics()
-        """Counts what happens, or nothing if nobody can ask for it."""
+        """Counts what happens; counts nothing without ``/metrics``."""
         self._http: HttpServer | None = None
         self._hook: TransitionHook | None = None
+        self._label: LeaderLabel | None = None
         if options.http_sockets:
             self._http = self._make_http()
         if options.on_transition:
@@ -68,6 +74,15 @@ class Reporter(Observer):
                 list(options.on_transition),
                 worker_id,
                 str(options.ha_uuid),
+                log,
+            )
+        if options.pod is not None:
+            from .leader_label import LeaderLabel
+
+            self._label = LeaderLabel(
+                options.pod,
+                str(options.ha_uuid),
+                lambda: self._snapshot().serves,
                 log,
             )
 
@@ -98,6 +113,8 @@ class Reporter(Observer):
         """The worker begins."""
         if self._http is not None:
             self._http.start()
+        if self._label is not None:
+            self._label.start()
         if self._systemd.watchdog_every is not None:
             threading.Thread(
                 target=self._watch, name="ha-watchdog", daemon=True
@@ -106,28 +123,36 @@ class Reporter(Observer):
     def _watch(self) -> None:
         every = self._systemd.watchdog_every
         while not self._ended.wait(every):
-            if self._snapshot().is_alive:
+            if self._snapshot().is_alive and self._responds(every or 0.0):
                 self._systemd.watchdog()
 
     def ready(self) -> None:
-        """The rulesets are up: it follows, or leads."""
+        """All rulesets are up: the worker follows, or leads."""
         self._systemd.ready()
         self._systemd.status(FOLLOWER)
 
     def draining(self, seconds: float) -> None:
-        """The worker has begun to end, which may take so long."""
+        """The worker has begun to end.
+
+        :param seconds: the longest that this takes.
+        """
         self._systemd.stopping()
         self._systemd.extend(seconds)
         self._systemd.status("draining")
+        self._look_at_label()
 
     def close(self) -> None:
-        """The worker has ended. May wait a little."""
+        """The worker has ended. May block for a few seconds."""
         self._ended.set()
+        if self._label is not None:
+            self._label.leave()
         if self._hook is not None:
             self._run_hook(STOPPED, self._term, "", None)
             self._hook.close(HOOK_WITHIN)
         if self._http is not None:
             self._http.stop()
+        if self._label is not None:
+            self._label.close()
         self.metrics.close()
 
     # -- the election ----------------------------------------------------
@@ -152,18 +177,24 @@ class Reporter(Observer):
         self.metrics.promotion(took)
         if gap is not None:
             self.metrics.failover(gap)
-        # The reason of a transition is why a term ended.
-        self.metrics.transition(LEADER, Reason.UNKNOWN.value)
+        reason = term.cause.reason.value
+        self.metrics.transition(LEADER, reason)
         self._systemd.status(LEADER, term.number)
-        self._run_hook(LEADER, term.number, "", gap)
+        self._look_at_label()
+        self._run_hook(LEADER, term.number, reason, gap)
         self._began(term.number, gap)
 
     def lost(self, term: Term, reason: Reason) -> None:
         """See :class:`.Observer`."""
         self.metrics.transition(FOLLOWER, reason.value)
         self._systemd.status(FOLLOWER)
+        self._look_at_label()
         self._run_hook(FOLLOWER, term.number, reason.value, None)
         self._ended_term(term.number, reason)
+
+    def _look_at_label(self) -> None:
+        if self._label is not None:
+            self._label.look()
 
     def _run_hook(
         self, role: str, term: int, reason: str, gap: float | None

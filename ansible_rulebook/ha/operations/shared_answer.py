@@ -1,4 +1,4 @@
-"""One question at a time, however many ask it."""
+"""Asks something once for all that want to know it at the same time."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ T = TypeVar("T")
 
 
 class SharedAnswer(Generic[T]):
-    """Asks something slow, and gives all that wait the same answer.
+    """Asks something slow, and gives the same answer to all that wait.
 
-    A coroutine function is awaited, any other one is called in a thread: it
-    may block for as long as it likes, and nobody waits for it at the end.
+    A coroutine function is awaited. Any other function is called in a thread,
+    so it may block. The end of the process does not wait for it.
 
     :param ask: the question.
     :param fresh_for: seconds for which an answer is given again.
@@ -36,8 +36,8 @@ class SharedAnswer(Generic[T]):
         """The answer.
 
         :param within: seconds to wait for it.
-        :raises asyncio.TimeoutError: if there is none by then. It is still
-            waited for: the next one who asks may get it.
+        :raises asyncio.TimeoutError: if there is none by then. The question
+            goes on, and a later call may get its answer.
         :raises Exception: what the question raised.
         """
         asking = self._asking
@@ -68,7 +68,7 @@ class SharedAnswer(Generic[T]):
 
 
 def _in_thread(call: Callable[[], T]) -> asyncio.Future[T]:
-    """The future of a call in a thread that does not outlive the process."""
+    """Call it in a thread that does not keep the process from its end."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()
 

@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, Callable
+from typing import Any, Callable, NamedTuple
 
 FORMAT = 1  # of the JSON in which it is told
 DRAINING = "draining"
 CHECKED = ("worker_id", "role", "state", "term", "leader")
+
+
+class PauseView(NamedTuple):
+    """A pause. Times are seconds since the epoch."""
+
+    by: str
+    reason: str = ""
+    """What for."""
+    since: float | None = None
+    until: float | None = None
+    """None if it ends by no time."""
+
+    def as_json(self) -> dict[str, Any]:
+        """The same wherever it is told."""
+        return self._asdict()
 
 
 @dataclass(frozen=True)
@@ -40,6 +55,8 @@ class Snapshot:
     """Whether there is a session with PostgreSQL, as far as is known."""
     leader: str = ""
     """The id of the leader, as last seen."""
+    pause: PauseView | None = None
+    """Who keeps everybody from leading, as this worker last saw it."""
     lease_duration: float = 0.0
     """Seconds, as in force."""
     last_renewal: float | None = None
@@ -54,13 +71,20 @@ class Snapshot:
     are; None without state."""
 
     @property
+    def is_paused(self) -> bool | None:
+        """Whether the cluster is paused, as last seen; None if not known."""
+        return self.pause is not None if self.in_session else None
+
+    @property
     def serves(self) -> bool:
-        """Whether clients shall be sent here: it leads and will go on."""
+        """Whether clients should be sent here: it leads, and does not end."""
         return self.leads and self.state != DRAINING
 
     def as_json(self) -> dict[str, Any]:
         """All of it."""
-        return {"version": FORMAT, "worker": asdict(self)}
+        told = asdict(self)
+        told["pause"] = None if self.pause is None else self.pause.as_json()
+        return {"version": FORMAT, "worker": told}
 
     def brief(self) -> dict[str, Any]:
         """What the answer to a health check tells."""

@@ -1,14 +1,14 @@
 """The statements that look at clusters. None of them changes anything.
 
-They run in a transaction that may only read. Whatever a role may not see is
-null, and never an error.
+They run in a transaction that may only read. What a role may not see is
+null, and no error.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-from ..state.sql import CLUSTER, HISTORY, MATCH, RECORD, SCHEMA
+from ..state.sql import CLUSTER, HISTORY, INBOX, MATCH, RECORD, SCHEMA
 
 SERVER: Final = f"""
 SELECT pg_catalog.current_database()::text AS database,
@@ -22,13 +22,15 @@ SELECT pg_catalog.current_database()::text AS database,
                                 pg_catalog.to_regclass(name), 'SELECT'),
                                 false))
                    FROM pg_catalog.unnest(%(tables)s::text[]) AS wanted (name)
-                ), false) AS may_read
+                ), false) AS may_read,
+       coalesce(pg_catalog.has_table_privilege(
+           pg_catalog.to_regclass('{INBOX}'), 'SELECT'), false) AS has_inboxes
 """
 TABLES: Final = [CLUSTER, HISTORY, RECORD, MATCH]
 
 # Of a session's statement only a beacon is read: one line of printable ASCII
-# at its head without a star in it. What else a session says, in whatever
-# encoding, stays where it is. (A session has the locks of its own database.)
+# at its head, without a star in it. The rest of the statement is not fetched:
+# it may be in any encoding. (A session has the locks of its own database.)
 SESSIONS: Final = """
 SELECT activity.pid, activity.application_name,
        activity.query = '<insufficient privilege>' AS is_hidden,
@@ -71,6 +73,16 @@ SELECT ha_uuid::text, term, worker_id,
   FROM {CLUSTER} AS cluster
  WHERE term > 0 AND (%(ha_uuid)s::uuid IS NULL OR ha_uuid = %(ha_uuid)s::uuid)
  ORDER BY ha_uuid
+"""
+
+# Of every inbox in which something waits.
+INBOXES: Final = f"""
+SELECT ha_uuid::text, inbox, pg_catalog.count(*) AS events,
+       extract(epoch FROM pg_catalog.clock_timestamp()
+           - pg_catalog.min(arrived))::float8 AS age
+  FROM {INBOX}
+ WHERE %(ha_uuid)s::uuid IS NULL OR ha_uuid = %(ha_uuid)s::uuid
+ GROUP BY 1, 2 ORDER BY 1, 2
 """
 
 # Tables of an earlier version lack some of the columns.

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import psycopg
 from psycopg import AsyncConnection
-from psycopg.conninfo import make_conninfo
 
 from ..conninfo import Conninfo
 from ..election.beacon import Beacon
@@ -30,11 +29,13 @@ from ..election.requests import (
 )
 from ..errors import HaError, ServerRefused, ServerUnavailable
 
-KIND = "eda-ha-ask"  # of a session that nominates nobody
+KIND = "eda-ha-ask"  # of a session that asks, and nominates nobody
 LOOK_EVERY = 0.01  # seconds
 CONNECT_TIMEOUT = 5  # seconds
 ANSWER_WITHIN = 5.0  # seconds for a statement
-# The server ends a session that looks no more, and with it the nomination.
+ASK_AGAIN = 1.0  # seconds without the leader's answer
+# The server ends a session that does not look any more. That ends its
+# nomination, too.
 IDLE_MS = 3_000
 
 LIMIT = """
@@ -51,7 +52,7 @@ SELECT activity.pid, activity.application_name, activity.query
    AND activity.datname = pg_catalog.current_database()
    AND lock.classid = %s::oid AND lock.objid = %s::oid
 """
-# Of the leader that was seen, and of nobody who leads by now.
+# Ends the session of the leader that was seen, and no later leader's.
 END_HOLDER = """
 SELECT pg_catalog.pg_terminate_backend(pid)
   FROM pg_catalog.pg_locks
@@ -65,12 +66,12 @@ SELECT pid FROM pg_catalog.pg_stat_activity
 
 
 class Holder(NamedTuple):
-    """Whose session holds the lock."""
+    """The session that holds the lock, and whose it is."""
 
     pid: int
     worker: str
     leads: bool
-    """Whether it says so, too; a promotion takes its time."""
+    """Whether it says that it leads; not during a promotion."""
     session: str
     """The whole ``application_name``."""
 
@@ -86,15 +87,15 @@ class Handed(NamedTuple):
     before: Holder
     after: Holder
     gap: float
-    """Seconds that nobody led; a look is taken each 10 ms."""
+    """Seconds that nobody led, to about 10 ms."""
 
 
 class Refused(HaError):
-    """The leader will not, or there is none."""
+    """The leader does not do it, or there is no leader."""
 
 
 class Unanswered(HaError):
-    """Nobody else leads in time; says who leads now."""
+    """No other worker leads in time. The text says who leads now."""
 
 
 def check_worker(holder: Holder) -> None:
@@ -114,8 +115,9 @@ def check_worker(holder: Holder) -> None:
 class Switchover:
     """One request, on a session of its own: an asynchronous context manager.
 
-    The session's name says who is to lead next, for as long as it is open: a
-    worker that gets the lock and is not the one leaves it to that one.
+    The session's name says which worker is to lead next (it *nominates* that
+    worker). While the session is open, any other worker that gets the lock
+    gives it up again.
 
     :param conninfo: where the server is.
     :param ha_uuid: the cluster's.
@@ -130,21 +132,17 @@ class Switchover:
         self._request = request
         self._connection: AsyncConnection[Any] | None = None
         self._asked = False
+        self._asked_at = 0.0
         self._answer: Answer | None = None
 
     async def __aenter__(self) -> Switchover:
         kind = NOMINATION if self._request.to else KIND
-        options = {
-            "application_name": application_name(
-                self._key, self._request.to, kind=kind
-            ),
-            "connect_timeout": CONNECT_TIMEOUT,
-            "client_encoding": "UTF8",
-            "target_session_attrs": self._conninfo.target_session_attrs,
-        }
+        name = application_name(self._key, self._request.to, kind=kind)
         try:
             self._connection = await AsyncConnection.connect(
-                make_conninfo("", **self._conninfo.merged(**options)),
+                self._conninfo.to_connect(
+                    name, connect_timeout=CONNECT_TIMEOUT
+                ),
                 autocommit=True,
                 prepare_threshold=None,
             )
@@ -213,18 +211,21 @@ class Switchover:
     async def ask(self, leader: Holder) -> None:
         """Send the request to the leader.
 
+        It hears nothing before it has led for a moment. So this is repeated
+        in :meth:`watch` until there is an answer.
+
         :raises ServerUnavailable: if the server cannot be asked.
         """
         self._answer = None
         await self._rows(f"LISTEN {answer_channel(self._key)}")
         payload = self._request._replace(leader=leader.pid).payload()
         await self._rows(NOTIFY, (request_channel(self._key), payload))
-        self._asked = True
+        self._asked, self._asked_at = True, time.monotonic()
 
     async def end_session(self, holder: Holder) -> None:
         """End the session of the leader.
 
-        :raises Refused: if this role may not, or it leads no more.
+        :raises Refused: if this role may not, or that worker leads no more.
         :raises ServerUnavailable: if the server cannot be asked.
         """
         try:
@@ -256,12 +257,18 @@ class Switchover:
                     return Handed(before, holder, now - (free_at or now))
             else:
                 self.check_answer()
+                if self._is_unheard(now):
+                    await self.ask(before)
             if now >= deadline:
                 raise Unanswered(self.standing(holder))
             await asyncio.sleep(LOOK_EVERY)
 
+    def _is_unheard(self, now: float) -> bool:
+        is_due = now >= self._asked_at + ASK_AGAIN
+        return self._asked and self._answer is None and is_due
+
     def standing(self, holder: Holder | None) -> str:
-        """Who leads now, for somebody who has waited in vain."""
+        """Who leads now, as a sentence for the end of a wait."""
         if holder is None:
             return "nobody leads now"
         if not holder.leads:
@@ -276,9 +283,9 @@ class Switchover:
         return f"{holder.worker} leads now"
 
     def check_answer(self) -> None:
-        """See what the leader has said, as far as it has.
+        """Raise the leader's refusal, if it has refused.
 
-        :raises Refused: it will not.
+        :raises Refused: with the leader's words.
         """
         if self._answer is not None and self._answer.refusal:
             raise Refused(self._answer.refusal)

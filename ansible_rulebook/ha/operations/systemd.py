@@ -8,7 +8,7 @@ import socket
 from collections.abc import MutableMapping
 from contextlib import suppress
 
-from .view import shown
+from ..redaction import clean
 
 logger = logging.getLogger(__name__)
 
@@ -21,11 +21,11 @@ MICROSECONDS = 1_000_000  # a second
 class Systemd:
     """Tells the service manager of this process. For any thread.
 
-    Nothing here waits or raises: a manager that does not listen loses the
-    message. Without a manager all of it does nothing.
+    No call waits or raises. If the manager does not listen, the message is
+    lost. Without a manager, all calls do nothing.
 
-    :param environ: the variables are taken out of it, since a program that a
-        playbook starts must not speak for the worker.
+    :param environ: systemd's variables are taken out of it: a program that a
+        playbook starts must not speak to systemd for the worker.
     """
 
     def __init__(self, environ: MutableMapping[str, str]) -> None:
@@ -52,10 +52,10 @@ class Systemd:
     def status(self, role: str, term: int = 0) -> None:
         """What ``systemctl status`` shows."""
         words = f"{role}, term {term}" if term else role
-        self._tell(f"STATUS={shown(words)}")
+        self._tell(f"STATUS={clean(words)}")
 
     def watchdog(self) -> None:
-        """Whoever calls this is alive."""
+        """Tell that the worker is alive."""
         if self.watchdog_every is not None:
             self._tell("WATCHDOG=1")
 
@@ -66,7 +66,7 @@ class Systemd:
     def extend(self, seconds: float) -> None:
         """The worker needs up to ``seconds`` from now, to start or to end.
 
-        Only counts where it is more than the unit's own limit.
+        Has an effect only if it is longer than the unit's own limit.
         """
         self._tell(f"EXTEND_TIMEOUT_USEC={round(seconds * MICROSECONDS)}")
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import unicodedata
 from typing import Any, Awaitable, Callable, NamedTuple, Union
 
-from .snapshot import FORMAT
-
-LONGEST_TEXT = 200  # characters of anything that somebody else wrote
+from .snapshot import FORMAT, PauseView
 
 
 class WorkerView(NamedTuple):
@@ -34,7 +31,7 @@ class TermView(NamedTuple):
     worker: str
     began: float
     ended: float | None = None
-    """None while it goes on, and if nobody knows."""
+    """None while it goes on, and if it is not known."""
     why_began: str = ""
     why_ended: str = ""
     gap: float | None = None
@@ -48,7 +45,7 @@ class ClusterView(NamedTuple):
 
     workers: tuple[WorkerView, ...] = ()
     terms: tuple[TermView, ...] = ()
-    paused_by: str = ""
+    pause: PauseView | None = None
     """Who keeps everybody from leading, if somebody does."""
 
     def as_json(self) -> dict[str, Any]:
@@ -58,17 +55,3 @@ class ClusterView(NamedTuple):
 
 
 LookAtCluster = Callable[[], Union[ClusterView, Awaitable[ClusterView]]]
-
-
-def shown(text: object, limit: int = LONGEST_TEXT) -> str:
-    """``text`` as it may be shown: no control characters, not too long.
-
-    Half characters and those that turn the direction of writing are
-    replaced, too.
-    """
-    known = str(text)
-    cut = known[:limit] + ("…" if len(known) > limit else "")
-    return "".join(
-        "\ufffd" if unicodedata.category(each)[0] == "C" else each
-        for each in cut
-    )

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..election.reasons import Reason
+from ..redaction import clean
 from .cluster import Cluster, PastTerm
 from .health import pause_words
-from .plain import clean, count, duration, moment
+from .plain import count, duration, moment
 
 IN_LOGS = (
     "The logs of the workers tell it: look for 'Successfully acquired "
@@ -26,7 +27,7 @@ class Transition:
     term: int | None = None
     replaces: str = ""
     reason: Reason | None = None
-    """Why that one no longer leads."""
+    """Why the worker before no longer leads."""
     evidence: str = ""
     gap: float | None = None
     """Seconds that nobody led."""
@@ -37,13 +38,15 @@ class Transition:
             words += f", after {clean(self.replaces)}"
             if self.reason is not None:
                 words += f", which {self.reason.words}"
+        elif self.reason is Reason.PAUSED:
+            words += ", after a pause"
         if self.gap is not None:
             words += f"; nobody led for {duration(self.gap)}"
         return words
 
 
 def last_transition(cluster: Cluster) -> Transition | None:
-    """The last one that anything is known of."""
+    """The last transition, or None if nothing is known of it."""
     last, before = _last_terms(cluster)
     if last is not None:
         return Transition(
@@ -55,11 +58,20 @@ def last_transition(cluster: Cluster) -> Transition | None:
             evidence=last.evidence,
             gap=last.gap,
         )
-    if cluster.leader is not None and cluster.leader.since:
-        return Transition(
-            cluster.leader.name, cluster.leader.since, cluster.term
-        )
-    return None
+    leader = cluster.leader
+    if leader is None or not leader.since:
+        return None
+    said = leader.beacon
+    if said is None or not said.cause:
+        return Transition(leader.name, leader.since, cluster.term)
+    return Transition(
+        worker=leader.name,
+        at=leader.since,
+        term=cluster.term,
+        replaces=said.replaces,
+        reason=Reason.of(said.cause),
+        gap=said.gap if said.gap >= 0 else None,
+    )
 
 
 def explain(cluster: Cluster) -> list[str]:
@@ -67,7 +79,14 @@ def explain(cluster: Cluster) -> list[str]:
     last, before = _last_terms(cluster)
     said = _present(cluster, last)
     if last is None:
-        said.append(_without_history(cluster))
+        told = last_transition(cluster)
+        if told is None or told.reason is None:
+            said += [f"Why is not known: {_no_history(cluster)} {IN_LOGS}"]
+        else:
+            said += [
+                *_as_told(told),
+                f"It says so itself: {_no_history(cluster)}",
+            ]
     elif cluster.leader is None:
         said += _end_of(last)
     else:
@@ -152,6 +171,38 @@ def _replaced(last: PastTerm, before: PastTerm | None) -> list[str]:
     return said
 
 
+def last_leader(cluster: Cluster) -> str:
+    """Who led last, if nobody does; empty if that is not known."""
+    last, _ = _last_terms(cluster)
+    if cluster.leader is not None or last is None:
+        return ""
+    words = f"{clean(last.worker)} from {moment(last.since)}"
+    if last.until:
+        words += f" to {moment(last.until)}"
+    return f"{words}, which {(last.ended or Reason.UNKNOWN).words}"
+
+
+def _as_told(told: Transition) -> list[str]:
+    """What the leader says itself."""
+    reason = told.reason or Reason.UNKNOWN
+    said = []
+    if told.replaces == told.worker:
+        said.append("It had led before, too.")
+    elif told.replaces:
+        said.append(f"It replaced {clean(told.replaces)}.")
+    if told.replaces:
+        said.append(f"{clean(told.replaces)} {reason.words}.")
+    elif reason is Reason.PAUSED:
+        said.append("The cluster was paused until then.")
+    else:
+        said.append(f"It {reason.words}.")
+    if told.gap is not None:
+        said.append(f"Nobody led for {duration(told.gap)}.")
+    if told.replaces or reason is Reason.FIRST:
+        said.append(f"What to do: {reason.advice}")
+    return said
+
+
 def _end_of(last: PastTerm) -> list[str]:
     name = clean(last.worker)
     said = [
@@ -165,21 +216,21 @@ def _end_of(last: PastTerm) -> list[str]:
     return said
 
 
-def _without_history(cluster: Cluster) -> str:
+def _no_history(cluster: Cluster) -> str:
     server = cluster.server
     if server.tables == "forbidden":
         return (
-            f"Why is not known: role {clean(server.role)} may not read the "
-            "tables of the state. Ask as the role of the workers."
+            f"role {clean(server.role)} may not read the tables of the "
+            "state. Ask as the role of the workers."
         )
     if server.tables == "absent":
         return (
-            "Why is not known: no history is kept without the tables of the "
-            f"state, and this database has none. {IN_LOGS}"
+            "no history is kept without the tables of the state, and this "
+            "database has none."
         )
     return (
-        "Why is not known: this cluster has no history, since it keeps no "
-        f"state. {IN_LOGS}"
+        "this cluster has no history. It keeps no state, or nobody has led it "
+        "yet."
     )
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any
+from typing import TYPE_CHECKING, Any, Awaitable, Callable
 
 from ..election.leadership import Leadership
-from ..operations.metrics import Metrics
+
+if TYPE_CHECKING:
+    from ..state.store import StateStore
 
 logger = logging.getLogger(__name__)
 
@@ -16,52 +18,61 @@ class Actions:
     """The actions of a worker.
 
     :param leadership: whether this worker may act.
-    :param metrics: count how they end.
+    :param count: called with how each one ended: ``successful``, ``failed``,
+        ``cancelled`` (at the end of a term) or ``refused`` (not started).
     """
 
-    def __init__(self, leadership: Leadership, metrics: Metrics) -> None:
+    def __init__(
+        self, leadership: Leadership, count: Callable[[str], None]
+    ) -> None:
         self._leadership = leadership
-        self._metrics = metrics
+        self._count = count
         self._running: set[asyncio.Task[Any]] = set()
         self.dropped_total = 0
 
     def drop(self, what: str) -> None:
         """Count an action that may not start."""
         self.dropped_total += 1
-        self._metrics.action("refused")
+        self._count("refused")
         logger.debug("Not leading, dropped %s", what)
 
-    def started(self) -> bool:
-        """Count the present task as a running action.
+    async def run(
+        self, act: Callable[[], Awaitable[None]], state: StateStore | None
+    ) -> None:
+        """Run an action in the present task, but not beyond its term.
 
         The action's own task calls this: a second task around each action
         cost a third of the throughput.
 
-        :returns: false if the action must not go on.
+        :param state: the action begins once what was stored there of the
+            rule's last action is durable; None if no state is kept.
         """
         self._leadership.bind()
         if not self._leadership.may_act():
             self.drop("an action at its start")
-            return False
+            return
         task = asyncio.current_task()
         assert task is not None
         self._running.add(task)
-        return True
-
-    def finished(self) -> None:
-        """The action of the present task has ended, well or badly."""
-        task = asyncio.current_task()
-        assert task is not None
-        self._running.discard(task)
+        try:
+            if state is None or await state.record_is_durable():
+                await act()
+        except (asyncio.CancelledError, RuntimeError) as error:
+            # RuntimeError: the engine takes no change after the term.
+            if self._leadership.may_act():
+                raise
+            logger.debug("An action ended with its term: %s", error)
+        finally:
+            self._running.discard(task)
 
     def ended(self, error: BaseException | None) -> None:
         """Count how an action ended."""
         if error is None:
-            self._metrics.action("successful")
+            self._count("successful")
         elif isinstance(error, asyncio.CancelledError):
-            self._metrics.action("cancelled")
+            self._count("cancelled")
         else:
-            self._metrics.action("failed")
+            self._count("failed")
 
     def check(self) -> None:
         """The fence, for an action that has begun.

@@ -1,4 +1,4 @@
-"""A deadline that holds while the event loop stands still."""
+"""A deadline that holds even while the event loop is blocked."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ TICK = 0.1  # seconds
 
 
 class Deadline:
-    """Calls something from a thread of its own when a time has run out.
+    """Calls a function, in a thread of its own, when a time is over.
 
-    The time counts only while this process runs: one that was paused gets
-    the rest of it when it resumes.
+    Only time in which this process runs is counted: a process that was paused
+    still has the rest when it resumes.
 
     :param expired: called once, in the thread.
     """
@@ -38,7 +38,7 @@ class Deadline:
             self._left = min(self._left, seconds)
 
     def call_off(self) -> None:
-        """Everything has ended in time."""
+        """Do not call the function: everything has ended in time."""
         self._called_off.set()
 
     def _count(self) -> None:

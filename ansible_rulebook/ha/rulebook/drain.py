@@ -161,7 +161,11 @@ async def end_sources(
     withdraw()
     within = min(within, delay)
     if delay:
-        await sources.let_through()
+        # What is left after that is for the sources to end.
+        patience = max(delay - within - CANCEL_WITHIN, delay / 2)
+        letting = asyncio.ensure_future(sources.let_through())
+        await asyncio.wait({letting}, timeout=patience)
+        letting.cancel()
     ending = asyncio.ensure_future(sources.end_all(within))
     # The actions are not to wait for a source that never ends.
     await asyncio.wait({ending}, timeout=within + CANCEL_WITHIN)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Callable, Coroutine, Deque, Mapping
 
 from ..election.term import Term
 from ..errors import LeadershipLost
-from ..operations.metrics import Metrics
+from ..inbox.delivery import Consumed, Delivery, Part, being_put
 from ..state.names import key_of
 
 if TYPE_CHECKING:
@@ -28,6 +28,9 @@ QUIET_WITHIN = 3.0  # seconds that the end of a ruleset waits for the journal
 # and an action is followed by the next one, in a few.
 QUIET_TURNS = 20
 
+Count = Callable[[str, str], None]
+"""Takes an event's source, and what became of the event: ``processed``,
+``held``, ``dropped`` or ``duplicate``."""
 
 _read_gate: ContextVar[EventGate | None] = ContextVar("gate", default=None)
 
@@ -73,7 +76,8 @@ class EventGate:
         self.dropped_total = 0
         self.repeated_total = 0
         self.refused_total = 0
-        self.metrics = Metrics()
+        self.count: Count = lambda source, outcome: None
+        """Counts what becomes of events."""
         self.state: StateStore | None = None
         """Keeps the engine's state; None if no state is kept."""
         self._leadership = leadership
@@ -100,6 +104,8 @@ class EventGate:
         self._refused: Any = None
         self._refusals = 0
         self._putters: Deque[asyncio.Future[None]] = deque()
+        self._under_way = 0  # puts that wait for room and will be let in
+        self._parts: dict[int, Part] = {}  # by id(), from inboxes
 
     # -- the sources' end ------------------------------------------------
 
@@ -108,16 +114,29 @@ class EventGate:
 
         :param term: the term that the source was started for; None for a
             source that runs on followers too: then it waits to lead.
-        :raises LeadershipLost: if that term is over.
+        :raises LeadershipLost: if that term is over, or about to end. An
+            event that waits for room when that begins is still let in.
         """
+        delivery = being_put()
+        if delivery is not None:
+            await self._put_part(event, delivery)
+            return
         if term is None:
             self._aware_sources.add(_source(event))
+        elif self._leadership.is_ending:
+            raise LeadershipLost(NOT_LEADING)
+        is_under_way = False
         while True:
             if self.queue.full():
                 if term is not None and not term.is_current():
                     raise LeadershipLost(NOT_LEADING)
-                await self._room()
-            elif term is None and not self._leadership.is_open():
+                is_under_way = self._may_go_on(is_under_way)
+                self._under_way += is_under_way
+                try:
+                    await self._room()
+                finally:
+                    self._under_way -= is_under_way
+            elif term is None and not self._may_go_on(is_under_way):
                 await self._leadership.next_term()
             elif term is None or term.is_current():
                 # get() is the fence; this only turns sources away early.
@@ -126,13 +145,42 @@ class EventGate:
             else:
                 raise LeadershipLost(NOT_LEADING)
 
+    async def _put_part(self, event: Any, delivery: Delivery) -> None:
+        """Put what comes of an event that waits in an inbox until then."""
+        if delivery.skips_part():
+            self.repeated_total += 1
+            self._count(event, "duplicate")
+            return
+        while True:
+            if not (delivery.is_current() and self._leadership.is_open()):
+                raise LeadershipLost(NOT_LEADING)
+            if not self.queue.full():
+                if id(event) in self._parts:
+                    # A filter gave one object twice: they are two parts.
+                    event = {**event, "meta": {**event["meta"]}}
+                self._parts[id(event)] = delivery.part(event)
+                self.queue.put_nowait(event)
+                return
+            await self._room()
+
+    def _may_go_on(self, is_under_way: bool) -> bool:
+        """Whether an event may be let in while this term goes on.
+
+        :param is_under_way: its put began before the term was to end.
+        """
+        if is_under_way:
+            return self._leadership.takes_events()
+        return self._leadership.is_open()
+
     def put_nowait(self, event: Any, term: Term | None) -> None:
         """Put an event at once.
 
         :raises asyncio.QueueFull: if it would have to wait.
         :raises LeadershipLost: as :meth:`put`.
         """
-        if term is not None and not term.is_current():
+        if term is not None and (
+            self._leadership.is_ending or not term.is_current()
+        ):
             raise LeadershipLost(NOT_LEADING)
         if not self._leadership.is_open():
             raise asyncio.QueueFull
@@ -152,9 +200,9 @@ class EventGate:
             raise
 
     @property
-    def has_blocked(self) -> bool:
-        """Whether a source waits to put an event."""
-        return any(not turn.done() for turn in self._putters)
+    def has_puts_under_way(self) -> bool:
+        """Whether a source waits for room since it could still put."""
+        return self._under_way > 0
 
     def _wake_one(self) -> None:
         while self._putters:
@@ -250,14 +298,14 @@ class EventGate:
         key = key_of(ruleset, self._in_hand)
         if self.state is None or key is None:
             return False
-        again = self.will_be_sent_again(self._in_hand)
+        again = self._comes_again(self._in_hand)
         if not self.state.seen.has(key, again):
             self.state.seen.add(key)
             return False
         return self._repeated()
 
     def _count(self, event: Any, outcome: str) -> None:
-        self.metrics.event(str(_source(event)), outcome)
+        self.count(str(_source(event)), outcome)
 
     def _repeated(self) -> bool:
         self.repeated_total += 1
@@ -268,6 +316,15 @@ class EventGate:
     def key(self, ruleset: str) -> bytes | None:
         """The key that tells the event in hand from all others, if any."""
         return key_of(ruleset, self._in_hand)
+
+    def done(self) -> Consumed | None:
+        """The event in hand is processed, or never can be.
+
+        :returns: what to store in the same transaction, if the event comes
+            from an inbox.
+        """
+        part = self._parts.get(id(self._in_hand))
+        return None if part is None else part.done()
 
     def written(self) -> None:
         """The changes by the event in hand are in the journal's hands."""
@@ -288,13 +345,17 @@ class EventGate:
 
     async def _lay_down(self) -> None:
         """Let go of the event in hand: the reader asks for the next one."""
+        self._finish_part()
         mark, self._mark = self._mark, None
         event, self._in_hand = self._in_hand, None
         self._is_stored = False
         if mark is not None and event is not None:
             self._unsafe.append((event, mark))
+        elif event is not None:
+            self._parts.pop(id(event), None)
         while self._unsafe and self._unsafe[0][1].is_known_durable:
-            self._unsafe.popleft()
+            safe, _ = self._unsafe.popleft()
+            self._parts.pop(id(safe), None)
         if self.state is None:
             return
         if self._one_by_one and mark is not None:
@@ -304,6 +365,19 @@ class EventGate:
             last = self.state.last_write()
             if last is not None:
                 await last.is_durable()
+
+    def _finish_part(self) -> None:
+        """What the engine did not get to see is processed, too."""
+        part = self._parts.get(id(self._in_hand))
+        consumed = None if part is None else part.done()
+        if part is None or consumed is None:
+            return
+        if self.state is None:
+            if not consumed.parts:
+                part.delivery.delete()
+        elif self.state.is_recording:
+            self.state.consumed(consumed)
+            self._mark = self.state.last_write()
 
     def recall(self, term: int) -> None:
         """At the end of a term: keep what may be lost.
@@ -320,14 +394,18 @@ class EventGate:
             for event, mark in self._unsafe
             if not mark.is_known_durable
         ]
+        for event, mark in self._unsafe:
+            if mark.is_known_durable:
+                self._parts.pop(id(event), None)
         self._unsafe.clear()
         refused = [event for event, mark in lost if mark.is_refused]
         hopeless = len(refused) == 1 and self._is_last_refusal(refused[0])
         self._one_by_one = len(lost) if refused else 0
         for event, mark in reversed(lost):
             if hopeless and event is refused[0]:
+                self._parts.pop(id(event), None)
                 continue
-            if not mark.is_surely_lost:
+            if not (mark.is_surely_lost or id(event) in self._parts):
                 self._doubtful.append((event, term, mark.number))
             self._take_back(event, first=True)
         if lost:
@@ -395,7 +473,7 @@ class EventGate:
                 continue
             if self._is_control(item):
                 return item
-            if not self._leadership.takes_events():
+            if not self._leadership.takes_events() or self._is_stale(item):
                 self._keep(item)
             elif self._held:
                 self._held.append(item)  # behind those that came earlier
@@ -422,8 +500,24 @@ class EventGate:
         if self._held and not self.queue.full():
             self.queue.put_nowait(_NOTHING)  # it waits in queue.get()
 
+    def _is_stale(self, event: Any) -> bool:
+        """Whether it was taken out of an inbox in an earlier term.
+
+        In this one it is taken again.
+        """
+        part = self._parts.get(id(event))
+        return part is not None and not part.delivery.is_current()
+
+    def _comes_again(self, event: Any) -> bool:
+        """Whether it need not be held, since it is sent or taken again."""
+        return id(event) in self._parts or (
+            self.will_be_sent_again(event) and not self.is_aware(event)
+        )
+
     def _keep(self, event: Any, first: bool = False) -> None:
-        if self._take_back(event, first):
+        if id(event) in self._parts:
+            del self._parts[id(event)]
+        elif self._take_back(event, first):
             logger.info(
                 "An event came as leadership ended: held for the next term"
             )
@@ -442,7 +536,9 @@ class EventGate:
 
         :returns: whether it is held.
         """
-        if self.will_be_sent_again(event) and not self.is_aware(event):
+        if self._parts.pop(id(event), None) is not None:
+            return False
+        if self._comes_again(event):
             self.dropped_total += 1
             self._count(event, "dropped")
             return False

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Callable, Mapping
 
 from ..log import WorkerLog
-from ..operations.metrics import Metrics
-from .gate import EventGate
+from .gate import Count, EventGate
 
 if TYPE_CHECKING:
     from ..state.store import StateStore
@@ -16,18 +15,18 @@ class Gates:
     """The gates of one load of the rulebook. The counts go on after it.
 
     :param make_gate: makes the gate for a ruleset's queue.
-    :param metrics: count what becomes of events.
+    :param count: counts what becomes of events.
     :param log: for what was not processed.
     """
 
     def __init__(
         self,
         make_gate: Callable[[Any], EventGate],
-        metrics: Metrics,
+        count: Count,
         log: WorkerLog,
     ) -> None:
         self._make_gate = make_gate
-        self._metrics = metrics
+        self._count = count
         self._log = log
         self._gates: dict[int, EventGate] = {}
         self._dropped_before = 0  # by gates of rulebooks loaded before
@@ -37,7 +36,7 @@ class Gates:
         gate = self._gates.get(id(queue))
         if gate is None:
             gate = self._gates[id(queue)] = self._make_gate(queue)
-            gate.metrics = self._metrics
+            gate.count = self._count
         return gate
 
     def keep_state(self, state: StateStore | None) -> None:

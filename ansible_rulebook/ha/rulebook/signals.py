@@ -1,4 +1,4 @@
-"""The signals that end a worker, heard while its event loop stands still."""
+"""Hears the signals that end a worker, even if its event loop is blocked."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ MOST_BYTES = 4096  # read at once; a signal is one byte
 class SignalListener:
     """Hears SIGTERM and SIGINT in a thread of its own.
 
-    asyncio calls a signal's handler on its loop, so a plugin that blocks the
-    loop makes the worker deaf. But Python writes each signal's number into a
+    asyncio calls a signal's handler on its loop. So while a plugin blocks the
+    loop, no signal is heard. But Python writes each signal's number into a
     pipe at once, whatever its main thread does (``signal.set_wakeup_fd``).
-    This listener puts its own pipe there, and passes the numbers of other
-    signals on to asyncio's pipe.
+    This listener sets its own pipe there, and writes the numbers of other
+    signals to asyncio's pipe.
 
     :param heard: called in the listener's thread with the signal's name.
     """
@@ -36,13 +36,13 @@ class SignalListener:
         )
 
     def install(self) -> None:
-        """Take the signals, or take them back. Call it in the main thread.
+        """Set the handlers and the pipe. Call it in the main thread.
 
         The JVM and ansible-runner set handlers of their own when they start,
         so this is called again after each of them.
         """
         for signum in SIGNALS:
-            # If a plugin replaces our pipe, then at least the loop hears.
+            # If a plugin replaces our pipe, the loop still hears the signal.
             self._loop.add_signal_handler(
                 signum, self._heard, signal.Signals(signum).name
             )

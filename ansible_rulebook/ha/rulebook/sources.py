@@ -13,14 +13,14 @@ from weakref import WeakSet
 from ..election.leadership import Leadership
 from ..election.term import Term
 from ..errors import LeadershipLost
+from ..redaction import one_line
 from .gate import EventGate, GatedQueue
 
 logger = logging.getLogger(__name__)
 
 Main = Callable[[Any, "dict[str, Any]"], Awaitable[None]]
-MARK = "leader_event"
+MARKS = ("leader_event", "ha_inbox")
 FEEDBACK = "eda_feedback_queue"
-LET_THROUGH = 1.0  # seconds for events that wait for room
 LOOK_EVERY = 0.005  # seconds
 ASK_AGAIN_AFTER = 1.0  # seconds until a source is cancelled once more
 ADDRESS_RETRY = 0.2  # seconds
@@ -28,10 +28,11 @@ ADDRESS_PATIENCE = 10.0  # seconds for another worker to close its port
 
 
 def is_ha_aware(source_code: str) -> bool:
-    """Whether a plugin's code, not only its documentation, uses the events.
+    """Whether a plugin's code, not only its documentation, knows of HA.
 
-    A plugin is aware if the string ``leader_event``, exactly that, is a value
-    in its code: an index, an argument, a side of a comparison. Neither text
+    A plugin is aware if the string ``leader_event`` or ``ha_inbox``, exactly
+    that, is a value in its code: an index, an argument, a side of a
+    comparison. An inbox knows itself whether this worker leads. Neither text
     that contains the word (``DOCUMENTATION``, comments) counts, nor a string
     that is a statement of its own.
     """
@@ -41,7 +42,7 @@ def is_ha_aware(source_code: str) -> bool:
     }
     return any(
         isinstance(node, ast.Constant)
-        and node.value == MARK
+        and node.value in MARKS
         and id(node) not in lone
         for node in ast.walk(tree)
     )
@@ -64,13 +65,18 @@ class Sources:
 
     :param leadership: whether this worker may act.
     :param gate_of: finds the gate that a plugin's queue leads to.
+    :param make_inbox: what plugins get as ``ha_inbox``; None: nothing.
     """
 
     def __init__(
-        self, leadership: Leadership, gate_of: Callable[[Any], EventGate]
+        self,
+        leadership: Leadership,
+        gate_of: Callable[[Any], EventGate],
+        make_inbox: Callable[..., Any] | None = None,
     ) -> None:
         self._leadership = leadership
         self._gate_of = gate_of
+        self._make_inbox = make_inbox
         self._gates: WeakSet[EventGate] = WeakSet()
         self._running: dict[asyncio.Task[None], Term | None] = {}
 
@@ -118,6 +124,7 @@ class Sources:
             finally:
                 await self._end([task])
             if self._leadership.shutdown_event.is_set():
+                self._log_late_error(task, name)
                 await _until_cancelled()
             if _address_in_use(task) and loop.time() < patience:
                 # The last leader, on this host, may still be closing it.
@@ -147,6 +154,8 @@ class Sources:
         arguments["leader_event"] = self._leadership.leader_event
         arguments["follower_event"] = self._leadership.follower_event
         arguments["shutdown_event"] = self._leadership.shutdown_event
+        if self._make_inbox is not None:
+            arguments["ha_inbox"] = self._make_inbox
 
         async def run() -> None:
             await main(gated, arguments)
@@ -163,15 +172,15 @@ class Sources:
         return sorted({task.get_name() for task in list(self._running)})
 
     async def let_through(self) -> None:
-        """Wait until no source waits to put an event, but not for long.
+        """Wait until every event is in that a source has begun to put.
 
-        To be cancelled there would lose the event.
+        A source may have no other copy of it. No more of them begin, since
+        the term is ending: see :meth:`EventGate.put`.
         """
-        loop = asyncio.get_running_loop()
-        until = loop.time() + LET_THROUGH
-        while loop.time() < until:
-            if not any(gate.has_blocked for gate in self._gates):
-                return
+        # It changes with every event: to signal that would cost more.
+        while any(  # noqa: ASYNC110
+            gate.has_puts_under_way for gate in self._gates
+        ):
             await asyncio.sleep(LOOK_EVERY)
 
     async def end_term(self) -> None:
@@ -216,7 +225,7 @@ class Sources:
             logging.DEBUG if refused else logging.WARNING,
             "Source %s failed as leadership ended: %s",
             name,
-            task.exception(),
+            one_line(task.exception()),
         )
 
 

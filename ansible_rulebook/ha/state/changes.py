@@ -43,13 +43,15 @@ class Changes:
     def __init__(self) -> None:
         self.events: List[bytes] = []
         """Keys of the events that these changes come from."""
+        self.records: Dict[Tuple[str, int], Optional[Record]] = {}
+        """By ruleset and number; None for one that is gone."""
         self._rulesets: Dict[str, Kept] = {}
         self._forgotten: Set[str] = set()
-        self._records: Dict[Tuple[str, int], Optional[Record]] = {}
         self._found: List[Found] = []
         self._done: List[bytes] = []
         self._actions: Dict[Tuple[bytes, int], str] = {}
         self._with_actions: List[bytes] = []
+        self._consumed: Dict[Tuple[str, int], int] = {}
         self.forget_until = 0
         """Transactions up to this mark need not be remembered."""
         self.size = 0
@@ -57,7 +59,7 @@ class Changes:
 
     def answer(self, ruleset: str, answer: Answer) -> None:
         """The working memory of a ruleset has changed."""
-        records = self._records
+        records = self.records
         for record in answer.kept:
             records[ruleset, record.number] = record
         for number in answer.gone:
@@ -89,6 +91,14 @@ class Changes:
         self._actions[match, place] = body
         self.size += 1
 
+    def consumed(self, inbox: str, number: int, parts: int = 0) -> None:
+        """An event of an inbox has been processed, or never can be.
+
+        :param parts: so many of its parts have; 0 if all.
+        """
+        self._consumed[inbox, number] = parts
+        self.size += 1
+
     def ruleset(self, name: str, kept: Kept) -> None:
         """A ruleset has state."""
         self._rulesets[name] = kept
@@ -111,14 +121,14 @@ class Changes:
             done.append((sql.FORGET_RECORDS, [texts(names)]))
         if self._rulesets:
             done.append((sql.KEEP_RULESETS, self._ruleset_columns()))
-        gone = [key for key, r in self._records.items() if r is None]
+        gone = [key for key, r in self.records.items() if r is None]
         if gone:
             columns = [
                 texts([key_of_ruleset(ruleset) for ruleset, _ in gone]),
                 bigints([n for _, n in gone]),
             ]
             done.append((sql.DROP_RECORDS, columns))
-        if len(gone) < len(self._records):
+        if len(gone) < len(self.records):
             done.append((sql.KEEP_RECORDS, self._record_columns()))
         if self._found:
             columns = [number, *self._found_columns()]
@@ -129,6 +139,10 @@ class Changes:
             done.append((sql.DROP_ACTIONS, [uuids(self._with_actions)]))
         if self._done:
             done.append((sql.DROP_MATCHES, [uuids(self._done)]))
+        if not all(self._consumed.values()):
+            done.append((sql.EMPTY_INBOX, self._consumed_columns(False)[:2]))
+        if any(self._consumed.values()):
+            done.append((sql.KEEP_PARTS, self._consumed_columns(True)))
         if self.forget_until > 0:
             until = str(self.forget_until).encode()
             done.append((sql.FORGET_COMMITS, [until]))
@@ -143,7 +157,7 @@ class Changes:
         ]
 
     def _record_columns(self) -> list[bytes]:
-        kept = [(r, each) for (r, _), each in self._records.items() if each]
+        kept = [(r, each) for (r, _), each in self.records.items() if each]
         return [
             texts([key_of_ruleset(ruleset) for ruleset, _ in kept]),
             bigints([each.number for _, each in kept]),
@@ -159,6 +173,18 @@ class Changes:
             texts([key_of_ruleset(each.ruleset) for each in self._found]),
             texts([stored(each.rule) for each in self._found]),
             texts([each.body for each in self._found]),
+        ]
+
+    def _consumed_columns(self, in_part: bool) -> list[bytes]:
+        rows = [
+            (inbox, number, parts)
+            for (inbox, number), parts in self._consumed.items()
+            if bool(parts) is in_part
+        ]
+        return [
+            texts([inbox for inbox, _, _ in rows]),
+            bigints([number for _, number, _ in rows]),
+            bigints([parts for _, _, parts in rows]),
         ]
 
     def _action_columns(self) -> list[bytes]:

@@ -1,8 +1,8 @@
-"""The last terms of a cluster: who led, from when to when, and why no more.
+"""The last terms of a cluster: who led, from when to when, why it ended.
 
-Each leader completes the row of its own term, and writes into the row of the
-term before what it has found out about its end. A former leader that is still
-alive knows better: what it says of its own term replaces that.
+Each leader writes the row of its own term. It also writes into the row of the
+term before how that one ended, as far as it can tell. If the former leader is
+alive, it knows better: what it writes of its own term replaces that.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from . import sql
 from .names import stored
 from .session import StateSession
 
-TERMS = 1000  # of a cluster that stay
+TERMS = 1000  # of a cluster that are kept
 LONGEST_EVIDENCE = 500  # characters
 
 
@@ -27,22 +27,23 @@ class Beginning:
     reason: Reason = Reason.UNKNOWN
     """Why that one no longer leads, as far as can be told."""
     evidence: str = ""
-    """What that is concluded from, for people."""
+    """Why that is believed, for people."""
     gap: float | None = None
     """Seconds that nobody led; None if unknown."""
     records: int | None = None
     """How many events and facts were recovered."""
     matches: int | None = None
-    """How many matches were, whose actions had not all run."""
+    """How many matches with actions still to run were recovered."""
 
 
 class History:
     """Writes the terms of one worker. Its calls block.
 
-    :param session: for the time of each call.
+    Each call raises :class:`.ServerUnavailable` if the server cannot do it
+    now, and :class:`.StateRefused` if the role may not.
+
+    :param session: opened by the first call, closed by :meth:`close`.
     :param ha_uuid: the cluster.
-    :raises ServerUnavailable: each call does, if that cannot be done now.
-    :raises StateRefused: each call does, if the role may not.
     """
 
     def __init__(self, session: StateSession, ha_uuid: str) -> None:
@@ -54,9 +55,9 @@ class History:
         self._session.close()
 
     def begin_term(self, term: int, found: Beginning) -> None:
-        """A term that was claimed has begun.
+        """A term of this worker has begun; it was claimed before.
 
-        It ends the term before, at the time at which the gap began.
+        The term before is taken to have ended when the gap began.
         """
         names = {
             "ha_uuid": self._ha_uuid,

@@ -1,8 +1,7 @@
-"""Writes the history of terms beside everything else.
+"""Writes the history of terms, in a thread and a session of its own.
 
-Nothing depends on it, so nothing waits for it: it has a session and a thread
-of its own. How a term has ended is often known when the server is away. Then
-it is written later.
+Nothing depends on the history, so nothing waits for it. When a term ends, the
+server is often away. Then the end is written later.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from .history import Beginning, History
 
 logger = logging.getLogger(__name__)
 
-MOST_LATE = 20  # ends of terms that wait to be written
+MOST_LATE = 20  # ends of terms that wait to be written; more are dropped
 
 
 class _End(NamedTuple):
@@ -31,7 +30,7 @@ class _End(NamedTuple):
 
 
 class HistoryWriter:
-    """Of one worker. Its calls return at once, and are for any thread.
+    """One for each worker. Calls return at once, and are for any thread.
 
     :param history: what to write with.
     """
@@ -40,7 +39,8 @@ class HistoryWriter:
         self._history = history
         self._late: list[_End] = []  # belongs to the thread
         self._work: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
-        # A daemon: a server that does not answer must not keep the process.
+        # A daemon thread: a server that does not answer must not keep the
+        # process from its end.
         self._thread = Thread(target=self._run, name="ha-history", daemon=True)
         self._thread.start()
 
@@ -72,7 +72,7 @@ class HistoryWriter:
         self._work.put(write)
 
     def retry(self) -> None:
-        """The server may be there again."""
+        """Write what is late, if anything: the server may be there again."""
         if self._late:
             self._work.put(self._write_late)
 
@@ -96,7 +96,7 @@ class HistoryWriter:
             except ServerUnavailable:
                 raise
             except HaError:
-                self._late.pop(0)  # it will never be possible
+                self._late.pop(0)  # a retry would fail, too
                 raise
             self._late.pop(0)
 
@@ -113,4 +113,5 @@ class HistoryWriter:
                 logger.exception("The history cannot be written")
                 self._late.clear()
             finally:
-                self._history.close()  # the next one may be days away
+                # The next write may be days away: keep no session until then.
+                self._history.close()

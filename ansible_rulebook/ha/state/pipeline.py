@@ -64,6 +64,8 @@ class Pipeline:
         self._closed = False
         self.is_busy = False
         """Whether a transaction has been sent and not been answered."""
+        self.answers: list[Any] = []
+        """What its statements returned, each as libpq gives it."""
         self._pgconn.nonblocking = 1
         self._pgconn.enter_pipeline_mode()
         self._loop.add_reader(self._socket, self._read)
@@ -74,6 +76,7 @@ class Pipeline:
         Raises nothing: ``failed`` is called instead.
         """
         self.is_busy = True
+        self.answers = []
         pgconn = self._pgconn
         try:
             for text, params in statements:
@@ -149,6 +152,8 @@ class Pipeline:
                 ):
                     self._fail(*_error(result))
                     return
+                if result.status == ExecStatus.TUPLES_OK:
+                    self.answers.append(result)
             if not self.is_busy:
                 pgconn.is_busy()  # parses what came unasked
                 if pgconn.status != psycopg.pq.ConnStatus.OK:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Mapping
+from typing import Any, Callable, Mapping
 
 Info = dict[str, Any]
 
@@ -16,9 +16,13 @@ class Progress:
     finds their job on the controller by it. So other starts are kept in
     memory. The outcome of an action is stored; upstream has one to tell if
     another action of the rule follows.
+
+    :param store: called with all that is known of an action, if it has to be
+        stored: the match, the action's place in the rule, what is known.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, store: Callable[[str, int, Info], None]) -> None:
+        self._store = store
         self._recovered: set[tuple[str, int]] = set()
         self._known: dict[str, dict[int, Info]] = {}
         self._stored: set[str] = set()
@@ -41,18 +45,16 @@ class Progress:
 
     def update(
         self, match: str, place: int, info: Info, is_start: bool = False
-    ) -> Info | None:
-        """Add to what is known of an action.
+    ) -> None:
+        """Add to what is known of an action, and store it if need be.
 
         :param is_start: whether it says no more than that it has started.
-        :returns: all that is known of it, or None if it need not be stored.
         """
         actions = self._known.setdefault(match, {})
         merged = actions[place] = {**actions.get(place, {}), **info}
-        if is_start and not self.store_start:
-            return None
-        self._stored.add(match)
-        return merged
+        if self.store_start or not is_start:
+            self._stored.add(match)
+            self._store(match, place, merged)
 
     def forget(self, match: str) -> bool:
         """All actions of a match have run: forget them.

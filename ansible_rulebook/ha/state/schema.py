@@ -36,7 +36,11 @@ class Migration(NamedTuple):
 # Never changed once released, only added to. A leader may be writing while
 # one is applied, so each has to bear that: version N's writes on N+1's
 # tables, unless ``oldest`` says otherwise.
-MIGRATIONS = (Migration(sql.CREATE, 1), Migration(sql.TELL_TERMS, 1))
+MIGRATIONS = (
+    Migration(sql.CREATE, 1),
+    Migration(sql.TELL_TERMS, 1),
+    Migration(sql.ADD_INBOX, 1),
+)
 VERSION = len(MIGRATIONS)
 
 
@@ -191,6 +195,22 @@ def grants(session: StateSession, role: str) -> list[str]:
     ]
 
 
+def post_grants(session: StateSession, role: str) -> list[str]:
+    """The statements that allow a role to post events, and no more.
+
+    :raises ServerUnavailable: if the server cannot be asked.
+    """
+    with session.transaction() as connection:
+        row = connection.execute(sql.POST_PLACE, {"role": role}).fetchone()
+    assert row is not None
+    database, place, function, quoted = row
+    return [
+        f"GRANT CONNECT ON DATABASE {database} TO {quoted};",
+        f"GRANT USAGE ON SCHEMA {place} TO {quoted};",
+        f"GRANT EXECUTE ON FUNCTION {function} TO {quoted};",
+    ]
+
+
 def rehearse(session: StateSession) -> None:
     """Do once what the journal will do, and roll it back.
 
@@ -218,6 +238,8 @@ def _everything() -> list[tuple[str, list[bytes]]]:
     changes.found(Found(match, "r", "r", "{}"))
     changes.action(match, 0, "{}")
     changes.done(match, has_actions=True)
+    changes.consumed("r", 1)
+    changes.consumed("r", 2, parts=1)
     changes.forget_until = 1
     commit = [b"0", b"1", uuids([])]
     fence = (sql.FENCE, [b"0"])

@@ -12,7 +12,6 @@ from typing import Any, Iterator
 
 import psycopg
 from psycopg import Connection
-from psycopg.conninfo import make_conninfo
 
 from ..conninfo import Conninfo
 from ..election.lease import Timings
@@ -134,7 +133,7 @@ class StateSession:
             self.close()  # what comes unasked can only be its last error
         if self._connection is None or self._connection.closed:
             connection = psycopg.connect(
-                make_conninfo("", **self._conninfo.merged(**self._options())),
+                self._conninfo.to_connect(self._name, **self._options()),
                 autocommit=True,
                 prepare_threshold=None,
             )
@@ -167,14 +166,11 @@ class StateSession:
     def _options(self) -> dict[str, Any]:
         limit = self._timings.demote_within
         return {
-            "application_name": self._name,
-            "client_encoding": "UTF8",
             "connect_timeout": min(max(int(limit / 2), 2), LONGEST_CONNECT),
             "tcp_user_timeout": max(int(limit * 1000), 1000),
             "keepalives_idle": max(1, int(limit)),
             "keepalives_interval": 1,
             "keepalives_count": 3,
-            "target_session_attrs": self._conninfo.target_session_attrs,
         }
 
     def _meaning(self, error: psycopg.Error) -> HaError:
@@ -217,7 +213,7 @@ def _write_settings(
         except psycopg.Error as error:
             if connection.closed:
                 raise
-            refusals[name] = one_line(str(error))
+            refusals[name] = one_line(error)
     return refusals
 
 

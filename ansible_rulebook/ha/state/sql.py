@@ -17,6 +17,8 @@ RECORD: Final = "eda_ha_record"
 MATCH: Final = "eda_ha_match"
 ACTION: Final = "eda_ha_action"
 COMMIT: Final = "eda_ha_commit"
+INBOX: Final = "eda_ha_inbox"
+INBOX_KEY: Final = "eda_ha_inbox_key"
 
 # All that a worker does to each table.
 PRIVILEGES: Final = {
@@ -28,11 +30,22 @@ PRIVILEGES: Final = {
     MATCH: ("SELECT", "INSERT", "DELETE"),
     ACTION: ("SELECT", "INSERT", "UPDATE", "DELETE"),
     COMMIT: ("SELECT", "INSERT", "DELETE"),
+    INBOX: ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    INBOX_KEY: ("SELECT", "INSERT", "UPDATE", "DELETE"),
 }
 
 # What belongs to one cluster, apart from its row in CLUSTER: that one stays,
 # since its term is a fencing token and must never fall.
-CONTENT: Final = (RECORD, MATCH, ACTION, COMMIT, HISTORY, RULESET)
+CONTENT: Final = (
+    *(RECORD, MATCH, ACTION, COMMIT, HISTORY),
+    *(INBOX, INBOX_KEY, RULESET),
+)
+
+POST: Final = "eda_ha_post"  # the function
+INBOX_NAME: Final = "^[A-Za-z0-9][A-Za-z0-9_.:-]*$"
+LONGEST_NAME: Final = 100  # characters
+LARGEST: Final = 16_000_000  # characters of an event's JSON
+REMEMBERED: Final = "24 hours"  # idempotency keys
 
 # A default of the role or the database may be stricter. But a transaction that
 # has waited for a row must see what was written meanwhile.
@@ -187,6 +200,86 @@ ALTER TABLE {{schema}}.{HISTORY}
     ADD actions bigint;
 """
 
+# The third version: events that were acknowledged before a worker took them.
+# Rows come and go all the time, so the table is vacuumed often. The function
+# is for programs that may do nothing else here.
+ADD_INBOX: Final = f"""
+CREATE TABLE {{schema}}.{INBOX} (
+    ha_uuid uuid NOT NULL,
+    inbox text NOT NULL,
+    id bigint GENERATED ALWAYS AS IDENTITY,
+    arrived timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    parts bigint NOT NULL DEFAULT 0,
+    body text NOT NULL,
+    PRIMARY KEY (ha_uuid, inbox, id)
+) WITH (
+    autovacuum_vacuum_scale_factor = 0.0,
+    autovacuum_vacuum_threshold = 2000,
+    autovacuum_vacuum_insert_scale_factor = 0.0,
+    autovacuum_vacuum_insert_threshold = 20000
+);
+COMMENT ON TABLE {{schema}}.{INBOX} IS
+    'Events that were acknowledged, and that no leader has processed yet';
+CREATE TABLE {{schema}}.{INBOX_KEY} (
+    ha_uuid uuid NOT NULL,
+    inbox text NOT NULL,
+    key uuid NOT NULL,
+    seen timestamptz NOT NULL,
+    PRIMARY KEY (ha_uuid, inbox, key)
+);
+CREATE INDEX {INBOX_KEY}_seen ON {{schema}}.{INBOX_KEY} (seen);
+COMMENT ON TABLE {{schema}}.{INBOX_KEY} IS
+    'Idempotency keys of the last 24 hours';
+CREATE FUNCTION {{schema}}.{POST} (
+    ha_uuid uuid, inbox text, event json, key text DEFAULT NULL
+) RETURNS boolean LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, {{schema}}, pg_temp AS $post$
+DECLARE
+    body text := event::text;
+BEGIN
+    IF ha_uuid IS NULL OR inbox IS NULL OR inbox !~ '{INBOX_NAME}'
+       OR length(inbox) > {LONGEST_NAME} THEN
+        RAISE 'eda_ha_post: not the name of an inbox: %', inbox
+              USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    IF event IS NULL OR json_typeof(event) <> 'object' THEN
+        RAISE 'eda_ha_post: the event is no JSON object'
+              USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    IF json_typeof(event->'meta') <> 'object' THEN
+        RAISE 'eda_ha_post: meta of the event is no JSON object'
+              USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    IF octet_length(body) > {LARGEST} THEN
+        RAISE 'eda_ha_post: the event has more than {LARGEST} bytes'
+              USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    IF getdatabaseencoding() = 'SQL_ASCII' THEN  -- which takes any bytes
+        PERFORM convert_from(convert_to(body, 'UTF8'), 'UTF8');
+    END IF;
+    IF key IS NOT NULL THEN
+        INSERT INTO {INBOX_KEY} AS known (ha_uuid, inbox, key, seen)
+        VALUES (eda_ha_post.ha_uuid, eda_ha_post.inbox,
+                encode(substr(sha256(convert_to(eda_ha_post.key, 'UTF8')),
+                              1, 16), 'hex')::uuid, clock_timestamp())
+        ON CONFLICT ON CONSTRAINT {INBOX_KEY}_pkey DO UPDATE
+           SET seen = excluded.seen
+         WHERE known.seen < clock_timestamp() - interval '{REMEMBERED}';
+        IF NOT FOUND THEN
+            RETURN false;
+        END IF;
+    END IF;
+    INSERT INTO {INBOX} (ha_uuid, inbox, body)
+    VALUES (eda_ha_post.ha_uuid, eda_ha_post.inbox, body);
+    PERFORM pg_notify('{INBOX}_' || replace(ha_uuid::text, '-', ''), inbox);
+    RETURN true;
+END $post$;
+COMMENT ON FUNCTION {{schema}}.{POST} (uuid, text, json, text) IS
+    'Gives a cluster an event; false if the key was seen in 24 hours';
+REVOKE ALL ON FUNCTION {{schema}}.{POST} (uuid, text, json, text)
+  FROM PUBLIC;
+"""
+
 # Where everything is, quoted, for GRANT statements.
 PLACES: Final = """
 SELECT pg_catalog.quote_ident(pg_catalog.current_database()),
@@ -197,6 +290,17 @@ SELECT pg_catalog.quote_ident(pg_catalog.current_database()),
   FROM pg_catalog.unnest(%(tables)s::text[]) AS wanted (name)
   JOIN pg_catalog.pg_class ON pg_class.oid = pg_catalog.to_regclass(name)
   JOIN pg_catalog.pg_namespace ON pg_namespace.oid = relnamespace
+"""
+
+# The same for the function, by its quoted name.
+POST_PLACE: Final = f"""
+SELECT pg_catalog.quote_ident(pg_catalog.current_database()),
+       pg_catalog.quote_ident(nspname),
+       proc.oid::pg_catalog.regprocedure::text,
+       pg_catalog.quote_ident(%(role)s)
+  FROM pg_catalog.pg_proc AS proc
+  JOIN pg_catalog.pg_namespace ON pg_namespace.oid = pronamespace
+ WHERE proc.oid = pg_catalog.to_regprocedure('{POST}(uuid,text,json,text)')
 """
 
 # -- terms -----------------------------------------------------------------
@@ -267,10 +371,16 @@ UPDATE {HISTORY}
  WHERE ha_uuid = %(ha_uuid)s AND term = %(term)s
 """
 
+# A worker whose session was ended need not know why; the next one may.
+_KNOWN_BETTER: Final = "('lease_expired', 'server_restarted')"
+
 # Where the worker of that term has told more itself, that stays.
 END_HISTORY_BEFORE: Final = f"""
 UPDATE {HISTORY} AS before
-   SET ended = coalesce(before.ended, %(ended)s),
+   SET ended = CASE
+           WHEN before.ended = 'session_lost'
+            AND %(ended)s IN {_KNOWN_BETTER} THEN %(ended)s
+           ELSE coalesce(before.ended, %(ended)s) END,
        until = coalesce(before.until, CASE
            WHEN %(gap)s::float8 IS NOT NULL THEN greatest(before.since,
                present.since - %(gap)s::float8 * interval '1 second') END)
@@ -284,7 +394,11 @@ UPDATE {HISTORY} AS before
 # It may come late, but its term was over when the next one began.
 END_HISTORY: Final = f"""
 UPDATE {HISTORY} AS own
-   SET ended = %(ended)s, events = %(events)s, actions = %(actions)s,
+   SET ended = CASE
+           WHEN %(ended)s = 'session_lost'
+            AND own.ended IN {_KNOWN_BETTER} THEN own.ended
+           ELSE %(ended)s END,
+       events = %(events)s, actions = %(actions)s,
        until = least(
            greatest(own.since, pg_catalog.clock_timestamp()
                - %(ago)s::float8 * interval '1 second'),
@@ -451,6 +565,25 @@ DROP_ACTIONS: Final = f"""
 DELETE FROM {ACTION} WHERE ha_uuid = $1::uuid AND match = ANY($2::uuid[])
 """
 
+# What has been processed is out of the inbox in the same transaction.
+EMPTY_INBOX: Final = f"""
+DELETE FROM {INBOX} USING ROWS FROM (
+           pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::bigint[])
+       ) AS done (inbox, id)
+ WHERE {INBOX}.ha_uuid = $1::uuid AND {INBOX}.inbox = done.inbox
+   AND {INBOX}.id = done.id
+"""
+
+# How much of an event has been, if a filter has split it.
+KEEP_PARTS: Final = f"""
+UPDATE {INBOX} SET parts = done.parts FROM ROWS FROM (
+           pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::bigint[]),
+           pg_catalog.unnest($4::bigint[])
+       ) AS done (inbox, id, parts)
+ WHERE {INBOX}.ha_uuid = $1::uuid AND {INBOX}.inbox = done.inbox
+   AND {INBOX}.id = done.id
+"""
+
 FORGET_COMMITS: Final = f"""
 DELETE FROM {COMMIT} WHERE ha_uuid = $1::uuid AND mark <= $2::bigint
 """
@@ -473,12 +606,18 @@ DELETE FROM {HISTORY}
  WHERE ha_uuid = %(ha_uuid)s AND term <= %(term)s - %(terms)s
 """
 
-# Clusters that nobody has led for long and that still have something.
+# Clusters that nobody has led for long and that still have something. Without
+# state nobody says that a cluster is led, but its inbox may be in use.
 ABANDONED: Final = f"""
 SELECT ha_uuid, {_ARRIVE.format("ha_uuid")} FROM {CLUSTER}
  WHERE led_at < pg_catalog.clock_timestamp() - %(days)s * interval '1 day'
    AND EXISTS (SELECT FROM {RULESET} AS content
                 WHERE content.ha_uuid = {CLUSTER}.ha_uuid)
+   AND NOT EXISTS (
+       SELECT FROM {INBOX} AS event
+        WHERE event.ha_uuid = {CLUSTER}.ha_uuid
+          AND arrived > pg_catalog.clock_timestamp()
+                        - %(days)s * interval '1 day')
    FOR UPDATE SKIP LOCKED LIMIT 1
 """
 

@@ -116,7 +116,7 @@ class StateStore:
         self._records: set[tuple[str, int]] = set()  # that are stored
         self._unfinished: set[str] = set()  # matches, by their UUIDs
         self.seen = Seen()
-        self.progress = Progress()
+        self.progress = Progress(self._store_progress)
         self._thread = ThreadPoolExecutor(1, "ha-state")
 
     # -- before the first term -------------------------------------------
@@ -214,10 +214,11 @@ class StateStore:
         self._records = recovery.records
         self._unfinished = {match.match for match in claim.matches}
         self._events = self._completed = 0
+        term.cause = term.cause.recorded(claim.last_worker)
         self._beginning = Beginning(
             replaces=claim.last_worker,
-            reason=Reason.KILLED if claim.last_worker else Reason.UNKNOWN,
-            evidence="its session had ended" if claim.last_worker else "",
+            reason=term.cause.ended,
+            evidence=term.cause.evidence if claim.last_worker else "",
             records=sum(claim.retained.values()),
             matches=len(claim.matches),
         )
@@ -288,13 +289,19 @@ class StateStore:
         return self._journal is not None and self._journal.is_behind
 
     def wrote(
-        self, ruleset: str, answer: Answer, event: Optional[bytes] = None
+        self,
+        ruleset: str,
+        answer: Answer,
+        event: Optional[bytes] = None,
+        consumed: Optional[tuple[str, int, int]] = None,
     ) -> list[str]:
         """Store what has changed in the engine.
 
         :param answer: the changes and the matches.
         :param event: the key of the event that caused them, if its source
             may send it again.
+        :param consumed: of the event's row in an inbox; see
+            :meth:`.Changes.consumed`.
         :returns: the matches, as JSON in upstream's format.
         """
         journal = self._open_journal()
@@ -307,9 +314,17 @@ class StateStore:
         )
         if event is not None:
             changes.event(event)
+        if consumed is not None:
+            changes.consumed(*consumed)
         found = [self._found(ruleset, match) for match in answer.matches]
         journal.wrote()
         return found
+
+    def consumed(self, consumed: tuple[str, int, int]) -> None:
+        """An event of an inbox changes nothing else."""
+        journal = self._open_journal()
+        journal.changes.consumed(*consumed)
+        journal.wrote()
 
     def _found(self, ruleset: str, match: Match) -> str:
         identity = uuid.uuid4()
@@ -359,17 +374,11 @@ class StateStore:
         journal.changes.done(uuid.UUID(match).bytes, has_actions)
         journal.wrote_in_passing()
 
-    def update_action(
-        self, match: str, place: int, info: dict[str, Any], is_start: bool
+    def _store_progress(
+        self, match: str, place: int, known: dict[str, Any]
     ) -> None:
-        """Note how far an action has come, and store it if need be.
-
-        :param info: adds to what is known of the action.
-        :param is_start: whether it says no more than that it has started.
-        """
-        known = self.progress.update(match, place, info, is_start)
         journal = self._journal
-        if known is None or journal is None or journal.is_over:
+        if journal is None or journal.is_over:
             return
         body = self._engine().encrypted(json.dumps(known))
         journal.changes.action(uuid.UUID(match).bytes, place, body)

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections import deque
 from types import FrameType
-from typing import Any
+from typing import Any, Deque
 
 from ..election.leadership import Leadership
 from ..election.lease import Timings
 from ..election.term import Term
 from ..rulebook.drain import end_sources
 from ..rulebook.gate import EventGate
-from ..rulebook.sources import Sources
+from ..rulebook.sources import LOOK_EVERY, Sources
 from . import stacks
 from .plugin import Plugin
 
@@ -101,6 +102,7 @@ class Stage:
         self._put_waits = asyncio.Event()
         self._terms = 0
         self._fillers: set[int] = set()
+        self._read: Deque[Any] = deque()  # by what shuts down
         self._queue: asyncio.Queue[Any] = asyncio.Queue(queue_size)
         self._gate = EventGate(
             self._queue, self.leadership, lambda item: False, lambda _: False
@@ -212,9 +214,11 @@ class Stage:
 
         :returns: whether the source has ended.
         """
+        reading = asyncio.ensure_future(self._read_on())
         await end_sources(
             self.leadership, self.sources, SHUTDOWN_DELAY, lambda: None
         )
+        reading.cancel()
         self.end_term()
         self.source.cancel()
         await self.settle()
@@ -234,11 +238,23 @@ class Stage:
             self._fillers.add(id(filler))
             self._queue.put_nowait(filler)
 
+    async def _read_on(self) -> None:
+        """As the engine does in a drain, for puts that wait for room."""
+        while True:
+            if self._gate.has_puts_under_way:
+                self._read.append(await self._gate.get())
+            await asyncio.sleep(LOOK_EVERY)
+
     async def next_event(self, within: float) -> list[Any]:
         """The next event that the engine would get, or nothing.
 
         :param within: seconds.
         """
+        while self._read:
+            event = self._read.popleft()
+            if id(event) not in self._fillers:
+                return [event]
+            self._fillers.discard(id(event))
         deadline = asyncio.get_running_loop().time() + within
         while True:
             left = deadline - asyncio.get_running_loop().time()

@@ -17,7 +17,7 @@ from ..options import (
     read_options,
 )
 from ..own_process import hide
-from ..redaction import mask_password
+from ..redaction import mask_password, one_line
 from ..version import DISTRIBUTION, own_version
 
 EXIT_USAGE = 2
@@ -68,7 +68,7 @@ def graft_cli(cli: Any) -> None:
 
 def exit_with(code: int, message: str) -> NoReturn:
     """End the command with one line."""
-    print(f"ansible-rulebook: error: {message}", file=sys.stderr)
+    print(f"ansible-rulebook: error: {one_line(message)}", file=sys.stderr)
     raise SystemExit(code)
 
 

@@ -27,6 +27,8 @@ SEAMS: dict[str, tuple[str, ...]] = {
     "ansible_rulebook.app.load_vars": ("parsed_args",),
     "ansible_rulebook.util.decrypted_context": ("obj",),
     "ansible_rulebook.engine.runpy": (),
+    "ansible_rulebook.engine.has_source": ("collection", "source"),
+    "ansible_rulebook.engine.find_source": ("collection", "source"),
     "ansible_rulebook.engine.monitor_rulebook": ("rulebook_file",),
     "ansible_rulebook.engine.RuleSetRunner.__init__": (
         "self",

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..engine.rulesets import reset, session_of
 from ..errors import RulesetDied
+from ..redaction import clean, one_line
 from ..rulebook.gate import DurableFeedback, EventGate
 from ..rulebook.match_queue import MatchQueue
 from .actions import TEMPLATES
@@ -108,20 +110,19 @@ class FencedRuleSetRunner(Mixin):  # type: ignore[misc]
                 await self._refuse(event, error)
 
     async def _refuse(self, event: Any, error: Exception) -> None:
-        meta = event.get("meta") if isinstance(event, dict) else None
-        meta = meta if isinstance(meta, dict) else {}
-        source = (meta.get("source") or {}).get("name")
+        meta = _object(event, "meta")
+        source = _object(meta, "source").get("name")
         logger.error(
             "Ruleset %s: an event of source %s with uuid %s cannot be "
             "processed and is refused: %s %s",
             self.name,
-            source,
-            meta.get("uuid"),
+            clean(source),
+            clean(meta.get("uuid")),
             type(error).__name__,
-            error,
+            one_line(error),
         )
         queues = getattr(self.ruleset_queue_plan, "source_feedback_queues", {})
-        if source in queues:
+        if isinstance(source, str) and source in queues:
             await queues[source].put(event)
 
     def _run_action(
@@ -140,22 +141,9 @@ class FencedRuleSetRunner(Mixin):  # type: ignore[misc]
 
     async def act(self, *args: Any, **kwargs: Any) -> None:
         """The coroutine of an action's task, in place of upstream's."""
-        worker = self.ha_worker
-        if not worker.actions.started():
-            return
-        try:
-            if worker.state is not None and (
-                not await worker.state.record_is_durable()
-            ):
-                return
-            await self.act_unfenced(*args, **kwargs)
-        except (asyncio.CancelledError, RuntimeError) as error:
-            # RuntimeError: the engine takes no change after the term.
-            if worker.leadership.may_act():
-                raise
-            logger.debug("An action ended with its term: %s", error)
-        finally:
-            worker.actions.finished()
+        await self.ha_worker.actions.run(
+            partial(self.act_unfenced, *args, **kwargs), self.ha_worker.state
+        )
 
     def _complete_nothing(self) -> asyncio.Task[None]:
         """A task in place of an action: a drain waits for the last one."""
@@ -226,6 +214,12 @@ class FencedRuleSetRunner(Mixin):  # type: ignore[misc]
         loop = self.action_loop_task
         if loop is not None and not loop.done():
             loop.cancel()
+
+
+def _object(parent: Any, name: str) -> dict[str, Any]:
+    """What an event has under a name; its source may have put anything."""
+    found = parent.get(name) if isinstance(parent, dict) else None
+    return found if isinstance(found, dict) else {}
 
 
 async def _nothing() -> None:

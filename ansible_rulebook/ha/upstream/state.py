@@ -73,4 +73,4 @@ def update_action(
 ) -> None:
     """``update_action_info``, with as few writes as recovery needs."""
     if worker.state is not None:
-        worker.state.update_action(matching_uuid, index, info, create)
+        worker.state.progress.update(matching_uuid, index, info, create)

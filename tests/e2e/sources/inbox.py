@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 
-def take(folder: Path) -> Iterator[dict[str, Any]]:
-    """The events that are there, in the order of their names, each once."""
-    for path in sorted(folder.glob("*.json")):
-        event: dict[str, Any] = json.loads(path.read_text("utf-8"))
-        path.unlink()
-        yield event
+def waiting(folder: Path) -> list[Path]:
+    """What is there, in the order of the names."""
+    return sorted(folder.glob("*.json"))
 
 
 async def main(queue: asyncio.Queue[Any], args: dict[str, Any]) -> None:
@@ -23,6 +19,8 @@ async def main(queue: asyncio.Queue[Any], args: dict[str, Any]) -> None:
     # Taken out: a plugin may change its arguments as it likes.
     every = args.pop("settings")["every"]
     while True:
-        for event in take(folder):
-            await queue.put(event)
+        for path in waiting(folder):
+            # Kept until then: the term may end meanwhile.
+            await queue.put(json.loads(path.read_text("utf-8")))
+            path.unlink()
         await asyncio.sleep(every)

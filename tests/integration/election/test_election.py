@@ -29,7 +29,7 @@ from ansible_rulebook.ha import (
     PromotionFailed,
     Term,
 )
-from ansible_rulebook.ha.election import candidate, lock, settings
+from ansible_rulebook.ha.election import candidate, clock, lock, settings
 from ansible_rulebook.ha.election.session import LockSession
 
 pytestmark = pytest.mark.asyncio
@@ -148,7 +148,7 @@ async def test_trust_is_counted_from_when_the_question_was_sent(
         for _ in range(3):
             before = term.trusted_until
             await until(lambda b=before: term.trusted_until > b)
-            left = term.trusted_until - election._clock()
+            left = term.trusted_until - clock.now()
             assert left <= election.timings.trust_for - 0.2
         assert election.is_leader()
 
@@ -329,14 +329,17 @@ async def test_stop_frees_the_lock_and_says_so_at_most_once(
 
 
 async def test_a_stop_that_is_cancelled_goes_on(dsn, ha_uuid, server):
+    done = asyncio.Event()
+
     async def demote(_: str) -> None:
-        await asyncio.sleep(0.3)
+        await done.wait()
 
     election = make(dsn, ha_uuid, on_demotion=demote)
     await election.start()
     await leads(election)
     with pytest.raises(asyncio.TimeoutError):
         await asyncio.wait_for(election.stop(), 0.05)
+    done.set()
     await election.stop()
     assert lock_rows(server, election) == {}
 
@@ -629,11 +632,12 @@ async def test_each_transition_is_said_once_and_names_worker_and_cluster(
     assert of("w1")[:3] == [acquired, "Lost leadership", "Following"]
     assert of("w2") == ["Following", acquired, "Lost leadership", "Stopped"]
     assert any(
-        f"Worker w1: {acquired} (ha_uuid={ha_uuid}, term=1)" == line
+        f"Worker w1: {acquired} (ha_uuid={ha_uuid}, term=1, because=first)"
+        == line
         for line in said
     )
     after = rf"Worker w2: {acquired} \(ha_uuid=.*, nobody_led=\d+\.\d+ s, "
-    after += r"replaces=w1\)"
+    after += r"replaces=w1, because=stepped_down\)"
     assert any(re.match(after, line) for line in said)
     assert any("w1: Lost leadership (stepped down, " in line for line in said)
     assert any(

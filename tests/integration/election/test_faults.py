@@ -13,6 +13,7 @@ import pytest
 from elections import (
     LEASE,
     Referee,
+    follows,
     leads,
     lock_rows,
     make,
@@ -277,9 +278,9 @@ async def test_a_follower_behind_a_dead_network_comes_back(
     second = make(between.dsn, ha_uuid, "w2")
     async with pair(first, second):
         between.deaf()
-        await until(lambda: second._log.in_outage)
+        await until(lambda: not second.view().in_session)
         between.hear()
-        await until(lambda: not second._log.in_outage)
+        await follows(second)
         assert first.is_leader()
         await first.stop()
         await leads(second)
@@ -423,10 +424,11 @@ async def test_a_server_that_is_down_at_the_start_is_no_error(
     embedded_server, ha_uuid, caplog
 ):
     loop = asyncio.get_running_loop()
+    caplog.set_level(logging.DEBUG, "ansible_rulebook.ha")
     embedded_server.stop("immediate")
     election = make(embedded_server.dsn, ha_uuid)
     async with running(election):
-        await asyncio.sleep(0.3)
+        await until(lambda: "Still no session" in caplog.text)
         assert election.follower_event.is_set()
         await loop.run_in_executor(None, embedded_server.start)
         await leads(election)
@@ -438,12 +440,14 @@ async def test_a_server_that_is_down_at_the_start_is_no_error(
 
 @pytest.mark.asyncio
 async def test_a_stop_while_the_server_is_away_is_quick(
-    embedded_server, ha_uuid
+    embedded_server, ha_uuid, caplog
 ):
+    caplog.set_level(logging.DEBUG, "ansible_rulebook.ha")
     embedded_server.stop("immediate")
     election = make(embedded_server.dsn, ha_uuid, poll_interval=3600)
     await election.start()
-    await asyncio.sleep(0.5)  # it backs off for minutes by now
+    # It backs off for minutes then.
+    await until(lambda: "Still no session" in caplog.text)
     await asyncio.wait_for(election.stop(), 15)
 
 

@@ -10,16 +10,33 @@ from typing import Any
 
 import psycopg
 import pytest
-from elections import LIMIT, follows, leads, make, pair, running, until
+from elections import (
+    LIMIT,
+    follows,
+    hand_over,
+    leads,
+    make,
+    one_leads,
+    pair,
+    running,
+    until,
+)
 from psycopg import AsyncConnection
 
+from ansible_rulebook.ha import LeaderElection
 from ansible_rulebook.ha.conninfo import Conninfo
 from ansible_rulebook.ha.election.beacon import Beacon
 from ansible_rulebook.ha.election.election_log import ElectionLog
 from ansible_rulebook.ha.election.elector import Elector
 from ansible_rulebook.ha.election.lease import Timings
+from ansible_rulebook.ha.election.listener import Listener
 from ansible_rulebook.ha.election.lock import AdvisoryLock
-from ansible_rulebook.ha.election.names import lock_key
+from ansible_rulebook.ha.election.names import (
+    HEARING,
+    NOMINATION,
+    application_name,
+    lock_key,
+)
 from ansible_rulebook.ha.election.observer import Observer
 from ansible_rulebook.ha.election.requests import Request, request_channel
 from ansible_rulebook.ha.operations.switchover import Refused, Switchover
@@ -27,54 +44,123 @@ from ansible_rulebook.ha.operations.switchover import Refused, Switchover
 pytestmark = pytest.mark.asyncio
 
 
-async def ask(dsn: str, ha_uuid: str, request: Request) -> Any:
-    async with Switchover(
-        Conninfo(dsn), uuid.UUID(ha_uuid), request
-    ) as switchover:
-        return await switchover.run(LIMIT)
+async def hears(server: Any, election: LeaderElection) -> None:
+    """Wait until the leader listens to those who ask."""
+    key = lock_key(election.ha_uuid)
+    name = application_name(key, election.worker_id, kind=HEARING)
+    await until(
+        lambda: any(
+            each.state == "idle" and each.query.startswith("LISTEN")
+            for each in server.sessions(f"{name}%")
+        ),
+        f"{election} hears",
+    )
 
 
-async def test_one_request_is_one_switchover(dsn: str, ha_uuid: str) -> None:
+async def has_heard_all(dsn: str, ha_uuid: str) -> None:
+    """Wait for an answer: the leader answers one request after the other."""
+    with pytest.raises(Refused, match="no worker nobody is there"):
+        await hand_over(dsn, ha_uuid, Request(to="nobody"))
+
+
+async def test_a_request_is_repeated_until_it_is_heard(
+    server: Any, dsn: str, ha_uuid: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_listen, asked = asyncio.Event(), list[Request]()
+    open_at_once = Listener.open
+
+    async def open_late(*args: Any) -> Listener:
+        await may_listen.wait()
+        return await open_at_once(*args)
+
+    monkeypatch.setattr(Listener, "open", open_late)
+    leader = make(dsn, ha_uuid, "w1", on_request=asked.append)
+    async with pair(leader, make(dsn, ha_uuid, "w2")):
+        asking = asyncio.ensure_future(hand_over(dsn, ha_uuid, Request("w2")))
+        name = application_name(
+            lock_key(leader.ha_uuid), "w2", kind=NOMINATION
+        )
+        await until(
+            lambda: any(
+                "advisory" in each.query  # it looks, so it has asked
+                for each in server.sessions(f"{name}%")
+            ),
+            "it has asked",
+        )
+        may_listen.set()
+        await until(lambda: bool(asked), "it is heard")
+        leader.request_step_down()
+        assert (await asyncio.wait_for(asking, LIMIT)).after.worker == "w2"
+        assert len(asked) == 1
+
+
+async def test_a_request_that_is_repeated_is_granted_once(
+    server: Any, dsn: str, ha_uuid: str
+) -> None:
+    asked: list[Request] = []
+    leader = make(dsn, ha_uuid, "w1", on_request=asked.append)
+    async with (
+        pair(leader, make(dsn, ha_uuid, "w2")),
+        Switchover(
+            Conninfo(dsn), uuid.UUID(ha_uuid), Request("w2")
+        ) as switchover,
+    ):
+        await hears(server, leader)
+        holder = await switchover.leader()
+        await switchover.ask(holder)
+        await switchover.ask(holder)
+        with pytest.raises(Refused, match="is handing over to w2 already"):
+            await hand_over(dsn, ha_uuid, Request())
+        assert len(asked) == 1
+        await switchover.holder()  # and hears the answers
+        switchover.check_answer()
+
+
+async def test_one_request_is_one_switchover(
+    server: Any, dsn: str, ha_uuid: str
+) -> None:
     """The next leader must not grant it again."""
-    workers = [make(dsn, ha_uuid, f"w{n}") for n in range(3)]
-    terms = []
-    async with running(workers[0]):
-        await leads(workers[0])
-        async with running(*workers[1:]):
-            for follower in workers[1:]:
-                await follows(follower)
-            before = [each._terms for each in workers]
-            handed = await ask(dsn, ha_uuid, Request(by="me"))
-            print(handed)
-            await asyncio.sleep(3)
-            terms = [each._terms - b for each, b in zip(workers, before)]
-    assert sum(terms) == 1, terms
+    first, second, third = (make(dsn, ha_uuid, f"w{n}") for n in (1, 2, 3))
+    async with (
+        pair(first, second),
+        running(third),
+        Switchover(
+            Conninfo(dsn), uuid.UUID(ha_uuid), Request(by="me")
+        ) as switchover,
+    ):
+        await follows(third)
+        await hears(server, first)
+        await switchover.run(LIMIT)
+        leader = await one_leads((second, third))
+        term = leader.term
+        await hears(server, leader)
+        await has_heard_all(dsn, ha_uuid)
+        assert leader.is_leader() and leader.term is term
 
 
-async def test_an_old_request_is_forgotten(dsn: str, ha_uuid: str) -> None:
+async def test_an_old_request_is_forgotten(
+    server: Any, dsn: str, ha_uuid: str
+) -> None:
     """What was asked of an earlier leader does not count."""
     w0, w1, w2 = (make(dsn, ha_uuid, f"w{n}") for n in range(3))
-    connecting = AsyncConnection.connect(dsn, autocommit=True)
-    async with await connecting as asker, running(w0):
-        await leads(w0)
-        async with running(w1):
-            await follows(w1)
-            await asker.execute(  # refused by w0: there is no w2
-                "SELECT pg_notify(%s, %s)",
-                (
-                    request_channel(lock_key(w0.ha_uuid)),
-                    Request(to="w2").payload(),
-                ),
-            )
-            await asyncio.sleep(1)
-            async with running(w2):
-                await follows(w2)
-                await w0.step_down()
-                await until(
-                    lambda: w1.is_leader() or w2.is_leader(), "one leads"
-                )
-                await asyncio.sleep(3)
-                assert w1.is_leader(), (w1, w1._terms, w2, w2._terms)
+    async with pair(w0, w1):
+        await hears(server, w0)
+        server.query(  # for any leader; refused by w0: there is no w2
+            "SELECT pg_notify(%s, %s)",
+            (
+                request_channel(lock_key(w0.ha_uuid)),
+                Request(to="w2").payload(),
+            ),
+            dsn=dsn,
+        )
+        await has_heard_all(dsn, ha_uuid)
+        async with running(w2):
+            await follows(w2)
+            await w0.step_down()
+            leader = await one_leads((w1, w2))
+            await hears(server, leader)
+            await has_heard_all(dsn, ha_uuid)
+            assert w1.is_leader(), (w1, w2)
 
 
 async def test_strangers_do_not_keep_a_request_from_being_answered(
@@ -86,6 +172,7 @@ async def test_strangers_do_not_keep_a_request_from_being_answered(
     strange = psycopg.conninfo.make_conninfo(dsn, user=role, password="sesame")
     first, second = make(dsn, ha_uuid, "w1"), make(dsn, ha_uuid, "w2")
     async with pair(first, second):
+        await hears(server, first)
         channel = request_channel(lock_key(first.ha_uuid))
         async with await AsyncConnection.connect(
             strange, autocommit=True
@@ -96,11 +183,10 @@ async def test_strangers_do_not_keep_a_request_from_being_answered(
                 " FROM generate_series(1, 60) AS n",
                 (channel,),
             )
-            await asyncio.sleep(0.3)
+            # It comes behind the 60: a second for each would be too long.
             began = time.monotonic()
-            await ask(dsn, ha_uuid, Request(to="w2"))
-            took = time.monotonic() - began
-            assert took < 5, took
+            await hand_over(dsn, ha_uuid, Request(to="w2"))
+            assert time.monotonic() < began + 30
 
 
 async def test_a_nominee_that_is_gone_keeps_nobody_from_leading(

@@ -56,14 +56,20 @@ async def test_the_highest_of_those_that_are_there_leads_and_stays(
                     # Nobody takes it from the highest one.
                     for other in (low, middle):
                         await follows(other)
-                    terms = [each._terms for each in (low, middle, high)]
-                    await asyncio.sleep(
-                        4 * high.timings.lease_duration
-                    )  # as often as one could have asked twice
-                    assert high.is_leader()
-                    assert terms == [
-                        each._terms for each in (low, middle, high)
-                    ]
+                    term = high.term
+                    assert term is not None
+                    # As long as one needs that asks twice.
+                    until_then = (
+                        term.trusted_until + 4 * high.timings.lease_duration
+                    )
+                    await until(
+                        lambda: (
+                            term.trusted_until > until_then
+                            or not high.is_leader()
+                        ),
+                        "it has renewed",
+                    )
+                    assert high.is_leader() and high.term is term
                 # It is gone: of the others the higher one leads in the end.
                 await leads(middle)
             await leads(low)
@@ -76,7 +82,7 @@ async def test_a_worker_of_priority_0_never_leads(
     never = make(dsn, ha_uuid, "never", priority=0)
     async with running(never):
         await until(
-            lambda: never._candidate.phase is Phase.CONTENDING, "it is there"
+            lambda: never.view().phase == Phase.CONTENDING.value, "it is there"
         )
         await asyncio.sleep(2 * never.timings.poll_interval)
         assert not never.is_leader()

@@ -11,6 +11,7 @@ from elections import (
     LIMIT,
     Referee,
     follows,
+    hand_over,
     leads,
     make,
     pair,
@@ -22,21 +23,15 @@ from psycopg.conninfo import make_conninfo
 
 from ansible_rulebook.ha.conninfo import Conninfo
 from ansible_rulebook.ha.election.names import application_name, lock_key
-from ansible_rulebook.ha.election.requests import LONGEST, Request
+from ansible_rulebook.ha.election.requests import Request
 from ansible_rulebook.ha.operations.switchover import (
     Refused,
     Switchover,
     Unanswered,
 )
+from ansible_rulebook.ha.redaction import LONGEST
 
 pytestmark = pytest.mark.asyncio
-
-
-async def ask(dsn: str, ha_uuid: str, request: Request) -> Any:
-    async with Switchover(
-        Conninfo(dsn), uuid.UUID(ha_uuid), request
-    ) as switchover:
-        return await switchover.run(LIMIT)
 
 
 async def test_the_nominated_worker_leads_next(dsn: str, ha_uuid: str) -> None:
@@ -48,11 +43,13 @@ async def test_the_nominated_worker_leads_next(dsn: str, ha_uuid: str) -> None:
                 for follower in workers[1:]:
                     await follows(follower)
                 # In the order in which they wait, w1 would be the next.
-                handed = await ask(dsn, ha_uuid, Request(to="w3", by="me"))
+                handed = await hand_over(
+                    dsn, ha_uuid, Request(to="w3", by="me")
+                )
                 assert handed.before.worker == "w0"
                 assert handed.after.worker == "w3"
                 assert workers[3].is_leader()
-                again = await ask(dsn, ha_uuid, Request(to="w1"))
+                again = await hand_over(dsn, ha_uuid, Request(to="w1"))
                 assert again.after.worker == "w1"
     assert not referee.overlaps
 
@@ -62,15 +59,15 @@ async def test_a_request_that_cannot_be_done_is_refused(
 ) -> None:
     leader = make(dsn, ha_uuid, "w1")
     with pytest.raises(Refused, match="nobody leads"):
-        await ask(dsn, ha_uuid, Request())
+        await hand_over(dsn, ha_uuid, Request())
     async with running(leader):
         await leads(leader)
         with pytest.raises(Refused, match="no worker is there"):
-            await ask(dsn, ha_uuid, Request())
+            await hand_over(dsn, ha_uuid, Request())
         with pytest.raises(Refused, match="no worker w7 is there"):
-            await ask(dsn, ha_uuid, Request(to="w7"))
+            await hand_over(dsn, ha_uuid, Request(to="w7"))
         with pytest.raises(Refused, match="w1 leads already"):
-            await ask(dsn, ha_uuid, Request(to="w1"))
+            await hand_over(dsn, ha_uuid, Request(to="w1"))
         assert leader.is_leader()
 
 
@@ -90,12 +87,12 @@ async def test_who_could_not_end_its_session_is_refused(
         server.query(f"CREATE ROLE {stranger} LOGIN PASSWORD 'sesame'")
         strange = make_conninfo(dsn, user=stranger, password="sesame")
         with pytest.raises(Refused, match=f"role {stranger} may not"):
-            await ask(strange, ha_uuid, Request(by="root\x1b[31m"))
+            await hand_over(strange, ha_uuid, Request(by="root\x1b[31m"))
         assert first.is_leader()
-        handed = await ask(theirs, ha_uuid, Request())
+        handed = await hand_over(theirs, ha_uuid, Request())
         assert handed.after.worker == "w2"
         await follows(first)
-        handed = await ask(friendly, ha_uuid, Request())
+        handed = await hand_over(friendly, ha_uuid, Request())
         assert handed.after.worker == "w1"
 
 
@@ -153,7 +150,9 @@ async def test_a_text_that_is_too_long_or_hostile_is_cut(
         await switchover.ask(await switchover.leader())
         await until(lambda: bool(heard), "it is heard")
         assert heard[0].why.isprintable()
-        assert heard[0].reason.startswith("?[2J?'; DROP TABLE x; --??")
+        assert heard[0].reason.startswith(
+            r"\x1b[2J\n'; DROP TABLE x; --\ud800\x00"
+        )
         assert len(heard[0].reason) == LONGEST
 
 
@@ -192,7 +191,7 @@ async def test_a_nomination_counts_by_the_rights_of_its_role(
             async with Switchover(
                 Conninfo(strange), uuid.UUID(ha_uuid), Request(to="nobody")
             ):
-                handed = await ask(dsn, ha_uuid, Request(to="w2"))
+                handed = await hand_over(dsn, ha_uuid, Request(to="w2"))
                 assert handed.after.worker == "w2"
                 await workers[2].step_down()
                 await until(
@@ -217,6 +216,31 @@ async def test_the_next_leader_says_so_at_once(dsn: str, ha_uuid: str) -> None:
     slow = {"poll_interval": 10.0, "lease_duration": 60.0}
     first, second = (make(dsn, ha_uuid, f"w{n}", **slow) for n in (1, 2))
     async with pair(first, second):
-        handed = await ask(dsn, ha_uuid, Request())
+        handed = await hand_over(dsn, ha_uuid, Request())
         assert handed.after.worker == "w2"
         assert handed.gap < 5
+
+
+async def test_who_asks_while_it_hands_over_is_told_so(
+    dsn: str, ha_uuid: str
+) -> None:
+    asked: list[Request] = []
+    leader = make(dsn, ha_uuid, "w1", on_request=asked.append)
+    async with pair(leader, make(dsn, ha_uuid, "w2")):
+        first = asyncio.ensure_future(
+            hand_over(dsn, ha_uuid, Request("w2", "an update", "ann@db"))
+        )
+        await until(lambda: len(asked) == 1, "the first one is heard")
+        told = "w1 is handing over to w2 already, asked by ann@db: an update$"
+        with pytest.raises(Refused, match=told):
+            await hand_over(dsn, ha_uuid, Request(by="bob@db"))
+        assert len(asked) == 1
+        leader.request_step_down(asked[0].why, asked[0].kind)
+        assert (await asyncio.wait_for(first, LIMIT)).after.worker == "w2"
+        # In its next term it hears them again.
+        await follows(leader)
+        await hand_over(dsn, ha_uuid, Request("w1"))
+        again = asyncio.ensure_future(hand_over(dsn, ha_uuid, Request("w2")))
+        await until(lambda: len(asked) == 2, "it is asked again")
+        leader.request_step_down()
+        assert (await asyncio.wait_for(again, LIMIT)).after.worker == "w2"

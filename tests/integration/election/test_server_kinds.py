@@ -33,6 +33,7 @@ from rig.server import both_dsn
 
 from ansible_rulebook.ha import ServerRefused
 from ansible_rulebook.ha.conninfo import Conninfo
+from ansible_rulebook.ha.election import clock
 from ansible_rulebook.ha.election.lease import Timings
 from ansible_rulebook.ha.election.lock import AdvisoryLock
 from ansible_rulebook.ha.errors import ServerUnavailable
@@ -223,7 +224,7 @@ async def test_a_first_host_that_is_down_is_passed_over(dsn, ha_uuid, server):
     async with running(election):
         await leads(election)
         server.terminate(session_of(election), dsn=dsn)
-        await until(lambda: election.is_leader() and election.term.number == 2)
+        await until(lambda: election.is_leader() and election.term.number > 1)
 
 
 @pytest.mark.asyncio
@@ -543,7 +544,7 @@ async def test_a_lease_that_the_role_makes_shorter_is_trusted_for_less(
         await leads(election)
         assert election.timings.lease_duration == pytest.approx(1.2)
         assert not warnings_in(caplog)
-        left = election.term.trusted_until - election._clock()
+        left = election.term.trusted_until - clock.now()
         assert left <= 0.8
         # It renews in time for that: the term goes on.
         term = election.term

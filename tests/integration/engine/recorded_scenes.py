@@ -67,12 +67,18 @@ class Recording:
         self.is_recording = True
         self.written: list[tuple[Answer, bytes | None]] = []
         self.done: list[str] = []
+        self.emptied: list[tuple[str, int, int]] = []
 
     def wrote(
-        self, ruleset: str, answer: Answer, event: bytes | None = None
+        self,
+        ruleset: str,
+        answer: Answer,
+        event: bytes | None = None,
+        consumed: tuple[str, int, int] | None = None,
     ) -> list[str]:
         assert ruleset == "R"
         self.written.append((answer, event))
+        self.emptied += [] if consumed is None else [consumed]
         return [
             in_json(match.rule, match.data, f"id-{number}")
             for number, match in enumerate(answer.matches)
@@ -85,7 +91,13 @@ class Recording:
 class Source:
     """Where an event came from, by what a scene says of it."""
 
-    def __init__(self, hopeless: bool = False, repeated: bool = False) -> None:
+    def __init__(
+        self,
+        hopeless: bool = False,
+        repeated: bool = False,
+        row: tuple[str, int, int] | None = None,
+    ) -> None:
+        self.row = row
         self.hopeless = hopeless
         self.repeated = repeated
         self.told: list[str] = []
@@ -98,6 +110,9 @@ class Source:
 
     def key(self, ruleset: str) -> bytes:
         return b"key"
+
+    def done(self) -> tuple[str, int, int] | None:
+        return self.row
 
     def written(self) -> None:
         self.told.append("written")
@@ -174,6 +189,27 @@ def an_event_that_came_before_is_not_given_to_the_rules(
     assert house.post(hit=1) == []
     assert house.recording.written == []
     assert house.source.told == ["written"]  # so it is acknowledged
+
+
+def an_event_of_an_inbox_is_deleted_with_what_came_of_it(
+    house: House,
+) -> None:
+    events: tuple[dict[str, Any], ...] = ({"hit": 1}, {"nobody": "asks"})
+    for number, event in enumerate(events):
+        house.source = Source(row=("in", number, 0))
+        house.post(**event)
+        assert house.recording.emptied == [
+            ("in", each, 0) for each in range(number + 1)
+        ]
+        assert house.source.told == ["written"]
+    assert len(house.recording.written) == 2
+
+
+def an_event_of_an_inbox_that_came_before_is_deleted(house: House) -> None:
+    house.source = Source(repeated=True, row=("in", 1, 0))
+    assert house.post(hit=1) == []
+    assert house.recording.emptied == [("in", 1, 0)]
+    assert house.source.told == ["written"]
 
 
 def one_that_could_never_be_stored_is_refused(house: House) -> None:
@@ -318,6 +354,8 @@ SCENES: tuple[Callable[[House], None], ...] = (
     matches_come_in_upstreams_format,
     what_changes_nothing_is_not_written,
     an_event_that_came_before_is_not_given_to_the_rules,
+    an_event_of_an_inbox_is_deleted_with_what_came_of_it,
+    an_event_of_an_inbox_that_came_before_is_deleted,
     one_that_could_never_be_stored_is_refused,
     after_the_term_an_event_goes_back,
     after_the_term_an_action_is_cancelled,

@@ -9,6 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from e2e_support import needs_state
+
+pytestmark = needs_state
 
 FILE = Path(__file__).with_name("recorded_scenes.py")
 

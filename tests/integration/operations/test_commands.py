@@ -135,6 +135,9 @@ def test_it_makes_tables_and_prints_what_a_worker_needs(
         "GRANT SELECT, INSERT, DELETE ON public.eda_ha_match TO eda;",
         "GRANT SELECT, INSERT, UPDATE, DELETE ON public.eda_ha_action TO eda;",
         "GRANT SELECT, INSERT, DELETE ON public.eda_ha_commit TO eda;",
+        "GRANT SELECT, INSERT, UPDATE, DELETE ON public.eda_ha_inbox TO eda;",
+        "GRANT SELECT, INSERT, UPDATE, DELETE"
+        " ON public.eda_ha_inbox_key TO eda;",
     ]
     wanted = sorted(sql.PRIVILEGES)
     assert tables_of(server, dsn) == [(f"public.{name}",) for name in wanted]
@@ -217,6 +220,21 @@ def test_it_goes_to_the_schema_of_the_search_path(
     found = tables_of(server, dsn)
     assert len(found) == len(sql.PRIVILEGES)
     assert all(name.startswith("My events.") for (name,) in found)
+
+
+def test_a_role_that_only_posts_can_do_nothing_else(
+    server: Server, role: Role, make_cluster: Callable[[str], Cluster]
+) -> None:
+    granted = init_db(role.dsn, "--post-role", role.name)
+    for statement in granted:
+        if not statement.endswith(" TO worker;"):
+            server.query(statement, dsn=role.dsn)
+    cluster = make_cluster(role.own_dsn)
+    post = f"SELECT {sql.POST}(%(ha_uuid)s, 'posts', '{{}}')"
+    assert cluster.query(post) == [(True,)]
+    for table in sql.PRIVILEGES:
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            cluster.query(f"SELECT FROM {table}")
 
 
 def test_without_a_role_it_says_whose_name_to_put_in(dsn: str) -> None:
@@ -374,6 +392,7 @@ async def fill(cluster: Cluster) -> None:
     changes.event(match)
     assert await is_durable(leader.write(1, 2, 3))
     leader.end()
+    cluster.query(f"SELECT {sql.POST}(%(ha_uuid)s, 'posts', '{{}}', 'key')")
 
 
 def content(cluster: Cluster) -> dict[str, int]:

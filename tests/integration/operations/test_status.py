@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import pty
+import re
 import select
 import signal
 import socket
@@ -18,7 +19,7 @@ from typing import Any, Callable, Tuple
 
 import pytest
 from clusters import LIMIT, Cluster, create_tables, state_session, wait_until
-from command_runs import COMMAND, Done, run, start
+from command_runs import COMMAND, WELL, Done, run, start
 from psycopg.conninfo import make_conninfo
 from rig.proxy import Proxy
 from rig.server import EmbeddedRig, Server
@@ -356,7 +357,8 @@ def test_a_hundred_workers_are_told_in_half_a_second(
     dsn = rig.create_database()
     with contextlib.ExitStack() as stack:
         shown = Shown(rig, dsn, stack)
-        shown.leader("w0")
+        beacon = said("w0", role="leader", state="leading", lease=3600.0)
+        shown.leader("w0", beacon)
         for number in range(1, 100):
             shown.follower(f"w{number}")
         where = Conninfo(dsn)
@@ -458,6 +460,34 @@ def test_why_without_tables_says_where_else_to_look(shown: Shown) -> None:
     assert ask(shown, "history", "--json").json["terms"] == []
 
 
+@pytest.mark.parametrize(
+    ("cause", "words"),
+    [
+        ("killed", "It replaced w1.|w1 ended without a word."),
+        ("paused", "The cluster was paused until then."),
+        ("first", "It is the first leader, or nobody had led for a while."),
+        ("\x1b[2J", "It replaced w1.|w1 no longer leads, and nobody"),
+    ],
+)
+def test_why_without_tables_tells_what_the_leader_says(
+    shown: Shown, cause: str, words: str
+) -> None:
+    replaces = "w1" if "w1" in words else ""
+    told = said("w2", role="leader", state="leading")
+    told = told._replace(cause=cause, replaces=replaces, gap=0.25)
+    shown.leader("w2", told)
+    done = ask(shown, "why")
+    assert done.code == ExitCode.DONE
+    for each in words.split("|"):
+        assert each in done.stdout
+    assert "Nobody led for 250 ms." in done.stdout
+    assert "It says so itself: no history is kept" in done.stdout
+    assert "\x1b" not in done.stdout
+    found = cluster_of(ask(shown, "status", "--json"))["last_transition"]
+    assert (found["replaces"], found["gap"]) == (replaces, 0.25)
+    assert found["reason"] == (cause if cause.isalpha() else "unknown")
+
+
 def test_history_shows_the_last_terms(kept: Kept) -> None:
     shown, cluster, history = kept
     for number, name in enumerate(["w1", "w2", "w3"], 1):
@@ -511,6 +541,24 @@ def test_hostile_history_harms_neither_terminal_nor_json(
     assert Reason.UNKNOWN.words in ask(shown, "why").stdout
 
 
+def test_what_waits_in_inboxes_is_shown(kept: Kept) -> None:
+    shown, cluster, _ = kept
+    shown.leader("w1")
+    assert "Inbox" not in ask(shown, "status").stdout
+    assert cluster_of(ask(shown, "status", "--json"))["inboxes"] == []
+    for number in range(3):
+        cluster.query(
+            f"INSERT INTO {sql.INBOX} (ha_uuid, inbox, arrived, body) VALUES"
+            " (%(ha_uuid)s, 'posts', now() - %(age)s * interval '1 s', '{}')",
+            age=number * 50 + 20,
+        )
+    (told,) = cluster_of(ask(shown, "status", "--json"))["inboxes"]
+    assert (told["inbox"], told["events"]) == ("posts", 3)
+    assert 120 <= told["age"] < 120 + LIMIT
+    text = ask(shown, "status").stdout
+    assert re.search(r"Inbox posts\W+3 events, the oldest for 2", text), text
+
+
 def test_tables_of_the_first_version_are_read(
     kept: Kept,
 ) -> None:
@@ -521,6 +569,7 @@ def test_tables_of_the_first_version_are_read(
         " DROP replaces, DROP evidence, DROP records, DROP matches,"
         " DROP events, DROP actions"
     )
+    cluster.query(f"DROP TABLE {sql.INBOX}")
     shown.leader("w1", said("w1", state="leading", term=1))
     (term,) = ask(shown, "history", "--json").json["terms"]
     assert (term["worker"], term["ended"], term["gap"]) == ("w1", None, None)
@@ -626,8 +675,9 @@ def test_nothing_is_changed_and_no_setting_stays(
         " FROM pg_stat_user_tables ORDER BY 1",
         dsn=shown.dsn,
     )
-    for command in ("status", "leader", "history", "why", "check"):
+    for command in ("status", "leader", "history", "why"):
         assert ask(shown, command).code == ExitCode.DONE
+    assert ask(shown, "check").code == WELL
     assert before == server.query(
         "SELECT relname, n_tup_ins, n_tup_upd, n_tup_del"
         " FROM pg_stat_user_tables ORDER BY 1",
@@ -694,6 +744,20 @@ def test_a_terminal_gets_a_table_in_colours_that_say_nothing_more(
         assert word in plain
 
 
+def test_a_very_narrow_terminal_gets_a_block_for_each_row(
+    shown: Shown,
+) -> None:
+    shown.leader("w1")
+    got = on_terminal(shown, "status", COLUMNS="40")
+    lines = [line.rstrip() for line in got.splitlines()]
+    assert f"Cluster  {shown.uuid}" in lines  # can be copied
+    assert "WORKER     w1" in lines
+    assert "ROLE       leader" in lines
+    assert all(
+        len(line) <= 40 for line in lines if str(shown.uuid) not in line
+    )
+
+
 def test_a_terminal_that_knows_only_ascii_is_not_the_end(
     shown: Shown,
 ) -> None:
@@ -744,6 +808,8 @@ def test_watching_shows_a_change_and_ends_with_ctrl_c(
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.PIPE,
+            # A shell has what it runs in the background ignore Ctrl-C.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     def leaders() -> list[str | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import uuid
 from typing import Callable
 
@@ -147,6 +148,28 @@ async def test_nobody_is_abandoned_whose_lock_is_held(
 
 
 @pytest.mark.asyncio
+async def test_nobody_is_abandoned_whose_inbox_is_in_use(
+    tables: str, make_cluster: Make
+) -> None:
+    # Its workers keep no state, or are down while somebody posts.
+    cluster, other = make_cluster(tables), make_cluster(tables)
+    size = await fill(other)
+    cluster.claim("a")
+    led(other, housekeeping.ABANDONED_AFTER + 1)
+    other.query(f"SELECT {sql.POST}(%(ha_uuid)s, 'orders', '{{}}')")
+    ours = keeper(cluster)
+    assert not ours.tidy(1)
+    assert rows(other) == size + 1
+    other.query(
+        f"UPDATE {sql.INBOX} SET arrived = arrived - interval '31 days'"
+        " WHERE ha_uuid = %(ha_uuid)s"
+    )
+    while ours.tidy(1):
+        pass
+    assert rows(other) == 0
+
+
+@pytest.mark.asyncio
 async def test_the_leader_itself_is_there(cluster: Cluster) -> None:
     size = await fill(cluster)
     led(cluster, housekeeping.ABANDONED_AFTER + 1)
@@ -226,6 +249,7 @@ async def test_what_fails_is_done_another_time(
     cluster: Cluster,
     proxy: Callable[..., Proxy],
     monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(housekeeping, "TERMS", 1)
     monkeypatch.setattr(housekeeping, "FIRST_AFTER", 0.01)
@@ -235,8 +259,9 @@ async def test_what_fails_is_done_another_time(
     network = proxy(cluster.dsn)
     network.refuse()
     ours = keeper(cluster, network.dsn)
+    caplog.set_level(logging.DEBUG, "ansible_rulebook.ha")
     ours.begin(3)
-    await asyncio.sleep(0.1)
+    await until(lambda: "Tidying up failed" in caplog.text, "it fails")
     assert terms(cluster) == [1, 2, 3]
     network.hear()
     await until(lambda: terms(cluster) == [3], "it is tidied")

@@ -5,12 +5,14 @@ EDA_JOURNAL_EVENTS=10000000 is what 116 events a second make in a day.
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import uuid
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from clusters import RULESET, Cluster, Leader
@@ -43,10 +45,15 @@ class Rules:
     def __init__(self, leader: Leader) -> None:
         self.leader = leader
         self.seen = Seen()
-        self.progress = Progress()
+        self.progress = Progress(self.store)
         self.retained: deque[int] = deque()
         self.pending: deque[uuid.UUID] = deque()
         self.number = 0
+
+    def store(self, match: str, place: int, known: dict[str, Any]) -> None:
+        self.leader.journal.changes.action(
+            uuid.UUID(match).bytes, place, json.dumps(known)
+        )
 
     def event(self) -> None:
         """One is retained and matches; an earlier one goes and is done."""
@@ -67,7 +74,6 @@ class Rules:
         changes.found(Found(match.bytes, RULESET, "rule", BODY))
         self.progress.update(str(match), 0, {"status": "started"}, True)
         self.progress.update(str(match), 0, {"status": "successful"})
-        changes.action(match.bytes, 0, '{"status": "successful"}')
         self.pending.append(match)
         if len(self.pending) > RETAINED:
             done = self.pending.popleft()

@@ -327,6 +327,8 @@ def test_a_rehearsal_does_each_thing_that_the_journal_does() -> None:
         sql.KEEP_ACTIONS,
         sql.DROP_ACTIONS,
         sql.DROP_MATCHES,
+        sql.EMPTY_INBOX,
+        sql.KEEP_PARTS,
         sql.FORGET_COMMITS,
     }
     assert set(done) == journal
@@ -374,6 +376,8 @@ def test_a_right_that_is_revoked_is_found(
         (sql.HISTORY, "UPDATE"),
         (sql.HISTORY, "DELETE"),
         (sql.RULESET, "DELETE"),
+        (sql.INBOX, "INSERT"),
+        *((sql.INBOX_KEY, each) for each in sql.PRIVILEGES[sql.INBOX_KEY]),
     }
     name = name_of(worker)
     for table, privileges in sql.PRIVILEGES.items():

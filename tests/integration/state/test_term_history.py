@@ -123,6 +123,31 @@ def test_a_former_leader_that_is_alive_knows_better(cluster: Cluster) -> None:
     assert row(cluster, 2, "ended") == (None,)
 
 
+@pytest.mark.parametrize("is_late", [False, True])
+@pytest.mark.parametrize(
+    ("told", "found", "stays"),
+    [
+        ("session_lost", "lease_expired", "lease_expired"),
+        ("session_lost", "server_restarted", "server_restarted"),
+        ("session_lost", "killed", "session_lost"),
+        ("stopped", "lease_expired", "stopped"),
+    ],
+)
+def test_the_next_leader_may_know_why_a_session_was_lost(
+    cluster: Cluster, told: str, found: str, stays: str, is_late: bool
+) -> None:
+    written = history_of(cluster)
+    cluster.claim("a")
+    if not is_late:
+        written.end_term(1, Reason(told), events=7, actions=5)
+    cluster.claim("b")
+    written.begin_term(2, Beginning("a", Reason(found)))
+    if is_late:
+        written.end_term(1, Reason(told), events=7, actions=5)
+    expected = (stays, 7, 5)
+    assert row(cluster, 1, "ended", "events", "actions") == expected
+
+
 def test_terms_that_were_pruned_in_between_do_no_harm(
     cluster: Cluster,
 ) -> None:
@@ -187,6 +212,6 @@ def test_a_leader_of_the_first_version_writes_on(
     assert cluster.claim("new").term == 3
     history_of(cluster).begin_term(3, FOUND)
     assert row(cluster, 2, "worker_id", "ended") == ("old", "killed")
-    assert server.query(f"SELECT version, oldest FROM {sql.SCHEMA}", dsn=dsn)[
-        0
-    ] == (2, 1)
+    assert server.query(
+        f"SELECT version, oldest FROM {sql.SCHEMA}", dsn=dsn
+    ) == [(schema.VERSION, 1)]

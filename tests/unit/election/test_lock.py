@@ -117,18 +117,7 @@ def test_a_worker_id_cannot_say_anything_but_its_name(worker_id):
 
 def options(dsn: str = "host=db", lease: float = 9.0) -> dict[str, Any]:
     lock = make_lock(dsn, lease)
-    return lock._client_options(lock._connect_timeout())
-
-
-def test_only_a_primary_is_asked_for_unless_the_user_says_otherwise(
-    monkeypatch,
-):
-    monkeypatch.delenv("PGTARGETSESSIONATTRS", raising=False)
-    assert options()["target_session_attrs"] == "read-write"
-    said = options("target_session_attrs=any")
-    assert said["target_session_attrs"] == "any"
-    monkeypatch.setenv("PGTARGETSESSIONATTRS", "primary")
-    assert options()["target_session_attrs"] == "primary"
+    return lock._client_options()
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from ansible_rulebook.ha.operations.view import ClusterView, TermView
 
 CHECKS = ("/leader", "/follower", "/livez", "/readyz")
 PATHS = (*CHECKS, "/", "/status", "/history", "/metrics", "/page.js")
-LIMIT = 30.0  # seconds
+LIMIT = 60.0  # seconds
 
 
 @pytest.mark.parametrize(

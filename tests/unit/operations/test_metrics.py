@@ -15,6 +15,7 @@ from observed import UUID, Observed, ask, served
 from prometheus_client import REGISTRY, Counter
 from prometheus_client.parser import text_string_to_metric_families
 
+import ansible_rulebook.ha
 from ansible_rulebook.ha.election.reasons import Reason
 from ansible_rulebook.ha.operations import http as ours
 from ansible_rulebook.ha.operations.metrics import (
@@ -27,6 +28,7 @@ from ansible_rulebook.ha.operations.prometheus import (
     PrometheusMetrics,
     render,
 )
+from ansible_rulebook.ha.operations.snapshot import PauseView
 
 ROOT = Path(__file__).parents[3]
 HOSTILE = '<b>\n"\\{}\x1b[31m\udcff; DROP TABLE x'
@@ -34,7 +36,13 @@ HOSTILE = '<b>\n"\\{}\x1b[31m\udcff; DROP TABLE x'
 
 @pytest.fixture
 def worker() -> Observed:
-    return Observed(retained=1, pending=2, behind=0.5, last_renewal=5.0)
+    return Observed(
+        retained=1,
+        pending=2,
+        behind=0.5,
+        last_renewal=5.0,
+        in_session=True,
+    )
 
 
 @pytest.fixture
@@ -56,6 +64,7 @@ def use_all(metrics: Metrics) -> None:
     metrics.commit(0.002)
     metrics.write_failed()
     metrics.loop_lag(0.01)
+    metrics.inbox("ha_webhook", 3, 5.0)
 
 
 def values() -> dict[str, dict[tuple[tuple[str, str], ...], float]]:
@@ -71,11 +80,30 @@ def values() -> dict[str, dict[tuple[tuple[str, str], ...], float]]:
     return found
 
 
+def counted(
+    samples: dict[tuple[tuple[str, str], ...], float],
+) -> dict[tuple[tuple[str, str], ...], float]:
+    """What is more than 0."""
+    return {labels: value for labels, value in samples.items() if value}
+
+
+def test_a_first_transition_is_an_increase(
+    metrics: PrometheusMetrics,
+) -> None:
+    before = values()["transitions_total"]
+    assert set(before.values()) == {0}
+    for reason in Reason:
+        metrics.transition("leader", reason.value)
+        metrics.transition("follower", reason.value)
+    after = values()["transitions_total"]
+    assert set(after) == set(before) and set(after.values()) == {1}
+
+
 def test_what_was_called_is_told(metrics: PrometheusMetrics) -> None:
     use_all(metrics)
     told = values()
     reason = (("reason", "killed"), ("to", "leader"))
-    assert told["transitions_total"] == {reason: 1}
+    assert counted(told["transitions_total"]) == {reason: 1}
     source = (("outcome", "processed"), ("source", "range"))
     assert told["events_total"] == {source: 1}
     last = told["source_last_event_timestamp_seconds"]
@@ -92,23 +120,48 @@ def test_what_was_called_is_told(metrics: PrometheusMetrics) -> None:
     assert metrics.totals() == (1, 1)
 
 
+def test_counting_goes_on_after_a_scrape(metrics: PrometheusMetrics) -> None:
+    metrics.event("range", "processed")
+    metrics.action("odd")
+    metrics.event("range", "held")
+    first = values()["source_last_event_timestamp_seconds"]
+    metrics.event("range", "processed")
+    metrics.action("odd")
+    told = values()
+    source = ("source", "range")
+    assert told["events_total"] == {
+        (("outcome", "processed"), source): 2,
+        (("outcome", "held"), source): 1,
+    }
+    assert told["actions_total"][(("outcome", "other"),)] == 2
+    last = told["source_last_event_timestamp_seconds"]
+    assert last[(source,)] > first[(source,)]
+    assert values() == told
+
+
 def test_the_worker_is_asked_at_each_scrape(
     metrics: PrometheusMetrics, worker: Observed
 ) -> None:
     told = values()
     assert told["leader"] == {(): 0}
     assert told["role"][(("role", "follower"),)] == 1
+    assert told["can_take_over"] == told["paused"] == {(): 0}
     assert told["state_retained_events"] == {(): 1}
     assert told["state_pending_matches"] == {(): 2}
     assert told["journal_lag_seconds"] == {(): 0.5}
     assert told["lease_duration_seconds"] == {(): 15}
     assert told["lease_last_renewal_timestamp_seconds"] == {(): 5}
+    worker.set(can_take_over=True, in_session=True, pause=PauseView("ann"))
+    told = values()
+    assert told["can_take_over"] == told["paused"] == {(): 1}
     worker.set(leads=True, role="leader", term=9, retained=None)
+    worker.set(in_session=False)
     told = values()
     assert told["leader"] == {(): 1}
     assert told["term"] == {(): 9}
     assert told["role"][(("role", "follower"),)] == 0
     assert "state_retained_events" not in told  # no state, no number
+    assert "paused" not in told  # no session, nothing known
 
 
 def test_only_info_names_the_worker(metrics: PrometheusMetrics) -> None:
@@ -129,11 +182,11 @@ def test_hostile_names_harm_nothing(
     assert "\x1b" not in text
     told = values()
     transition = (("reason", "unknown"), ("to", "other"))
-    assert told["transitions_total"] == {transition: 1}
+    assert counted(told["transitions_total"]) == {transition: 1}
     assert told["actions_total"][(("outcome", "other"),)] == 1
     [labels] = told["events_total"]
     assert dict(labels)["outcome"] == "other"
-    assert dict(labels)["source"].startswith('<b>\ufffd"\\{}')
+    assert dict(labels)["source"].startswith('<b>\\n"\\{}')
 
 
 def test_a_second_worker_of_the_process_may_follow(
@@ -221,14 +274,47 @@ def test_promtool_finds_nothing(metrics: PrometheusMetrics) -> None:
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
 
 
+def documented() -> dict[str, tuple[str, set[str]]]:
+    """The kind and the labels of each metric, as the page has them."""
+    text = (ROOT / "docs/run/reference/metrics.rst").read_text("utf-8")
+    rows = re.findall(
+        r"^   \* - ``(\w+)``\n     - (\w+)\n     - ((?:.+\n)+?)(?=   \*|\n)",
+        text,
+        re.MULTILINE,
+    )
+    return {
+        name: (kind, set(re.findall(r"(?:labels?|and) ``(\w+)``", meaning)))
+        for name, kind, meaning in rows
+    }
+
+
 def test_the_documentation_has_each_metric(
     metrics: PrometheusMetrics,
 ) -> None:
     use_all(metrics)
-    told = {re.sub("_(bucket|count|sum)$", "", name) for name in values()}
-    text = (ROOT / "docs" / "monitoring.rst").read_text("utf-8")
-    documented = set(re.findall(r"^   \* - ``(\w+)``", text, re.M))
-    assert documented == told
+    told = {
+        name: (family.type, set(sample.labels) - {"ha_uuid", "le"})
+        for family in text_string_to_metric_families(render().decode())
+        for sample in family.samples
+        if sample.name.startswith(PREFIX)
+        for name in [re.sub("_(bucket|count|sum)$", "", sample.name)]
+        for name in [name[len(PREFIX) :]]
+    }
+    assert documented() == told
+    text = (ROOT / "docs/run/reference/metrics.rst").read_text("utf-8")
     for label in (*Reason, *EVENT_OUTCOMES, *ACTION_OUTCOMES):
         name = label.value if isinstance(label, Reason) else label
         assert f"``{name}``" in text
+
+
+@pytest.mark.parametrize(
+    ("module", "outcomes"),
+    [("gate", EVENT_OUTCOMES), ("actions", ACTION_OUTCOMES)],
+)
+def test_what_is_counted_while_rules_run_has_a_name(
+    module: str, outcomes: tuple[str, ...]
+) -> None:
+    (home,) = map(Path, ansible_rulebook.ha.__path__)
+    code = (home / "rulebook" / f"{module}.py").read_text("utf-8")
+    counted = re.findall(r'_count\((?:[^()"]*, )?"(\w+)"\)', code)
+    assert set(counted) == set(outcomes)

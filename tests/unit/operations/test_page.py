@@ -6,6 +6,7 @@ import html.parser
 import http.client
 import json
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from ansible_rulebook.ha.operations.page.render import (
     document,
     sections,
 )
+from ansible_rulebook.ha.operations.snapshot import PauseView
 from ansible_rulebook.ha.operations.view import (
     ClusterView,
     TermView,
@@ -116,11 +118,33 @@ def test_the_page_says_when_nobody_leads() -> None:
 
 
 def test_the_page_says_who_paused_the_cluster() -> None:
-    view = VIEW._replace(paused_by="ann@host: <maintenance>")
+    pause = PauseView("ann@host", "<maintenance>", NOW - 60, NOW + 600)
+    view = VIEW._replace(pause=pause)
     told = sections(moment(view))
     assert "PAUSED BY" in told["leader"]
-    assert "ann@host: &lt;maintenance&gt;" in told["leader"]
-    assert told["news"].startswith("Paused by ann")
+    for name in ("leader", "news"):
+        words = re.sub("<.*?>", "", told[name])
+        assert "ann@host since 2027-01-15 07:59:00 UTC until" in words
+        assert " 2027-01-15 08:10:00 UTC: &lt;maintenance&gt;" in words
+    assert "<title>ansible-rulebook HA: Paused" in document(moment(view))
+
+
+def test_the_page_knows_of_a_pause_without_the_database() -> None:
+    seen = moment(
+        ClusterView(),
+        database_answers=False,
+        role="follower",
+        leads=False,
+        pause=PauseView("ann@host", "why"),
+    )
+    told = sections(seen)
+    assert "ann@host since -: why" in told["leader"]
+    # What the database told before is older than what the worker has seen.
+    seen = seen._replace(
+        cluster=VIEW._replace(pause=PauseView("ann@host")),
+        worker=replace(seen.worker, pause=None),
+    )
+    assert "PAUSED BY" not in sections(seen)["leader"]
 
 
 def test_the_page_says_that_the_database_is_away() -> None:
@@ -166,7 +190,7 @@ def test_a_hostile_text_stays_text() -> None:
             ),
         ),
         terms=(TermView(1, HOSTILE, NOW, None, HOSTILE, HOSTILE),),
-        paused_by=HOSTILE,
+        pause=PauseView(HOSTILE, HOSTILE, 0.0, 1e300),
     )
     for leads in (True, False):
         told = document(

@@ -10,6 +10,8 @@ NAMES = [
     "stopped",
     "stepped_down",
     "switchover",
+    "priority",
+    "paused",
     "session_lost",
     "lease_expired",
     "promotion_failed",
@@ -18,6 +20,7 @@ NAMES = [
     "suspended",
     "killed",
     "server_restarted",
+    "first",
     "unknown",
 ]
 

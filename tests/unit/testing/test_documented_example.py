@@ -8,7 +8,7 @@ import sys
 import textwrap
 from pathlib import Path
 
-PAGE = Path(__file__).parents[3] / "docs" / "testing_plugins.rst"
+PAGE = Path(__file__).parents[3] / "docs" / "write" / "testing_plugins.rst"
 FILE = re.compile(
     r"^``(\S+\.py)``:\n\n\.\. code-block:: python\n\n((?:    .*\n|\n)+)",
     re.MULTILINE,

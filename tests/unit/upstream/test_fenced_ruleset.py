@@ -95,7 +95,9 @@ class KeptState:
     """A store whose records are durable unless the test says otherwise."""
 
     def __init__(self) -> None:
-        self.progress = Progress()
+        self.progress = Progress(
+            lambda match, place, known: self.stored.append(known)
+        )
         self.is_durable = True
         self.stored: list[Any] = []
 
@@ -104,9 +106,6 @@ class KeptState:
 
     async def record_is_durable(self) -> bool:
         return self.is_durable
-
-    def update_action(self, *args: Any) -> None:
-        self.stored.append(self.progress.update(*args))
 
 
 async def _for_ever() -> None:
@@ -287,7 +286,7 @@ async def test_only_the_start_of_a_template_is_stored(
     await run(make(worker), name)
     start = {"status": "started"}
     state.update_action(worker, "R", MATCH, 0, start, create=True)
-    assert worker.state.stored == [start if is_stored else None]
+    assert worker.state.stored == [start] * is_stored
 
 
 @pytest.mark.asyncio
@@ -340,12 +339,16 @@ async def test_one_bad_event_does_not_end_the_reader():
     feedback: asyncio.Queue[Any] = asyncio.Queue()
     ruleset = make(SmallWorker(), feedback={"mine": feedback})
     bad = {"is_bad": True, "meta": {"source": {"name": "mine"}}}
+    # A sender can put anything there.
+    odd: list[Any] = [5, {"name": {}}, {"name": ["mine"]}]
+    odd = [{"is_bad": True, "meta": {"source": each}} for each in odd]
     source = ruleset.ruleset_queue_plan.source_queue.queue
-    for event in (bad, {"n": 1}, SHUTDOWN):
+    for event in (bad, *odd, {"n": 1}, SHUTDOWN):
         source.put_nowait(event)
     await asyncio.wait_for(ruleset._drain_source_queue(), PATIENCE)
     assert ruleset.processed == [{"n": 1}]
     assert feedback.get_nowait() is bad  # its source goes on
+    assert feedback.empty()
 
 
 @pytest.mark.asyncio

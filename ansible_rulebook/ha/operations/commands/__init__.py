@@ -1,4 +1,4 @@
-"""``ansible-rulebook-ha``: what is seen of a cluster, and done to it.
+"""``ansible-rulebook-ha``: commands that show clusters and steer them.
 
 A command is a module with ``add(commands)``, which declares it with its
 options and sets ``begin``: a function that returns the exit code.
@@ -15,11 +15,10 @@ from contextlib import suppress
 from typing import NoReturn
 
 from ...errors import HaError, OptionError, ServerUnavailable
-from ...redaction import mask_password, one_line
+from ...redaction import LONGEST_LINE, clean, mask_password, one_line
 from ..asking import Unasked
 from ..exit_codes import ExitCode
-from ..output import LONGEST_LINE, print_json
-from ..plain import clean
+from ..output import print_json
 from ..switchover import Unanswered
 from . import (
     check,
@@ -57,7 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return int(ExitCode.INTERRUPTED)
     except BrokenPipeError:
-        # Nobody reads on. What Python has left to say goes nowhere.
+        # Nobody reads the output any more, so what Python still writes at
+        # its end goes nowhere.
         with suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
@@ -90,7 +90,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 class _Version(argparse.Action):
-    """Says what is installed, when it is asked."""
+    """Prints the versions. They are looked up only if they are asked for."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         from importlib import metadata  # takes long to load
@@ -127,7 +127,7 @@ def _parser() -> argparse.ArgumentParser:
 def _fail(
     args: argparse.Namespace | None, code: ExitCode, message: str
 ) -> int:
-    message = clean(one_line(message), LONGEST_LINE)
+    message = one_line(message)
     if getattr(args, "json", False):
         assert args is not None
         print_json(args.command, exit=int(code), error=message)
@@ -136,7 +136,7 @@ def _fail(
 
 
 def _print_anything() -> None:
-    """Let no character end the program that this terminal does not know."""
+    """Print escapes for characters that the terminal's encoding lacks."""
     for stream in (sys.stdout, sys.stderr):
         with suppress(AttributeError, ValueError):
             stream.reconfigure(errors="backslashreplace")  # type: ignore

@@ -6,14 +6,14 @@ import argparse
 import os
 from typing import Any
 
-from ...options import read_uuid
+from ...options import LEASE, read_lease, read_uuid
 from ..exit_codes import ExitCode
 from ..finding import Finding, Level, exit_code
 from ..output import Printer, print_json
 from . import common
 
 STYLES = {Level.OK: "", Level.WARNING: "bold yellow", Level.FAULT: "bold red"}
-TIMEOUT = 10.0  # seconds; a Python is started, too
+TIMEOUT = 10.0  # seconds; it also starts a Python, which takes a while
 
 
 def add(commands: Any) -> argparse.ArgumentParser:
@@ -26,9 +26,13 @@ def add(commands: Any) -> argparse.ArgumentParser:
         "to do. Changes nothing. Exit code 0 if all is well, 1 for a fault, "
         "3 for warnings, 4 if no host could be asked.",
     )
-    common.add_uuid(command)
-    common.add_dsn(command, TIMEOUT)
-    common.add_json(command)
+    command.add_argument(
+        LEASE.flag,
+        metavar="SECONDS",
+        help="the lease to try; default that of the workers that are "
+        f"connected. Can also be passed via {LEASE.variable}.",
+    )
+    common.add_cluster(command, TIMEOUT)
     command.set_defaults(begin=run)
     return command
 
@@ -38,11 +42,12 @@ def run(args: argparse.Namespace) -> ExitCode:
 
     :raises OptionError: if it was called wrongly.
     """
-    from ..check import check  # what others do not need takes long to load
+    from ..check import check  # takes long, so other commands do not
 
     where = common.conninfo(args)
     ha_uuid = read_uuid(args, os.environ)
-    findings, is_reached = check(where, ha_uuid, args.timeout)
+    lease = read_lease(args, os.environ)
+    findings, is_reached = check(where, ha_uuid, args.timeout, lease)
     code = exit_code(findings) if is_reached else ExitCode.UNASKED
     if args.json:
         told = [_as_json(each) for each in findings]

@@ -17,12 +17,11 @@ from ...election.lease import Timings
 from ...errors import OptionError
 from ...options import DSN, HA_UUID, read_uuid
 from ...own_process import hide
+from ...redaction import LONGEST_LINE, clean
 from ...state.session import StateSession
 from ..asking import APPLICATION, in_time
 from ..cluster import Cluster, look
 from ..exit_codes import ExitCode
-from ..output import LONGEST_LINE
-from ..plain import clean
 from ..switchover import Refused
 
 Begin = Callable[[argparse.Namespace], ExitCode]
@@ -62,7 +61,7 @@ def add_dsn(
         type=seconds("--timeout"),
         default=timeout,
         metavar="SECONDS",
-        help=f"give up after that long, default {timeout:g}",
+        help=f"give up after that time, default {timeout:g}",
     )
 
 
@@ -75,15 +74,24 @@ def add_uuid(command: argparse.ArgumentParser) -> None:
     )
 
 
+def add_cluster(
+    command: argparse.ArgumentParser, timeout: float = TIMEOUT
+) -> None:
+    """Let it be told a cluster and its server, and print JSON."""
+    add_uuid(command)
+    add_dsn(command, timeout)
+    add_json(command)
+
+
 def add_change(
     command: argparse.ArgumentParser, is_confirmed: bool = True
 ) -> None:
-    """Let it say why, and do without a question."""
+    """Let it be told a reason, and not to ask before it acts."""
     command.add_argument(
         "--reason",
         default="",
         metavar="TEXT",
-        help="what for; it is logged and shown",
+        help="why this is done; it is logged and shown",
     )
     if is_confirmed:
         command.add_argument(
@@ -91,6 +99,17 @@ def add_change(
             action="store_true",
             help="do not ask; required where there is no terminal",
         )
+
+
+def seen(args: argparse.Namespace, terms: int = 2) -> Cluster:
+    """The cluster as it is now.
+
+    :param terms: how many of its last terms, if it keeps state.
+    :raises HaError: if the server cannot be asked.
+    """
+    where, name, limit = conninfo(args), ha_uuid(args), args.timeout
+    (found,) = in_time(lambda: look(where, name, limit, terms), limit)
+    return found
 
 
 def cluster(
@@ -106,10 +125,10 @@ def cluster(
 
 
 def confirm(args: argparse.Namespace, question: str) -> None:
-    """Ask on the terminal whether it is to be done.
+    """Ask on the terminal whether to do it.
 
-    :raises OptionError: if nobody can be asked.
-    :raises Refused: the answer is no.
+    :raises OptionError: if there is no terminal.
+    :raises Refused: if the answer is no.
     """
     if args.yes:
         return
@@ -131,7 +150,7 @@ def myself() -> str:
 
 
 def conninfo(args: argparse.Namespace) -> Conninfo:
-    """The server, hidden from now on from who looks at this process.
+    """The server. Its string is hidden from those who list processes.
 
     :raises OptionError: if it is not given, or no connection string.
     """
@@ -155,7 +174,7 @@ def ha_uuid(args: argparse.Namespace) -> uuid.UUID:
 
 
 def on_server(run: OnServer) -> Begin:
-    """Give a command a session that may write, for as long as it may take."""
+    """Give a command a session that may write, and the limit --timeout."""
 
     def begin(args: argparse.Namespace) -> ExitCode:
         where = conninfo(args)

@@ -32,14 +32,14 @@ def add(commands: Any) -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Play it; nothing of it is left running, also after an interrupt.
+    """Show it. Nothing is left running, also after an interrupt.
 
     :raises EmbeddedError: if the extra is missing, or the server does not
         start.
     """
     from ...embedded.binaries import wheel_binaries
 
-    wheel_binaries()  # what is imported next is of the same extra
+    wheel_binaries()  # raises if the extra is missing, which comes next
     from ...embedded.demo import play
 
     for signum in (signal.SIGTERM, signal.SIGHUP):

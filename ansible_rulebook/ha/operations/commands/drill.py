@@ -24,27 +24,24 @@ def add(commands: Any) -> argparse.ArgumentParser:
     command: argparse.ArgumentParser = commands.add_parser(
         "drill",
         help="rehearse a failover",
-        description="Has another worker lead, and measures how long nobody "
-        "does: until the next leader has renewed its lease for the first "
-        "time. Refused if no worker stands by. Exit code 0 if that is "
-        "within --max, else 1.",
+        description="Has another worker lead, and measures for how long "
+        "nobody leads. Refused if no worker stands by. Exit code 0 if nobody "
+        "led for at most --max, else 1.",
     )
     command.add_argument(
         "--kill",
         action="store_true",
-        help="end the leader's session, as a failure would; default a "
+        help="end the leader's session, as a failure would; default: a "
         "switchover in good order",
     )
     command.add_argument(
         "--max",
         type=common.seconds("--max"),
         metavar="SECONDS",
-        help="how long nobody may lead; default as long as --timeout",
+        help="for how long nobody may lead; default: no limit but --timeout",
     )
     common.add_change(command)
-    common.add_uuid(command)
-    common.add_dsn(command, common.CHANGE_TIMEOUT)
-    common.add_json(command)
+    common.add_cluster(command, common.CHANGE_TIMEOUT)
     command.set_defaults(begin=run)
     return command
 

@@ -1,4 +1,4 @@
-"""``forget``: a cluster begins anew, without any state."""
+"""``forget``: deletes the state of a cluster."""
 
 from __future__ import annotations
 
@@ -29,12 +29,10 @@ def add(commands: Any) -> argparse.ArgumentParser:
     command.add_argument(
         "--force",
         action="store_true",
-        help="also while a worker leads; what that one knows, it goes on to "
-        "know until it ends",
+        help="do it while a worker leads, too; that worker keeps what it has "
+        "in memory until it ends",
     )
-    common.add_uuid(command)
-    common.add_dsn(command, common.LONG_TIMEOUT)
-    common.add_json(command)
+    common.add_cluster(command, common.LONG_TIMEOUT)
     command.set_defaults(begin=common.on_server(run))
     return command
 
@@ -46,7 +44,7 @@ def run(args: argparse.Namespace, session: StateSession) -> ExitCode:
     :raises ServerUnavailable: if the server cannot be asked now.
     """
     ha_uuid = common.ha_uuid(args)
-    # Whoever leads holds the lock, and nobody can begin to while we do.
+    # A leader holds the lock; while we hold it, no worker can become leader.
     with session.transaction() as connection:
         row = connection.execute(TRY_LOCK, (lock_key(ha_uuid),)).fetchone()
     if not args.force and not (row and row[0]):

@@ -6,8 +6,7 @@ import argparse
 from typing import Any
 
 from ...state.history import TERMS
-from ..asking import in_time
-from ..cluster import Cluster, PastTerm, look
+from ..cluster import Cluster, PastTerm
 from ..exit_codes import ExitCode
 from ..output import Printer, print_json
 from ..plain import duration, moment
@@ -37,9 +36,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
         metavar="N",
         help=f"how many terms, default {SOME}, at most {TERMS}",
     )
-    common.add_uuid(command)
-    common.add_dsn(command)
-    common.add_json(command)
+    common.add_cluster(command)
     command.set_defaults(begin=run)
     return command
 
@@ -49,10 +46,7 @@ def run(args: argparse.Namespace) -> ExitCode:
 
     :raises HaError: if the server cannot be asked.
     """
-    where, ha_uuid = common.conninfo(args), common.ha_uuid(args)
-    (cluster,) = in_time(
-        lambda: look(where, ha_uuid, args.timeout, args.most), args.timeout
-    )
+    cluster = common.seen(args, args.most)
     terms = cluster.stored.terms if cluster.stored else ()
     if args.json:
         print_json(
@@ -96,5 +90,10 @@ def _none(cluster: Cluster) -> str:
         return (
             f"Role {cluster.server.role} may not read the tables of the "
             "state: ask as the role of the workers."
+        )
+    if cluster.server.tables == "read":
+        return (
+            "This cluster has no history: it keeps no state, or nobody has "
+            f"led it yet. {IN_LOGS}"
         )
     return f"There is no history, since no state is kept. {IN_LOGS}"

@@ -1,7 +1,8 @@
-"""``init-db``: the tables for the state, made beforehand.
+"""``init-db``: creates the tables for the state before workers start.
 
 The role that runs it owns the tables. Workers then need no right to create
-anything: what they do need is printed as GRANT statements, fit for psql::
+anything. The rights that they do need are printed as GRANT statements, for
+psql::
 
     ansible-rulebook-ha init-db --worker-role eda | psql
 """
@@ -29,13 +30,19 @@ def add(commands: Any) -> argparse.ArgumentParser:
         help="create the tables for the rules' state",
         description="Creates the tables for the rules' state, or brings "
         "them up to date, and prints the GRANT statements for the workers' "
-        "role. It executes none of these. Run it as the role that is to own "
-        "the tables, again after each upgrade.",
+        "role, without executing them. Run it as the role that is to own the "
+        "tables, and again after each upgrade.",
     )
     command.add_argument(
         "--worker-role",
         metavar="ROLE",
         help=f"the role to name in the statements, default {SOME_ROLE}",
+    )
+    command.add_argument(
+        "--post-role",
+        metavar="ROLE",
+        help="print what this role needs to post events to an inbox by the "
+        "SQL function eda_ha_post, too",
     )
     common.add_dsn(command, common.LONG_TIMEOUT)
     common.add_json(command)
@@ -46,15 +53,16 @@ def add(commands: Any) -> argparse.ArgumentParser:
 def run(args: argparse.Namespace, session: StateSession) -> ExitCode:
     """Create what is missing, and bring up to date what is there.
 
-    Does no harm to a cluster that is running.
+    A cluster may be running meanwhile.
 
-    :raises StateRefused: if that cannot be, with the reason.
+    :raises StateRefused: if that is not possible, with the reason.
     :raises ServerUnavailable: if the server cannot be asked, or the tables
         stay in use.
     """
-    role = args.worker_role
-    if role is not None and not role.strip():
-        raise OptionError("--worker-role: the name is empty")
+    role, poster = args.worker_role, args.post_role
+    for flag, name in (("--worker-role", role), ("--post-role", poster)):
+        if name is not None and not name.strip():
+            raise OptionError(f"{flag}: the name is empty")
     found = schema.survey(session)
     if found.place is None and found.schema is None:
         raise StateRefused(
@@ -70,6 +78,8 @@ def run(args: argparse.Namespace, session: StateSession) -> ExitCode:
     if obstacle is not None:
         raise StateRefused(obstacle)
     granted = schema.grants(session, role or SOME_ROLE)
+    if poster is not None:
+        granted += schema.post_grants(session, poster)
     if args.json:
         print_json("init-db", exit=int(ExitCode.DONE), grants=granted)
         return ExitCode.DONE

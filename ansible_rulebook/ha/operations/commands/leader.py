@@ -6,12 +6,10 @@ import argparse
 import sys
 from typing import Any
 
-from ..asking import in_time
-from ..cluster import look
+from ...redaction import clean
 from ..exit_codes import ExitCode
 from ..health import judge
 from ..output import print_json
-from ..plain import clean
 from . import common
 
 LONGEST = 1000  # characters of an id
@@ -25,9 +23,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
         description="Prints the id of the worker that leads, and nothing "
         "else. Exit code 1, without output, if nobody leads.",
     )
-    common.add_uuid(command)
-    common.add_dsn(command)
-    common.add_json(command)
+    common.add_cluster(command)
     command.set_defaults(begin=run)
     return command
 
@@ -37,10 +33,7 @@ def run(args: argparse.Namespace) -> ExitCode:
 
     :raises HaError: if the server cannot be asked.
     """
-    where, ha_uuid = common.conninfo(args), common.ha_uuid(args)
-    (cluster,) = in_time(
-        lambda: look(where, ha_uuid, args.timeout), args.timeout
-    )
+    cluster = common.seen(args)
     leader, health = cluster.leader, judge(cluster)
     name = leader.name if leader else None
     if args.json:

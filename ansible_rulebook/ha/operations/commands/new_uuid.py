@@ -16,8 +16,8 @@ def add(commands: Any) -> argparse.ArgumentParser:
     command: argparse.ArgumentParser = commands.add_parser(
         "new-uuid",
         help="print a UUID for a new cluster",
-        description="Prints a UUID that nothing else has. All workers of a "
-        "cluster get the same one (--ha-uuid).",
+        description="Prints a new random UUID. Give it to all workers of a "
+        "cluster (--ha-uuid).",
     )
     common.add_json(command)
     command.set_defaults(begin=run)

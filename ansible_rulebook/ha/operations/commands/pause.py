@@ -1,4 +1,4 @@
-"""``pause``: nobody leads for as long as this runs."""
+"""``pause``: no worker leads while this command runs."""
 
 from __future__ import annotations
 
@@ -9,27 +9,30 @@ import os
 import signal
 import sys
 import uuid
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...conninfo import Conninfo
 from ...election.lease import Timings
+from ...redaction import clean
 from ..exit_codes import ExitCode
 from ..output import Printer, print_json
-from ..pause import Pause
-from ..plain import clean, moment
+from ..plain import moment
 from ..switchover import Refused
 from . import common
+
+if TYPE_CHECKING:
+    from ..pause import Pause
 
 
 def add(commands: Any) -> argparse.ArgumentParser:
     """Declare the command."""
     command: argparse.ArgumentParser = commands.add_parser(
         "pause",
-        help="have nobody lead for as long as this runs",
+        help="keep all workers from leading while this runs",
         description="Has the leader hand over in good order to this process, "
-        "which does nothing with the lead. The workers lead again when it is "
-        "ended (Ctrl-C, SIGTERM), when its time is over, or when it dies in "
-        "whatever way. Exit code 0 if it was ended or its time is over, 1 if "
+        "which does nothing with the lead. A worker leads again when this "
+        "process ends: by Ctrl-C or SIGTERM, after the time of --for, or by "
+        "any failure. Exit code 0 if it was ended or its time is over, 1 if "
         "the leader refuses or the pause was lost.",
     )
     command.add_argument(
@@ -37,12 +40,10 @@ def add(commands: Any) -> argparse.ArgumentParser:
         dest="period",
         type=common.period("--for"),
         metavar="TIME",
-        help="end by itself after that long: seconds, or such as 10m or 1h",
+        help="end after that time: seconds, or a number with m or h, as 10m",
     )
     common.add_change(command, is_confirmed=False)
-    common.add_uuid(command)
-    common.add_dsn(command, common.CHANGE_TIMEOUT)
-    common.add_json(command)
+    common.add_cluster(command, common.CHANGE_TIMEOUT)
     command.set_defaults(begin=run)
     return command
 
@@ -51,12 +52,12 @@ def run(args: argparse.Namespace) -> ExitCode:
     """Hold the lead until it is over.
 
     :raises Refused: by the leader, or if the pause is lost.
-    :raises HaError: if it cannot be had.
+    :raises HaError: if the pause cannot begin.
     """
     where, ha_uuid = common.conninfo(args), common.ha_uuid(args)
     lease = common.cluster(args, where, ha_uuid).lease
     timings = Timings() if lease is None else Timings.of(lease / 3, lease)
-    # What the election logs is for workers.
+    # The election's log lines are for workers, not for this command.
     logging.getLogger("ansible_rulebook.ha").addHandler(logging.NullHandler())
     return asyncio.run(_pause(args, where, ha_uuid, timings))
 
@@ -67,7 +68,10 @@ async def _pause(
     ha_uuid: uuid.UUID,
     timings: Timings,
 ) -> ExitCode:
-    # It tells two of one person apart, and from workers on this machine.
+    from ..pause import Pause  # what others do not need takes long to load
+
+    # The process id tells two pauses of one person apart, and a pause from
+    # the workers on this machine.
     by = f"{common.myself()}-{os.getpid()}"
     pause = Pause(where, ha_uuid, by, args.reason, args.period, timings)
     async with pause:

@@ -1,4 +1,4 @@
-"""``status``: who leads, who stands by, and how the cluster is."""
+"""``status``: who leads, who stands by, and whether all is well."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ import time
 from typing import Any
 
 from ...errors import HaError
+from ...redaction import clean
 from ..asking import in_time
-from ..cluster import LEADER, Cluster, Stranger, Worker, look
+from ..cluster import LEADER, Cluster, Worker, look
 from ..exit_codes import ExitCode
 from ..health import Health, judge, pause_words, worst
 from ..output import Printer, print_json
 from ..plain import ABSENT, count, duration, moment
 from ..sql import MOST_COUNTED
-from ..why import Transition, last_transition
+from ..why import Transition, last_leader, last_transition
 from . import common
 
 WATCH_EVERY = 2.0  # seconds
@@ -56,9 +57,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
         action="store_true",
         help="show all clusters of the database",
     )
-    common.add_uuid(command)
-    common.add_dsn(command)
-    common.add_json(command)
+    common.add_cluster(command)
     command.set_defaults(begin=run)
     return command
 
@@ -83,7 +82,7 @@ def run(args: argparse.Namespace) -> ExitCode:
             return once()
         try:
             once()
-        except HaError as error:  # while it is watched, a server may come back
+        except HaError as error:  # the server may be there the next time
             _show_error(args, printer, error)
         sys.stdout.flush()
         time.sleep(args.watch)
@@ -183,9 +182,16 @@ def _footer(cluster: Cluster) -> list[tuple[str, object]]:
     followers = len(cluster.followers)
     reserve = count(followers, "follower") if followers else "none"
     footer: list[tuple[str, object]] = [("Reserve", reserve)]
-    transition = last_transition(cluster)
-    if transition is not None:
+    transition, led = last_transition(cluster), last_leader(cluster)
+    if led:
+        footer.append(("Last leader", led))
+    elif transition is not None:
         footer.append(("Last transition", transition))
+    for each in cluster.waiting:
+        words = f"{count(each.events, 'event')}, the oldest for "
+        footer.append(
+            (f"Inbox {clean(each.inbox)}", words + duration(each.age))
+        )
     if cluster.pause is not None:
         footer.append(("PAUSED BY", pause_words(cluster.pause)))
     return footer
@@ -208,12 +214,13 @@ def _as_json(cluster: Cluster, health: Health) -> dict[str, Any]:
             "records": stored.records if stored else None,
             "matches": stored.matches if stored else None,
         },
+        "inboxes": [vars(each) for each in cluster.waiting],
         "leader": cluster.leader.name if cluster.leader else None,
         "followers": len(cluster.followers),
         "workers": [worker_as_json(each) for each in cluster.workers],
         "last_transition": _transition_as_json(last_transition(cluster)),
         "paused_by": cluster.pause.name if cluster.pause else None,
-        "pause": _pause_as_json(cluster.pause),
+        "pause": cluster.pause.view.as_json() if cluster.pause else None,
         "held_by": (
             stranger.name if stranger and not stranger.pauses else None
         ),
@@ -223,7 +230,7 @@ def _as_json(cluster: Cluster, health: Health) -> dict[str, Any]:
 
 
 def worker_as_json(worker: Worker) -> dict[str, Any]:
-    """One worker; what nobody tells is null."""
+    """One worker. What is not known is null."""
     said = worker.beacon
     return {
         "worker": worker.name,
@@ -241,17 +248,6 @@ def worker_as_json(worker: Worker) -> dict[str, Any]:
         "session": worker.session,
         "backend": worker.backend,
         "hidden": worker.is_hidden,
-    }
-
-
-def _pause_as_json(pause: Stranger | None) -> Any:
-    if pause is None:
-        return None
-    return {
-        "by": pause.name,
-        "reason": pause.reason,
-        "since": pause.since,
-        "until": pause.until,
     }
 
 

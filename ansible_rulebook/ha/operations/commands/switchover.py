@@ -36,9 +36,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
         help="the worker that is to lead next; default any",
     )
     common.add_change(command)
-    common.add_uuid(command)
-    common.add_dsn(command, common.CHANGE_TIMEOUT)
-    common.add_json(command)
+    common.add_cluster(command, common.CHANGE_TIMEOUT)
     command.set_defaults(begin=run)
     return command
 

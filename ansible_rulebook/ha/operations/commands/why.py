@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from ..asking import in_time
-from ..cluster import look
 from ..exit_codes import ExitCode
 from ..health import judge
 from ..output import Printer, print_json
@@ -23,9 +21,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
         "happened, how that is known, how long nobody led, what was "
         "recovered, and what to do. Exit codes as those of status.",
     )
-    common.add_uuid(command)
-    common.add_dsn(command)
-    common.add_json(command)
+    common.add_cluster(command)
     command.set_defaults(begin=run)
     return command
 
@@ -35,10 +31,7 @@ def run(args: argparse.Namespace) -> ExitCode:
 
     :raises HaError: if the server cannot be asked.
     """
-    where, ha_uuid = common.conninfo(args), common.ha_uuid(args)
-    (cluster,) = in_time(
-        lambda: look(where, ha_uuid, args.timeout), args.timeout
-    )
+    cluster = common.seen(args)
     code, sentences = judge(cluster).code, explain(cluster)
     if args.json:
         print_json(

@@ -1,4 +1,4 @@
-"""What open pages are told, rendered once for all of them."""
+"""Sends news to the pages that are open. It is rendered once for all."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class News:
         self._there = asyncio.Event()
 
     def tell(self, rendered: dict[str, str]) -> None:
-        """The page's sections. A slow client misses what is outdated."""
+        """Give it the page's sections. A slow client skips older ones."""
         self._next = rendered
         self._there.set()
 
@@ -48,7 +48,9 @@ class News:
 
 
 class Feed:
-    """Looks, renders and tells, twice a second, while a page is open.
+    """Looks at the worker and the cluster, renders, and tells the pages.
+
+    It does so twice a second, while a page is open.
 
     :param take_snapshot: of this worker.
     :param cluster: as the database knows it.

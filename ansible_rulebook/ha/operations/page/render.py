@@ -6,8 +6,9 @@ import html
 from datetime import datetime, timezone
 from typing import NamedTuple
 
-from ..snapshot import Snapshot
-from ..view import ClusterView, TermView, WorkerView, shown
+from ...redaction import clean
+from ..snapshot import PauseView, Snapshot
+from ..view import ClusterView, TermView, WorkerView
 
 MOST_WORKERS = 200
 MOST_TERMS = 50
@@ -64,6 +65,8 @@ def document(moment: Moment) -> str:
     values = sections(moment)
     leader = _leading(moment)
     title = f"{leader} leads" if leader else "No leader"
+    if _pausing(moment) is not None:
+        title = "Paused"
     return _DOCUMENT.format(
         title=_text(title),
         uuid=_text(moment.worker.ha_uuid),
@@ -94,18 +97,20 @@ def _leading(moment: Moment) -> str:
 def _news(moment: Moment) -> str:
     """A sentence that changes only with the leader: it is read aloud."""
     leader = _leading(moment)
-    if moment.cluster.paused_by:
-        return f"Paused by {_text(moment.cluster.paused_by)}."
+    pause = _pausing(moment)
+    if pause is not None:
+        return f"Paused by {_pause_words(pause)}."
     return f"{_text(leader)} leads." if leader else "No worker leads."
 
 
 def _leader(moment: Moment) -> str:
     leader, worker = _leading(moment), moment.worker
     parts = []
-    if moment.cluster.paused_by:
+    pause = _pausing(moment)
+    if pause is not None:
         parts.append(
             f'<p class="alarm"><strong>PAUSED BY</strong> '
-            f"{_text(moment.cluster.paused_by)}</p>"
+            f"{_pause_words(pause)}</p>"
         )
     if leader:
         parts.append(f'<p class="big">{_text(leader)}</p>')
@@ -127,6 +132,20 @@ def _leader(moment: Moment) -> str:
             f'<p class="alarm">The database does not answer: {seen}.</p>'
         )
     return "".join(parts)
+
+
+def _pausing(moment: Moment) -> PauseView | None:
+    """As the database tells it, or else as the worker last saw it."""
+    if moment.database_answers:
+        return moment.cluster.pause
+    return moment.worker.pause
+
+
+def _pause_words(pause: PauseView) -> str:
+    words = f"{_text(pause.by)} since {_time(pause.since)}"
+    if pause.until:
+        words += f" until {_time(pause.until)}"
+    return f"{words}: {_text(pause.reason)}" if pause.reason else words
 
 
 def _since(moment: Moment, leader: str) -> float:
@@ -315,7 +334,7 @@ def _term(each: TermView) -> str:
 
 
 def _text(text: object) -> str:
-    return html.escape(shown(text))
+    return html.escape(clean(text))
 
 
 def _time(at: float | None) -> str:

@@ -1,0 +1,1 @@
+"""Source plugins, found by name in a run with HA options."""

@@ -1,0 +1,1 @@
+"""Event sources that keep what senders were told is accepted."""
