@@ -120,7 +120,8 @@ class Witness:
     @contextlib.contextmanager
     def _run(self, action: str, index: int, ids: list[str], of: Any) -> Any:
         number = next(self._runs)
-        known = of.helper.metadata.persistent_info
+        # Upstream has it from 1.3 on.
+        known = getattr(of.helper.metadata, "persistent_info", None)
         match = known.matching_uuid if known is not None else None
         self.write(
             "begin",
