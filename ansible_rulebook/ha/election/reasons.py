@@ -21,7 +21,6 @@ class Reason(enum.Enum):
     PROMOTION_FAILED = "promotion_failed"
     STATE_FAILED = "state_failed"
     ENGINE_FAILED = "engine_failed"
-    SUSPENDED = "suspended"
     KILLED = "killed"
     SERVER_RESTARTED = "server_restarted"
     FIRST = "first"
@@ -84,11 +83,6 @@ _WORDS = {
     Reason.ENGINE_FAILED: (
         "had a failure in its rule engine",
         "Look in its log for the error of the engine.",
-    ),
-    Reason.SUSPENDED: (
-        "was suspended and gave no sign",
-        "Look for what paused the process or its machine, such as a snapshot "
-        "of the machine, or its hibernation.",
     ),
     Reason.KILLED: (
         "ended without a word",

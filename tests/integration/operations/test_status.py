@@ -493,7 +493,7 @@ def test_history_shows_the_last_terms(kept: Kept) -> None:
     for number, name in enumerate(["w1", "w2", "w3"], 1):
         cluster.claim(name)
         history.begin_term(
-            number, Beginning(replaces="w0", gap=1.5, reason=Reason.SUSPENDED)
+            number, Beginning(replaces="w0", gap=1.5, reason=Reason.KILLED)
         )
     history.end_term(2, Reason.SWITCHOVER, events=70, actions=50)
     shown.leader("w3", said("w3", state="leading", term=3))
@@ -507,7 +507,7 @@ def test_history_shows_the_last_terms(kept: Kept) -> None:
     assert "leads" in rows[0]
     assert "1.5 s" in rows[0]
     assert rows[1].split()[-4:] == ["switchover", "70", "50", "-"]
-    assert "suspended" in rows[2]
+    assert "killed" in rows[2]
     told = ask(shown, "history", "-n", "2", "--json").json
     assert [each["term"] for each in told["terms"]] == [3, 2]
     assert told["terms"][1]["ended"] == "switchover"

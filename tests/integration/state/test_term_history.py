@@ -115,8 +115,8 @@ def test_a_former_leader_that_is_alive_knows_better(cluster: Cluster) -> None:
     cluster.claim("b")
     history_of(cluster).begin_term(2, FOUND)
     cluster.claim("c")
-    history_of(cluster).end_term(1, Reason.SUSPENDED, events=7, actions=0)
-    assert row(cluster, 1, "ended", "events", "actions") == ("suspended", 7, 0)
+    history_of(cluster).end_term(1, Reason.STOPPED, events=7, actions=0)
+    assert row(cluster, 1, "ended", "events", "actions") == ("stopped", 7, 0)
     # It tells it late: its term was over when the next one began.
     next_began = row(cluster, 2, "since")
     assert row(cluster, 1, "until") == next_began

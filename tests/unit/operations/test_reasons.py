@@ -17,7 +17,6 @@ NAMES = [
     "promotion_failed",
     "state_failed",
     "engine_failed",
-    "suspended",
     "killed",
     "server_restarted",
     "first",
