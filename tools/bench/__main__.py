@@ -3,14 +3,18 @@
 ::
 
     export PYTHONPATH=tools
-    python -m bench [--quick] [--strict] [--json FILE] [--rst FILE]
-                    [--charts FOLDER] [part ...]
+    python -m bench [--quick] [--strict] [--json FILE [--resume]]
+                    [--rst FILE] [--charts FOLDER] [part ...]
     python -m bench --from FILE [--rst FILE] [--charts FOLDER]
 
 Needs nothing but the environment it runs in: PostgreSQL and Java come from
 the ``[embedded]`` extra. What ``[bench]`` adds are the peers that part
 "peers" compares with, and matplotlib for the charts; ZooKeeper, Redis, etcd
 and HAProxy come from the system's packages. Without them the rest is measured.
+
+What a part has found is in the file of --json as soon as it has ended. With
+--resume those that are there are not run again, so an interrupted run goes on
+where it was.
 
 Exits with 1 if a part could not be run, and with ``--strict`` also if a goal
 was missed.
@@ -55,7 +59,7 @@ from bench import (
     webhook,
     worker,
 )
-from bench.report import Result, machine, show
+from bench.report import Result, commit, machine, show
 from bench.setting import Setting
 
 PARTS: dict[str, Callable[[Setting], Result]] = {
@@ -102,6 +106,11 @@ def get_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="write all figures there"
+    )
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="leave out what the file of --json has, and add the rest to it",
     )
     parser.add_argument(
         "--rst",
@@ -151,23 +160,55 @@ def describe_machine() -> dict[str, Any]:
 def measure(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     """Run the parts and show each; all that is known about the run."""
     names = [n for n in PARTS if n in options.parts or not options.parts]
-    started = datetime.now(timezone.utc)
-    where = describe_machine()
-    show_machine(where, console)
+    report = begun(options)
+    show_machine(report["machine"], console)
+    for name in names:
+        if not is_done(name, report):
+            result = run_part(name, options.quick, console)
+            report["parts"][name] = result.as_json()
+            save(report, options.json)  # the next part may be interrupted
+        show(Result.from_json(name, report["parts"][name]), console)
+    # In their order, whichever was run again.
+    report["parts"] = {n: report["parts"][n] for n in names}
+    return report
+
+
+def begun(options: argparse.Namespace) -> dict[str, Any]:
+    """A report without parts, or the one that is to be gone on with.
+
+    :raises ValueError: if that is of other arguments or another machine.
+    """
     words = [*options.parts, *(["--quick"] if options.quick else [])]
+    started = datetime.now(timezone.utc)
     report: dict[str, Any] = {
         "started": started.isoformat(timespec="seconds"),
         "arguments": " ".join(words),
         "quick": options.quick,
-        "machine": where,
+        "commit": commit(),
+        "machine": describe_machine(),
         "parts": {},
     }
-    for name in names:
-        result = run_part(name, options.quick, console)
-        show(result, console)
-        report["parts"][result.part] = result.as_json()
-        save(report, options.json)  # the next part may be interrupted
-    return report
+    if not options.resume or not options.json.exists():
+        return report
+    before: dict[str, Any] = json.loads(options.json.read_text("utf-8"))
+    for key in ("arguments", "commit", "machine"):
+        if _lasting(before[key]) != _lasting(report[key]):
+            raise ValueError(
+                f"cannot go on with {options.json}: {key}: {before[key]}"
+            )
+    return before
+
+
+def _lasting(value: Any) -> Any:
+    """Without what is another each time."""
+    if not isinstance(value, dict):
+        return value
+    return {k: v for k, v in value.items() if k != "load before"}
+
+
+def is_done(name: str, report: Mapping[str, Any]) -> bool:
+    found = report["parts"].get(name)
+    return found is not None and found["error"] is None
 
 
 def save(report: Mapping[str, Any], path: Path | None) -> None:
@@ -218,6 +259,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in options.parts:
         if name not in PARTS:
             parser.error(f"no such part: {name}")
+    if options.resume and options.json is None:
+        parser.error("--resume needs --json")
     console = Console()
     if options.source is not None:
         report = json.loads(options.source.read_text("utf-8"))
@@ -225,7 +268,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         for result in results_of(report).values():
             show(result, console)
     else:
-        report = measure(options, console)
+        try:
+            report = measure(options, console)
+        except ValueError as error:
+            parser.error(str(error))
     write(report, options, console)
     results = list(results_of(report).values())
     missed = [
