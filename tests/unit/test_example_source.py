@@ -159,9 +159,10 @@ async def test_without_ha_it_leads_for_ever() -> None:
     "args",
     [{"delay": -1}, {"delay": "nan"}, {"delay": "x"}, {"limit": -1}],
 )
-def test_bad_options_are_refused(args: dict[str, Any]) -> None:
+@pytest.mark.asyncio
+async def test_bad_options_are_refused(args: dict[str, Any]) -> None:
     with pytest.raises(ValueError):
-        asyncio.run(module["main"](asyncio.Queue(), args))
+        await module["main"](asyncio.Queue(), args)
 
 
 def test_runs_by_hand() -> None:

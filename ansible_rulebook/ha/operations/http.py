@@ -18,6 +18,7 @@ from typing import Any, Awaitable, Callable
 
 from aiohttp import web
 
+from ..connections import SWEEP_EVERY, Connection, Door, Limits
 from ..redaction import clean
 from .listen import Listen
 from .loop_lag import LoopLag
@@ -30,11 +31,13 @@ from .view import ClusterView, LookAtCluster
 
 logger = logging.getLogger(__name__)
 
-MOST_CONNECTIONS = 100
 MOST_STREAMS = 20  # pages that are open
-MOST_BYTES = 64 * 1024  # of one request
-WITHIN = 10.0  # seconds for a request, its answer, or the next request
-SWEEP_EVERY = 0.5  # seconds
+LIMITS = Limits(
+    connections=100,
+    request_bytes=64 * 1024,
+    within=10.0,  # seconds
+    keep_alive=10.0,  # seconds
+)
 ANSWER_WITHIN = 5.0  # seconds, for the database and for plugins' metrics
 VIEW_FRESH_FOR = 0.4  # seconds
 STOP_WITHIN = 2.0  # seconds
@@ -135,13 +138,10 @@ class HttpServer:
             self._loop.close()
 
     async def _serve(self) -> None:
-        server = web.Server(self._answer)
-        door = _Door(server)
-        listeners = [
-            await self._loop.create_server(door.open, sock=each)
-            for each in self._sockets
-        ]
+        door = Door(self._answer, LIMITS)
         try:
+            for each in self._sockets:
+                await door.listen_at(each)
             while True:
                 door.sweep()
                 if self._lag is not None:
@@ -152,16 +152,14 @@ class HttpServer:
                     logger.debug("No news for the page", exc_info=True)
                 await asyncio.sleep(SWEEP_EVERY)
         finally:
-            for each in listeners:
-                each.close()
             self._cluster.cancel()
             self._scrape.cancel()
-            door.close()
+            await door.close(0.0)
             await _end_all_tasks()
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         connection = request.protocol
-        assert isinstance(connection, _Connection)
+        assert isinstance(connection, Connection)
         connection.begin()
         try:
             response = await self._respond(request, connection)
@@ -171,11 +169,11 @@ class HttpServer:
             path = clean(request.path)
             logger.warning("No answer to %s", path, exc_info=True)
             response = _json(503, {"error": "not known at the moment"})
-        connection.begin()
+        connection.end()
         return response
 
     async def _respond(
-        self, request: web.BaseRequest, connection: _Connection
+        self, request: web.BaseRequest, connection: Connection
     ) -> web.StreamResponse:
         if request.method not in METHODS:
             return _json(405, {"error": "only GET, HEAD and OPTIONS"})
@@ -217,7 +215,7 @@ class HttpServer:
         return _response(200, b"", "text/event-stream")
 
     async def _stream(
-        self, request: web.BaseRequest, connection: _Connection
+        self, request: web.BaseRequest, connection: Connection
     ) -> web.StreamResponse:
         if self._streams >= MOST_STREAMS:
             return _json(503, {"error": "too many pages are open"})
@@ -236,93 +234,6 @@ class HttpServer:
         finally:
             self._streams -= 1
         return response
-
-
-class _Connection(web.RequestHandler):
-    """One connection, with limits of time and bytes."""
-
-    def __init__(self, server: web.Server, made: Callable[[], None]) -> None:
-        loop = asyncio.get_running_loop()
-        super().__init__(
-            server,
-            loop=loop,
-            keepalive_timeout=WITHIN,
-            lingering_time=0.0,
-            access_log=None,  # type: ignore[arg-type]
-            logger=_SILENT,
-        )
-        self.since = loop.time()
-        self._made = made
-        self._received = 0
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        self._made()
-
-    def begin(self) -> None:
-        """A request has come, or an answer is under way."""
-        self.since = self._loop.time()
-        self._received = 0
-
-    def data_received(self, data: bytes) -> None:
-        self._received += len(data)
-        if self._received > MOST_BYTES:
-            self.abort()
-            return
-        try:
-            super().data_received(data)
-        except Exception as error:  # of a parser that expects no such bytes
-            logger.debug("A client was cut off: %r", error)
-            self.abort()
-
-    def abort(self) -> None:
-        """Close it at once, even amid a request."""
-        transport = self.transport
-        self.force_close()
-        if isinstance(transport, asyncio.Transport):
-            transport.abort()
-
-
-class _Door:
-    """Accepts connections, and closes those that take too long."""
-
-    def __init__(self, server: web.Server) -> None:
-        self._server = server
-        self._loop = asyncio.get_running_loop()
-
-    def open(self) -> _Connection:
-        """The handler of a new connection."""
-        return _Connection(self._server, self._make_room)
-
-    def _make_room(self) -> None:
-        """Close the connections that have been silent for longest, if there
-        are too many. So a flood does not keep health checks out."""
-        connections = sorted(self._connections(), key=lambda each: each.since)
-        for each in connections[: max(0, len(connections) - MOST_CONNECTIONS)]:
-            each.abort()
-
-    def sweep(self) -> None:
-        """Close the connections that take too long."""
-        late = self._loop.time() - WITHIN
-        for each in self._connections():
-            if each.since < late:
-                each.abort()
-
-    def close(self) -> None:
-        """Close all."""
-        for each in self._connections():
-            each.abort()
-
-    def _connections(self) -> list[_Connection]:
-        return [
-            each
-            for each in self._server.connections
-            if isinstance(each, _Connection) and each.transport is not None
-        ]
-
-
-_SILENT = logging.Logger("ha-http", logging.CRITICAL + 1)
-"""For aiohttp's lines about clients: a client could fill a disk with them."""
 
 
 def _scrape() -> bytes:

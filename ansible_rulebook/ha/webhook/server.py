@@ -16,18 +16,27 @@ from typing import Any, AsyncIterator, Protocol
 
 from aiohttp import web
 
+from ..connections import SWEEP_EVERY, Connection, Door, Limits
 from ..errors import HaError, SourceRefused
 from ..inbox.inbox import EventRefused, InboxFull
 from .answers import Refused, answer, try_again
 from .arguments import WebhookArguments
 from .body import BodyRefused, clean, decode, parse_json, refuse_surrogates
-from .connections import SWEEP_EVERY, Connection, Door
 from .guards import CONFIDENTIAL, Verdict, check_token
 from .secret import Secret, SecretUnknown
 from .tls import Certificates
 
 logger = logging.getLogger(__name__)
 
+MOST_CONNECTIONS = 500
+# Bytes of a request beside its body: more than asyncio reads at once, so that
+# one that is too large is answered before it is cut off.
+MOST_BESIDE = 512 * 1024
+READ_WITHIN = 30.0  # seconds for a request to come, and again for its answer
+# Longer than what load balancers keep a connection for, or they would send a
+# request to one that is just being closed.
+KEEP_ALIVE = 75.0  # seconds without a request
+LINGER = 5.0  # seconds in which the rest of a refused request is read
 ADDRESS_RETRY = 0.2  # seconds
 ADDRESS_PATIENCE = 10.0  # seconds for an earlier run to close its port
 FINISH_WITHIN = 4.0  # seconds for requests under way, when the source ends
@@ -75,7 +84,7 @@ class WebhookServer:
 
         :raises SourceRefused: if that is not possible. One line.
         """
-        door = Door(self._answer, self._arguments.max_body)
+        door = Door(self._answer, _limits(self._arguments.max_body))
         tls = self._arguments.tls
         certificates = Certificates(tls) if tls is not None else None
         port = await self._open(door, certificates)
@@ -286,6 +295,17 @@ class WebhookServer:
                 cause,
             )
         self._refused.clear()
+
+
+def _limits(max_body: int) -> Limits:
+    return Limits(
+        connections=MOST_CONNECTIONS,
+        # In chunks a body can take more bytes than it has.
+        request_bytes=2 * max_body + MOST_BESIDE,
+        within=READ_WITHIN,
+        keep_alive=KEEP_ALIVE,
+        linger=LINGER,
+    )
 
 
 def _known(secret: Secret) -> tuple[bytes, ...]:

@@ -22,8 +22,8 @@ from rig.proxy import Proxy
 from rig.server import Server
 from webhooks import HOST, LIMIT, Authority, Hook, head, hook, raw
 
+from ansible_rulebook.ha import connections
 from ansible_rulebook.ha.errors import SourceRefused
-from ansible_rulebook.ha.webhook import connections
 from ansible_rulebook.ha.webhook import server as webhook_server
 
 EVENT = {"do": "say", "word": "ö"}
@@ -288,8 +288,8 @@ async def eventually(what: Callable[[], Any]) -> None:
 async def test_slow_clients_are_cut_off_and_others_served(
     tables: str, ha_uuid: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connections, "READ_WITHIN", 0.3)
-    monkeypatch.setattr(connections, "KEEP_ALIVE", 1000.0)
+    monkeypatch.setattr(webhook_server, "READ_WITHIN", 0.3)
+    monkeypatch.setattr(webhook_server, "KEEP_ALIVE", 1000.0)
     async with hook(tables, ha_uuid) as one, contextlib.AsyncExitStack() as s:
         silent, slow_head, slow_body, kept = [
             await s.enter_async_context(raw(one.port)) for _ in range(4)
@@ -312,8 +312,8 @@ async def test_slow_clients_are_cut_off_and_others_served(
 async def test_a_flood_of_connections_keeps_nobody_out(
     tables: str, ha_uuid: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connections, "MOST_CONNECTIONS", 20)
-    monkeypatch.setattr(connections, "READ_WITHIN", 1000.0)
+    monkeypatch.setattr(webhook_server, "MOST_CONNECTIONS", 20)
+    monkeypatch.setattr(webhook_server, "READ_WITHIN", 1000.0)
     async with hook(tables, ha_uuid) as one, contextlib.AsyncExitStack() as s:
         flood = [await s.enter_async_context(raw(one.port)) for _ in range(60)]
         assert (await post(one.url))[0] == 202
@@ -327,7 +327,7 @@ async def test_bodies_that_do_not_end_keep_nobody_out(
     tables: str, ha_uuid: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(webhook_server, "MOST_BYTES_AT_ONCE", 1000)
-    monkeypatch.setattr(connections, "READ_WITHIN", 5.0)
+    monkeypatch.setattr(webhook_server, "READ_WITHIN", 5.0)
     async with (
         hook(tables, ha_uuid, max_body=500) as one,
         raw(one.port) as first,

@@ -11,6 +11,7 @@ import socket
 import statistics
 import threading
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -282,7 +283,7 @@ def test_500_idle_connections_keep_nobody_out() -> None:
             for _ in range(500)
         ]
         is_well(server)
-        assert sum(map(was_ended, idle)) >= 500 - ours.MOST_CONNECTIONS
+        assert sum(map(was_ended, idle)) >= 500 - ours.LIMITS.connections
         is_well(server)
 
 
@@ -297,7 +298,7 @@ def was_ended(client: socket.socket) -> bool:
 
 
 def test_a_slow_client_is_sent_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ours, "WITHIN", 1.0)
+    monkeypatch.setattr(ours, "LIMITS", replace(ours.LIMITS, within=1.0))
     with served(Observed()) as server:
         host, _, port = server.address.rpartition(":")
         with socket.create_connection((host, int(port)), LIMIT) as client:
@@ -314,7 +315,7 @@ def test_a_slow_client_is_sent_away(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_page_that_does_not_read_is_given_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(ours, "WITHIN", 1.0)
+    monkeypatch.setattr(ours, "LIMITS", replace(ours.LIMITS, within=1.0))
     monkeypatch.setattr(ours, "SWEEP_EVERY", 0.01)
     monkeypatch.setattr(ours, "VIEW_FRESH_FOR", 0.0)
     count = 0

@@ -1,57 +1,67 @@
-"""Connections of clients, each bounded in time and bytes."""
+"""Connections of clients over HTTP, each bounded in time and bytes."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import ssl
+from dataclasses import dataclass
+from socket import socket
 from typing import Callable
 
 from aiohttp import web
 
-MOST_CONNECTIONS = 500
-# Bytes of a request beside its body: more than asyncio reads at once, so that
-# one that is too large is answered before it is cut off.
-MOST_BESIDE = 512 * 1024
-READ_WITHIN = 30.0  # seconds for a request to come, and again for its answer
-# Longer than what load balancers keep a connection for, or they would send a
-# request to one that is just being closed.
-KEEP_ALIVE = 75.0  # seconds without a request
-LINGER = 5.0  # seconds in which the rest of a refused request is read
 HANDSHAKE_WITHIN = 10.0  # seconds
 QUEUED = 128  # connections that wait to be accepted
 SWEEP_EVERY = 0.5  # seconds
 LOOK_EVERY = 0.01  # seconds
 
-_SILENT = logging.Logger("ha-webhook", logging.CRITICAL + 1)
+_SILENT = logging.Logger("ha-http", logging.CRITICAL + 1)
 """For what aiohttp says of clients: they could fill a disk with it."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What clients may take.
+
+    :param connections: how many there may be at a time.
+    :param request_bytes: of one request, all in all.
+    :param within: seconds for a request to come, and again for its answer.
+    :param keep_alive: seconds that a connection may have no request.
+    :param linger: seconds in which the rest of a refused request is read.
+    """
+
+    connections: int
+    request_bytes: int
+    within: float
+    keep_alive: float
+    linger: float = 0.0
 
 
 class Connection(web.RequestHandler):
     """One client's.
 
-    :param most_bytes: that one request may have, all in all.
     :param made: called when there is one more.
     """
 
     def __init__(
-        self, server: web.Server, most_bytes: int, made: Callable[[], None]
+        self, server: web.Server, limits: Limits, made: Callable[[], None]
     ) -> None:
         loop = asyncio.get_running_loop()
         super().__init__(
             server,
             loop=loop,
-            keepalive_timeout=KEEP_ALIVE,
-            lingering_time=LINGER,
+            keepalive_timeout=limits.keep_alive,
+            lingering_time=limits.linger,
             access_log=None,  # type: ignore[arg-type]
             logger=_SILENT,
             auto_decompress=False,  # a signature is one of what was sent
         )
         self.is_busy = False
         """A request is being answered."""
-        self.until = loop.time() + READ_WITHIN
+        self.until = loop.time() + limits.within
         """When it is ended for being late."""
-        self._most_bytes = most_bytes
+        self._limits = limits
         self._made = made
         self._received = 0
         self._limited = True
@@ -62,9 +72,10 @@ class Connection(web.RequestHandler):
         self._made()
 
     def begin(self) -> None:
-        """A request has come, or the whole of it."""
+        """A request has come, or the whole of it, or a part of an answer is
+        about to be written."""
         self.is_busy = True
-        self.until = self._loop.time() + READ_WITHIN
+        self.until = self._loop.time() + self._limits.within
 
     def discard(self) -> None:
         """The rest of the request will be read and forgotten."""
@@ -73,15 +84,15 @@ class Connection(web.RequestHandler):
     def end(self) -> None:
         """The answer is known, and is about to be written."""
         self.is_busy = False
-        self.until = self._loop.time() + KEEP_ALIVE
+        self.until = self._loop.time() + self._limits.keep_alive
         self._received = 0
 
     def data_received(self, data: bytes) -> None:
         """Some bytes have come."""
         if not self._received and not self.is_busy:
-            self.until = self._loop.time() + READ_WITHIN
+            self.until = self._loop.time() + self._limits.within
         self._received += len(data)
-        if self._received > self._most_bytes and self._limited:
+        if self._limited and self._received > self._limits.request_bytes:
             self.abort()
             return
         try:
@@ -102,19 +113,15 @@ class Door:
     """Lets connections in, and those out that take too long.
 
     :param answer: what answers a request.
-    :param max_body: bytes that one may have.
     """
 
     def __init__(
-        self,
-        answer: Callable[[web.BaseRequest], object],
-        max_body: int,
+        self, answer: Callable[[web.BaseRequest], object], limits: Limits
     ) -> None:
         self._server = web.Server(answer)  # type: ignore[arg-type]
-        # In chunks a body can take more bytes than it has.
-        self._most_bytes = 2 * max_body + MOST_BESIDE
+        self._limits = limits
         self._loop = asyncio.get_running_loop()
-        self._listener: asyncio.Server | None = None
+        self._listeners: list[asyncio.Server] = []
 
     async def listen(
         self, host: str, port: int, context: ssl.SSLContext | None
@@ -123,17 +130,25 @@ class Door:
 
         :raises OSError: if that is not possible.
         """
-        self._listener = await self._loop.create_server(
-            lambda: Connection(
-                self._server, self._most_bytes, self._make_room
-            ),
+        listener = await self._loop.create_server(
+            self._open,
             host,
             port,
             ssl=context,
             ssl_handshake_timeout=HANDSHAKE_WITHIN if context else None,
             backlog=QUEUED,
         )
-        return int(self._listener.sockets[0].getsockname()[1])
+        self._listeners.append(listener)
+        return int(listener.sockets[0].getsockname()[1])
+
+    async def listen_at(self, bound: socket) -> None:
+        """Take connections from now on at a socket that has its address.
+
+        :raises OSError: if that is not possible.
+        """
+        self._listeners.append(
+            await self._loop.create_server(self._open, sock=bound)
+        )
 
     def sweep(self) -> None:
         """Close those that are late."""
@@ -148,8 +163,8 @@ class Door:
         :param within: seconds, after which they are cut off. They have had
             no answer then.
         """
-        if self._listener is not None:
-            self._listener.close()
+        for listener in self._listeners:
+            listener.close()
         until = self._loop.time() + within
         try:
             while any(each.is_busy for each in self._connections()):
@@ -163,13 +178,17 @@ class Door:
                 else:
                     each.force_close()  # once the last answer is written
 
+    def _open(self) -> Connection:
+        return Connection(self._server, self._limits, self._make_room)
+
     def _make_room(self) -> None:
         """If there are too many, those that have been silent for longest
         have to go, rather than one whose request is being answered."""
         connections = sorted(
             self._connections(), key=lambda each: (each.is_busy, each.until)
         )
-        for each in connections[: max(0, len(connections) - MOST_CONNECTIONS)]:
+        too_many = max(0, len(connections) - self._limits.connections)
+        for each in connections[:too_many]:
             each.abort()
 
     def _connections(self) -> list[Connection]:
