@@ -46,6 +46,9 @@ RULEBOOK = """
       action:
         debug:
           msg: "says {{{{ event.word }}}}"
+"""
+# Upstream accumulates from 1.2 on.
+THROTTLES = """
     - name: Counted
       condition: event.payload.number is defined
       throttle:
@@ -83,8 +86,10 @@ ODD = (
 )
 
 
-def start(stage: Stage, port: int, **options: Any) -> WorkerProcess:
-    text = RULEBOOK.format(port=port, threshold=POSTS + 1)
+def start(
+    stage: Stage, port: int, rules: str = RULEBOOK, **options: Any
+) -> WorkerProcess:
+    text = rules.format(port=port, threshold=POSTS + 1)
     return stage.start(text, **options)
 
 
@@ -172,7 +177,7 @@ def test_what_any_worker_accepted_is_processed_once_by_whoever_leads(
     stage: Stage, server: Server
 ) -> None:
     ports = free_ports(2)
-    workers = [start(stage, port) for port in ports]
+    workers = [start(stage, port, RULEBOOK + THROTTLES) for port in ports]
     of = {each.name: port for each, port in zip(workers, ports)}
     leader, follower = sorted(workers, key=lambda each: not leads(each))
     for each in workers:
