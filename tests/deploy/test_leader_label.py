@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import ssl
 import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Callable
+from typing import Any, Callable
 
 import pytest
 from clusters import wait_until
@@ -91,6 +92,22 @@ def wait_labelled(api: KubernetesApi, *names: str) -> None:
         lambda: api.labelled() == list(names),
         f"{names} with the label, not {api.labelled()}",
     )
+
+
+def test_an_authority_without_a_key_identifier_is_trusted(
+    api: KubernetesApi, small: MakeSmall, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = ssl.create_default_context
+
+    def strict(*args: Any, **options: Any) -> ssl.SSLContext:
+        context = make(*args, **options)
+        context.verify_flags |= ssl.VERIFY_X509_STRICT
+        return context
+
+    # As Python does by itself from 3.13 on.
+    monkeypatch.setattr(ssl, "create_default_context", strict)
+    small("eda-1").lead()
+    wait_labelled(api, "eda-1")
 
 
 def test_the_label_follows_the_leader(
