@@ -27,6 +27,7 @@ import time
 import uuid
 from typing import Collection
 
+PROC = "/proc"
 VARIABLE = "EDA_HA_ACTION"
 BEGAN = b"+"
 ENDED = b"-"
@@ -50,36 +51,58 @@ def is_folder(what: str) -> bool:
     return what.startswith("/")
 
 
-def find_children(tokens: Collection[str]) -> list[int]:
-    """PIDs of processes that carry one of the tokens in their environment."""
-    return [
-        int(entry)
-        for entry in os.listdir("/proc")
-        if entry.isdigit() and _carries(int(entry), tokens)
-    ]
+def find_children(tokens: Collection[str]) -> tuple[set[int], set[int]]:
+    """Processes that carry one of the tokens in their environment.
+
+    :returns: their PIDs, and those of processes that have no environment.
+        For some microseconds of an ``execve`` that is so with each.
+    """
+    carriers, blank = set(), set()
+    for pid in map(int, filter(str.isdigit, os.listdir(PROC))):
+        environment = _environment(pid)
+        if _carries(environment, tokens):
+            carriers.add(pid)
+        elif not environment and _has_program(pid):
+            blank.add(pid)
+    return carriers, blank
 
 
-def _carries(pid: int, tokens: Collection[str]) -> bool:
-    marks = {f"{VARIABLE}={token}".encode() for token in tokens}
+def _environment(pid: int) -> bytes:
     try:
-        with open(f"/proc/{pid}/environ", "rb") as environ:
-            return not marks.isdisjoint(environ.read().split(b"\0"))
+        with open(f"{PROC}/{pid}/environ", "rb") as environ:
+            return environ.read()
     except OSError:
-        return False  # it ended, or is not ours to look at
+        return b""  # it ended, or is not ours to look at
+
+
+def _carries(environment: bytes, tokens: Collection[str]) -> bool:
+    marks = {f"{VARIABLE}={token}".encode() for token in tokens}
+    return not marks.isdisjoint(environment.split(b"\0"))
+
+
+def _has_program(pid: int) -> bool:
+    """Unlike zombies and threads of the kernel."""
+    try:
+        return bool(os.readlink(f"{PROC}/{pid}/exe"))
+    except OSError:
+        return False
 
 
 def kill_children(tokens: Collection[str]) -> int:
     """Kill every process that carries one of the tokens; returns how many.
 
-    Looks again until none is left: a child may be forking at the moment.
+    Looks again until none is left: a child may be forking at the moment, or
+    be about to run another program.
     """
     if not tokens or not is_supported():
         return 0
-    killed = set()
+    killed: set[int] = set()
+    known_blank: set[int] = set()
     for _ in range(MOST_SWEEPS):
-        pids = find_children(tokens)
-        if not pids:
+        pids, blank = find_children(tokens)
+        if not pids and blank <= known_blank:
             break
+        known_blank |= blank
         killed |= {pid for pid in pids if kill_carrier(pid, tokens)}
         time.sleep(PAUSE)
     return len(killed)
@@ -96,7 +119,7 @@ def kill_carrier(pid: int, tokens: Collection[str]) -> bool:
     except ProcessLookupError:
         return False
     try:
-        if not _carries(pid, tokens):
+        if not _carries(_environment(pid), tokens):
             return False
         if handle is None:
             os.kill(pid, signal.SIGKILL)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
 import uuid
 from pathlib import Path
-from typing import Collection, Iterator
+from typing import Iterator
 
 import pytest
 
@@ -52,7 +53,7 @@ class Playbook:
     def wait_killed(self) -> None:
         """Until neither of the two is there."""
         deadline = time.monotonic() + PATIENCE
-        while find_children([self.token]):
+        while find_children([self.token])[0]:
             assert time.monotonic() < deadline, "the playbook is still there"
             time.sleep(0.01)
 
@@ -81,7 +82,7 @@ def playbook(guardian: Guardian) -> Iterator[Playbook]:
 def test_kills_when_the_worker_is_gone(
     guardian: Guardian, playbook: Playbook
 ) -> None:
-    assert len(find_children([playbook.token])) == 2
+    assert len(find_children([playbook.token])[0]) == 2
     process = guardian._process
     assert process is not None and process.stdin is not None
     process.stdin.close()  # all that the kernel leaves of a killed worker
@@ -113,7 +114,7 @@ def test_a_later_lease_replaces_an_earlier_one(
         guardian.watch(clock.now())
         playbook.wait_killed()
         # Other workers' playbooks are not ours to kill.
-        assert len(find_children([marker.token])) == 2
+        assert len(find_children([marker.token])[0]) == 2
     finally:
         marker.end()
 
@@ -128,7 +129,7 @@ def test_spares_a_renewed_and_an_ended_term(guardian: Guardian) -> None:
         while clock.now() < soon + 0.3:
             time.sleep(0.05)
         guardian.dismiss()  # by now it has read all of that
-        assert len(find_children([playbook.token])) == 2
+        assert len(find_children([playbook.token])[0]) == 2
     finally:
         playbook.end()
 
@@ -147,8 +148,46 @@ def test_one_that_was_killed_is_replaced(
 
 
 def test_is_quiet_about_processes_that_end_meanwhile() -> None:
-    assert find_children([uuid.uuid4().hex]) == []
+    assert find_children([uuid.uuid4().hex])[0] == set()
     assert kill_children([uuid.uuid4().hex]) == 0
+
+
+def test_kills_what_was_about_to_run_another_program(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    token = uuid.uuid4().hex
+    fork = subprocess.Popen(
+        ["sleep", "600"], env={**os.environ, VARIABLE: token}
+    )
+    look = guardian_module._environment
+    looks: list[int] = []
+
+    def in_exec_at_first(pid: int) -> bytes:
+        looks.append(pid)
+        return b"" if looks == [fork.pid] else look(pid)
+
+    monkeypatch.setattr(guardian_module, "_environment", in_exec_at_first)
+    monkeypatch.setattr(os, "listdir", lambda _: [str(fork.pid)])
+    try:
+        assert kill_children([token]) == 1
+        assert fork.wait(PATIENCE) == -signal.SIGKILL
+    finally:
+        fork.kill()
+        fork.wait()
+
+
+def test_does_not_wait_for_what_has_no_environment() -> None:
+    token = uuid.uuid4().hex
+    bare = subprocess.Popen(["/usr/bin/env", "-i", "sleep", "600"])
+    try:
+        while guardian_module._environment(bare.pid):
+            time.sleep(0.01)
+        assert bare.pid in find_children([token])[1]
+        assert kill_children([token]) == 0
+        assert bare.poll() is None
+    finally:
+        bare.kill()
+        bare.wait()
 
 
 def test_spares_what_a_finished_playbook_has_left_behind(
@@ -160,7 +199,7 @@ def test_spares_what_a_finished_playbook_has_left_behind(
         guardian.watch(clock.now())
         playbook.wait_killed()
         assert guardian.kill() == 0
-        assert len(find_children([finished.token])) == 2
+        assert len(find_children([finished.token])[0]) == 2
     finally:
         finished.end()
 
@@ -250,11 +289,11 @@ def test_spares_a_process_that_was_given_the_pid_of_a_playbook(
 ) -> None:
     token = uuid.uuid4().hex
     strangers: list[subprocess.Popen[bytes]] = []
-    look = guardian_module._carries
+    look = guardian_module._environment
 
-    def look_and_end(pid: int, tokens: Collection[str]) -> bool:
+    def look_and_end(pid: int) -> bytes:
         """It ends after the look at it, and its PID is used again."""
-        found = look(pid, tokens)
+        found = look(pid)
         ending.kill()
         ending.wait()
         stranger = start_with_pid(pid)
@@ -262,7 +301,7 @@ def test_spares_a_process_that_was_given_the_pid_of_a_playbook(
             strangers.append(stranger)
         return found
 
-    monkeypatch.setattr(guardian_module, "_carries", look_and_end)
+    monkeypatch.setattr(guardian_module, "_environment", look_and_end)
     for _ in range(TRIES):
         ending = subprocess.Popen(
             ["sleep", "600"], env={**os.environ, VARIABLE: token}
