@@ -30,7 +30,8 @@ STAY = """
   gather_facts: false
   tasks:
     - ansible.builtin.raw: >
-        setsid --wait sh -c 'echo "begin w stay" >> "$JOURNAL"; sleep 600'
+        setsid --wait sh -c 'echo "begin w stay" >> "$JOURNAL";
+        until [ -e "$LET_GO" ]; do sleep 0.1; done'
 """
 # Leaves a process behind that ends once the test has seen it.
 LEAVE = f"""

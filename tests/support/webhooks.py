@@ -17,6 +17,17 @@ from ansible_rulebook.ha.webhook.server import WebhookServer
 
 HOST = "127.0.0.1"
 LIMIT = 60.0  # seconds for anything, on a busy machine
+KEY_USAGES = (
+    "digital_signature",
+    "content_commitment",
+    "key_encipherment",
+    "data_encipherment",
+    "key_agreement",
+    "key_cert_sign",
+    "crl_sign",
+    "encipher_only",
+    "decipher_only",
+)
 
 
 class Hook:
@@ -176,9 +187,22 @@ class Authority:
                 x509.SubjectAlternativeName([x509.DNSName("localhost")]),
                 critical=False,
             )
-            .sign(self._key, hashes.SHA256())
         )
-        return made.public_bytes(serialization.Encoding.PEM)
+        # Python from 3.13 on asks for these.
+        own, above = key.public_key(), self._key.public_key()
+        made = made.add_extension(
+            x509.SubjectKeyIdentifier.from_public_key(own), critical=False
+        ).add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(above),
+            critical=False,
+        )
+        if is_authority:
+            may = dict.fromkeys(KEY_USAGES, False)
+            may["key_cert_sign"] = True
+            made = made.add_extension(x509.KeyUsage(**may), critical=True)
+        return made.sign(self._key, hashes.SHA256()).public_bytes(
+            serialization.Encoding.PEM
+        )
 
 
 def free_ports(count: int) -> list[int]:

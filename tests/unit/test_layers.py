@@ -39,11 +39,12 @@ MAY_KNOW: dict[str, set[str]] = {
         "state",
         "inbox.delivery",
     },
-    "webhook": {"inbox"},
+    "webhook": {"inbox", "connections"},
     "event_source": {"webhook"},
     "operations": {
         "election",
         "state",
+        "connections",
         "embedded",
         "options",
         "own_process",
@@ -76,6 +77,7 @@ MAY_KNOW: dict[str, set[str]] = {
         "own_process",
         "worker",
     },
+    "connections": set(),
     "embedded": set(),
     "options": {
         "election.lease",
