@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import time
+from pathlib import Path
 
+import pytest
 from e2e_support import (
     PATIENCE,
     RULEBOOKS,
@@ -13,6 +15,7 @@ from e2e_support import (
     needs_state,
     wait_recorded,
 )
+from rig.clocks import Clocks, can_compile
 from rig.server import Server
 from rig.workers import WorkerProcess
 
@@ -22,6 +25,7 @@ STATE = RULEBOOKS / "state.yml"
 PLAYBOOK = {"PLAYBOOK": str(RULEBOOKS / "state_hold.yml")}
 SHORT = 3.0  # seconds: windows of state.yml that end while nobody leads
 GRACE = 1.0  # seconds
+DAY_AND_MORE = 26 * 3600  # seconds; events expire before
 
 
 def tell(stage: Stage, leader: WorkerProcess, *events: str) -> None:
@@ -153,3 +157,25 @@ def test_the_state_survives_killed_leaders(
         f"begin {second.worker_id} on in term 2",
         f"end {second.worker_id} on in term 2",
     ]
+
+
+@pytest.mark.skipif(not can_compile(), reason="there is no C compiler")
+def test_the_rules_do_not_care_for_wall_clocks(
+    stage: Stage, server: Server, tmp_path: Path
+) -> None:
+    clocks = Clocks(tmp_path)
+    first = stage.start(STATE, env=clocks.variables("first"))
+    first.wait_leads(PATIENCE)
+    second = stage.start(STATE, env=clocks.variables("second"))
+    second.wait_for("Following", PATIENCE)
+
+    tell(stage, first, "open door")
+    clocks.set("first", DAY_AND_MORE)
+    tell(stage, first, "close door", "open gate", "ping short a")
+    first.wait_for("^open and close door$", PATIENCE)
+    wait_recorded(server, stage)
+    clocks.set("second", -DAY_AND_MORE)
+    second.wait_leads(PATIENCE, after=first.kill())
+    second.wait_for("^no pong to a in 3 s$", PATIENCE)
+    tell(stage, second, "close gate")
+    second.wait_for("^open and close gate$", PATIENCE)

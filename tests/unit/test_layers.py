@@ -30,7 +30,7 @@ IMPORTERS = {"import_module", "__import__", "find_spec", "reload"}
 # BELOW_ALL.
 MAY_KNOW: dict[str, set[str]] = {
     "election": set(),
-    "engine": set(),
+    "engine": {"election.clock"},
     "state": {"election", "engine", "options"},
     "inbox": {"election", "state", "options"},
     "rulebook": {

@@ -67,6 +67,7 @@ class Sessions:
         claim = Claim(
             term=1,
             mark=0,
+            began=0,
             last_worker="",
             rulesets={
                 key: Kept(self.digests[n], primed=False)
@@ -81,7 +82,8 @@ class Sessions:
             RecoverySettings(),
             LOG,
         )
-        recovery.restore()  # "now" is long ago: no time passes
+        self.bridge.times.begin(0)  # long ago: no time passes
+        recovery.restore()
         if any(answer is not NOTHING for _, answer in recovery.caught_up):
             raise Difference(f"a recovery told {recovery.caught_up}")
         changes = Changes()

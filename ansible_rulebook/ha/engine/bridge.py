@@ -9,7 +9,6 @@ command that compiles them.
 from __future__ import annotations
 
 import json
-import time
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any, Iterator, NamedTuple, Sequence
 
 from ..errors import HaError, StateRefused
 from ..redaction import one_line
+from .session_times import SessionTimes
 
 JAR = Path(__file__).parent / "java" / "bridge.jar"
 PACKAGE = "ansible_rulebook_ha"
@@ -64,11 +64,6 @@ class Answer(NamedTuple):
 NOTHING = Answer()
 
 
-def now() -> int:
-    """The present as sessions see it, in milliseconds since 1970."""
-    return time.time_ns() // 1_000_000
-
-
 class Bridge:
     """Sessions with recorded working memory.
 
@@ -82,6 +77,8 @@ class Bridge:
     def __init__(self, engine: Any) -> None:
         self._java = _load(engine)
         self.is_encrypting = False
+        self.times = SessionTimes()
+        """What time it is in each session."""
 
     def encrypt(self, key: str, old_key: str | None = None) -> None:
         """Encrypt what is stored from here on (AES-256-GCM, as Drools).

@@ -8,7 +8,7 @@ import logging
 from typing import Any, Callable, Mapping, NoReturn, Protocol, Sequence
 
 from ..redaction import one_line
-from .bridge import Answer, Bridge, now
+from .bridge import Answer, Bridge
 from .session_clock import SessionClock
 
 logger = logging.getLogger(__name__)
@@ -87,6 +87,7 @@ class RecordedEngine:
     ) -> None:
         self._engine = engine
         self._bridge = bridge
+        self._now = bridge.times.now
         self._recording = recording
         self._source = source
         self._deliver = deliver
@@ -152,7 +153,9 @@ class RecordedEngine:
                 self._recording.wrote(ruleset, NO_CHANGE, None, consumed)
             source.written()
             return "[]"
-        answer = self._call(self._bridge.assert_event, session, now(), event)
+        answer = self._call(
+            self._bridge.assert_event, session, self._now(session), event
+        )
         return self._record(ruleset, answer, source)
 
     def assertFact(self, session: int, fact: str) -> Any:
@@ -161,7 +164,9 @@ class RecordedEngine:
         if ruleset is None:
             return self._engine.assertFact(session, fact)
         self._check(self._source())
-        answer = self._call(self._bridge.assert_fact, session, now(), fact)
+        answer = self._call(
+            self._bridge.assert_fact, session, self._now(session), fact
+        )
         return self._record(ruleset, answer)
 
     def retractFact(self, session: int, fact: str) -> Any:
@@ -181,7 +186,12 @@ class RecordedEngine:
             )
         self._check(self._source())
         answer = self._call(
-            self._bridge.retract, session, now(), fact, partial, exclude
+            self._bridge.retract,
+            session,
+            self._now(session),
+            fact,
+            partial,
+            exclude,
         )
         return self._record(ruleset, answer)
 
@@ -209,7 +219,9 @@ class RecordedEngine:
             if not self._recording.is_recording:
                 break
             try:
-                answer = self._call(self._bridge.advance, session, now())
+                answer = self._call(
+                    self._bridge.advance, session, self._now(session)
+                )
             except RuntimeError as error:
                 failure = failure or error  # go on with other rulesets
                 continue

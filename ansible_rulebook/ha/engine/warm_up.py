@@ -12,7 +12,7 @@ import logging
 import uuid
 from typing import Generator, Sequence
 
-from .bridge import Bridge, Record, now, packed
+from .bridge import Bridge, Record, packed
 
 ROUNDS = 5  # more gain little
 RULESETS = 3  # more gain little: they use the same classes
@@ -43,19 +43,19 @@ def _practise(
             session = bridge.create(text)
             yield
             try:
-                bridge.restore(session, packed(_some_events()))
+                at = bridge.times.now(session)
+                bridge.restore(session, packed(_some_events(at)))
                 yield
-                for each in _some_events():
-                    bridge.assert_event(session, now(), each.text)
-                bridge.advance(session, now())
+                for each in _some_events(at):
+                    bridge.assert_event(session, at, each.text)
+                bridge.advance(session, at)
             finally:
                 bridge.dispose(session)
             yield
 
 
-def _some_events() -> list[Record]:
+def _some_events(at: int) -> list[Record]:
     # They have no key but meta, so that rules match none of them.
-    at = now()
     return [
         Record(
             number,

@@ -6,7 +6,7 @@ import hashlib
 import json
 from typing import Any, Dict, List, Mapping, NamedTuple, Set, Tuple
 
-from ..engine.bridge import Answer, Bridge, now, numbers_of, rule_name
+from ..engine.bridge import Answer, Bridge, numbers_of, rule_name
 from ..errors import HaError
 from ..log import WorkerLog
 from .changes import Changes, Kept
@@ -75,7 +75,7 @@ class Recovery:
     def restore(self) -> None:
         """Fill the sessions, and let the time pass in which nobody led.
 
-        Blocks, maybe for long.
+        Blocks, maybe for long. :meth:`.SessionTimes.begin` comes before.
 
         :raises HaError: if the engine cannot restore it.
         """
@@ -105,7 +105,9 @@ class Recovery:
                 self.records.update(
                     (ruleset, number) for number in numbers_of(records)
                 )
-            at = now()
+            at = self._bridge.times.restored(
+                session, self._bridge.time(session)
+            )
             answer = self._bridge.advance(session, at)
         except RuntimeError as error:
             raise HaError(

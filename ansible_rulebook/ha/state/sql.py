@@ -354,7 +354,8 @@ UPDATE {CLUSTER} AS cluster
  WHERE cluster.ha_uuid = %(ha_uuid)s
    AND own.pid = pg_catalog.pg_backend_pid()
    AND {_HOLDS}
-RETURNING cluster.term, cluster.mark
+RETURNING cluster.term, cluster.mark,
+          (pg_catalog.date_part('epoch', cluster.since) * 1000)::bigint
 """
 
 WRITE_HISTORY: Final = f"""

@@ -198,6 +198,7 @@ class StateStore:
             self._terms.claim, term.session_pid, list(doubtful), term.lineage
         )
         term.number = claim.term
+        self._engine().times.begin(claim.began)
         self._log.info(
             "Recovering the rules' state",
             term=claim.term,

@@ -46,6 +46,8 @@ class Claim:
     """Rises with each claim of any worker: a fencing token."""
     mark: int
     """That of the last transaction before this term."""
+    began: int
+    """When, by the server's clock: milliseconds since 1970."""
     last_worker: str
     """The worker that led before; empty if none did."""
     last_marks: dict[int, int] = field(default_factory=dict)
@@ -161,6 +163,7 @@ class Terms:
             return Claim(
                 int(claimed[0]),
                 int(claimed[1]),
+                int(claimed[2]),
                 original(str(before[1])),
                 {term - 1: mark for term, mark in marks},
                 {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
+import time
 import uuid
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Callable
@@ -189,9 +190,12 @@ async def test_a_claim_reads_what_was_written(cluster: Cluster) -> None:
     leader.journal.changes.event(keys[2])
     leader.journal.wrote()
     assert await is_durable(leader.journal.last())
-    assert cluster.claim("b") == Claim(
+    claim = cluster.claim("b")
+    assert 0 <= time.time() - claim.began / 1000 < LIMIT
+    assert claim == Claim(
         term=2,
         mark=2,
+        began=claim.began,
         last_worker="a",
         last_marks={},
         rulesets={key: Kept("digest", True), "plain": Kept("other", False)},
