@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from rig.contender import ContenderProcess
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
 # Longest first, so that no process is left with a long one at the end.
 ORDER = ("tools/test_chaos.py", "packaging/", "e2e/", "integration/")
 HERE = Path(__file__).parent
+
+# How long an example takes says more about the machine than about the code.
+settings.register_profile("suite", deadline=None)
+settings.load_profile("suite")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -13,13 +13,14 @@ import pytest
 from chaos.checker import Limits, Verdict
 from chaos.cluster import Settings
 from chaos.run import Result, Task, run, with_state
-from chaos.schedule import Plan
+from chaos.schedule import CLOCKS, PROXIES, STANDBY, STATE, VOLUME, Plan
+from chaos.volume import can_mount
 from e2e_support import needs_state
+from rig.clocks import can_compile
 
 # Slack for a machine that does other things as well; the rules that are
 # about order, not about time, have none.
 LIMITS = Limits(slack=10.0, stall=30.0, overrun=5.0, fencing=True)
-FAULTS = 18  # each kind once, and a few more
 DURATION = 150.0  # seconds, where the machine is too slow for all faults
 
 
@@ -51,12 +52,22 @@ def assert_it_was_seen(verdict: Verdict) -> None:
     assert counts["outcomes stored"] > counts["matches stored"]
 
 
+def possible(*has: str) -> frozenset[str]:
+    """What of it a cluster can have on this machine."""
+    found = set(has)
+    if not can_mount():
+        found.discard(VOLUME)
+    if not can_compile():
+        found.discard(CLOCKS)
+    return frozenset(found)
+
+
 @pytest.mark.parametrize(
-    ("seed", "state", "standby", "proxied"),
+    ("seed", "state", "has"),
     [
-        pytest.param(1, "off", True, False, id="without state"),
+        pytest.param(1, "off", (STANDBY, CLOCKS), id="without state"),
         pytest.param(
-            *(2, "required", False, True),
+            *(2, "required", (PROXIES, VOLUME)),
             id="with state and a network that fails",
             marks=needs_state,
         ),
@@ -67,18 +78,16 @@ def test_random_faults_break_no_promise(
     quick_variables: dict[str, str],
     seed: int,
     state: str,
-    standby: bool,
-    proxied: bool,
+    has: tuple[str, ...],
 ) -> None:
-    kinds = set(
-        Plan(standby=standby, proxied=proxied, state=state == "required").bag()
-    )
+    there = possible(*has)
+    keeps = {STATE} if state == "required" else set()
+    kinds = set(Plan(has=there | keeps).bag())
     task = Task(
         seed,
         DURATION,
-        most=FAULTS,
-        standby=standby,
-        proxied=proxied,
+        most=len(kinds),  # each once
+        has=there,
         settings=with_state(Settings(variables=quick_variables), state),
         limits=LIMITS,
     )
@@ -88,8 +97,8 @@ def test_random_faults_break_no_promise(
     if found(result):
         pytest.fail(found(result), pytrace=False)
     assert_it_was_worth_it(result.verdict)
-    if state == "required":
+    if keeps:
         assert_it_was_seen(result.verdict)
     done = [outcome.fault.kind for outcome in result.verdict.outcomes]
-    if len(done) == FAULTS:  # else the machine was too slow for all
+    if len(done) == len(kinds):  # else the machine was too slow for all
         assert set(done) == kinds

@@ -14,11 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bench.report import machine
+from chaos.campaign import Campaign
 from chaos.checker import Limits, Verdict, Violation, check
+from chaos.cluster import Settings
 from chaos.records import BadRecord, History, parse, read
 from chaos.report import Report, percentile, rst
-from chaos.run import Result, Task
-from chaos.schedule import Plan, faults
+from chaos.run import Task
+from chaos.schedule import PROXIES, STANDBY, Plan, faults
+from chaos.summary import Summary, summary_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,6 +30,7 @@ MS = 1_000_000  # ns
 LEASE = 3.0
 POLL = 1.0
 EXACT = Limits(slack=0.0)
+HAS = frozenset({PROXIES, STANDBY})
 
 
 class Story:
@@ -1127,7 +1132,7 @@ def simulated(seed: int, count: int, state: bool) -> Story:
     at, token, number = 0.0, 0, 0
     open_ones: list[str] = []
     terms: dict[str, int] = defaultdict(int)
-    for fault in itertools.islice(faults(seed, Plan(standby=True)), count):
+    for fault in itertools.islice(faults(seed, Plan(has=HAS)), count):
         life = f"w{token % 3 + 1}"
         token += 1
         terms[life] += 1
@@ -1165,7 +1170,7 @@ SEEDS = st.integers(0, 2**32)
 
 
 @given(SEEDS, st.integers(1, 12), st.booleans())
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_a_made_history_is_the_same_for_the_same_seed_and_passes(
     seed: int, count: int, state: bool
 ) -> None:
@@ -1248,7 +1253,7 @@ PLANTS = {
 
 @pytest.mark.parametrize("plant", PLANTS, ids=lambda each: each.__name__)
 @given(seed=SEEDS, count=st.integers(2, 8), place=st.floats(0, 0.99))
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 def test_what_is_planted_anywhere_in_it_is_found(
     plant: Any, seed: int, count: int, place: float
 ) -> None:
@@ -1265,13 +1270,14 @@ def test_what_is_planted_anywhere_in_it_is_found(
 # -- reports ---------------------------------------------------------------
 
 
+def summarized(story: Story) -> Summary:
+    return summary_of(story.history, story.verdict(), HAS, 60.0)
+
+
 def reported(*stories: Story) -> Report:
-    return Report(
-        [
-            Result(Task(seed), story.history, story.verdict(), 60.0)
-            for seed, story in enumerate(stories, 1)
-        ]
-    )
+    about = {"machine": machine()}
+    campaign = Campaign(about, [summarized(each) for each in stories])
+    return Report(campaign, "make chaos", Settings())
 
 
 def test_a_report_counts_faults_and_what_was_found_by_their_kind() -> None:
@@ -1289,7 +1295,7 @@ def test_a_report_counts_faults_and_what_was_found_by_their_kind() -> None:
     )
     assert (slow.count, len(slow.takeovers), slow.violations) == (1, 0, 1)
     assert (every.count, len(every.takeovers), every.violations) == (3, 2, 1)
-    assert [seed for seed, _ in report.violations] == [2]
+    assert [found.after for _, found in report.violations] == ["slow"]
 
 
 def test_a_percentile_is_one_of_the_values() -> None:
@@ -1301,7 +1307,7 @@ def test_a_percentile_is_one_of_the_values() -> None:
 
 
 def test_the_table_for_the_documentation_has_command_and_figures() -> None:
-    text = rst(reported(clean()), "make chaos")
+    text = rst(reported(clean()))
 
     assert "   $ make chaos\n" in text
     row = "   * - worker killed (SIGKILL)\n     - 1\n     - 1\n     - 0.021\n"
@@ -1309,12 +1315,35 @@ def test_the_table_for_the_documentation_has_command_and_figures() -> None:
     assert "3 workers, poll interval 1 s, lease 3 s, without state" in text
 
 
-def test_the_figures_are_written_as_json() -> None:
+def test_the_figures_are_written_as_json(tmp_path: Path) -> None:
     bad = clean()
     bad.exit("w2", 19_000, 1)
+    report = reported(bad)
 
-    found = json.loads(json.dumps(reported(bad).as_json("make chaos")))
+    report.campaign.save(tmp_path / "f", report.as_json())
 
+    found = json.loads((tmp_path / "f").read_text())
     assert found["faults"][0]["takeover"]["median"] == pytest.approx(0.021)
-    assert found["violations"][0]["rule"] == "unexpected exit"
-    assert found["violations"][0]["lines"]
+    (violation,) = found["schedules"][0]["found"]
+    assert violation["rule"] == "unexpected exit"
+    assert violation["lines"]
+
+
+def test_a_campaign_goes_on_with_what_is_written(tmp_path: Path) -> None:
+    bad = clean()
+    bad.exit("w2", 19_000, 1)
+    begun = Campaign({"code": "1"}, [summarized(bad)])
+    begun.save(tmp_path / "f", {"command": "make chaos"})
+
+    resumed = Campaign({"code": "1"})
+    resumed.load(tmp_path / "f")
+
+    assert resumed == begun
+    assert [task.seed for task in resumed.left([Task(7), Task(8)])] == [8]
+
+
+def test_a_campaign_of_other_code_is_not_gone_on_with(tmp_path: Path) -> None:
+    Campaign({"code": "1"}).save(tmp_path / "f", {})
+
+    with pytest.raises(ValueError, match=r"cannot go on with .*: code: 1"):
+        Campaign({"code": "2"}).load(tmp_path / "f")

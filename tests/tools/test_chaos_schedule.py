@@ -10,30 +10,35 @@ from chaos.__main__ import command_of, get_parser, main, tasks
 from chaos.broker import WINDOW_SIZE, Producer, Queue, mark_of
 from chaos.rulebook import rulebook
 from chaos.schedule import (
+    CHOICES,
+    CLOCKS,
     KINDS,
-    NEEDS_PROXIES,
-    NEEDS_STANDBY,
-    NEEDS_STATE,
-    TAKEN_AWAY,
+    PROXIES,
+    STANDBY,
+    STATE,
+    VOLUME,
     Fault,
     Plan,
+    cluster_of,
     faults,
 )
 from hypothesis import given
 from hypothesis import strategies as st
 
 SEEDS = st.integers(0, 2**32)
+ALL = frozenset({*CHOICES, STATE})
 PLANS = st.builds(
     Plan,
     lease=st.floats(1, 15),
-    standby=st.booleans(),
-    kinds=st.lists(
-        st.sampled_from(sorted(set(KINDS) - NEEDS_STANDBY)), unique=True
-    ).map(tuple),
-    proxied=st.just(True),
-    state=st.just(True),
+    has=st.just(ALL),
+    kinds=st.lists(st.sampled_from(sorted(KINDS)), unique=True).map(tuple),
     calmest=st.floats(0, 5),
 )
+
+
+def needing(*what: str) -> set[str]:
+    """The kinds that need one of these."""
+    return {name for name, kind in KINDS.items() if kind.needs in what}
 
 
 def first(seed: int, plan: Plan, count: int) -> list[Fault]:
@@ -73,7 +78,7 @@ def test_a_fault_is_within_the_bounds_of_its_kind(
         assert 0 <= fault.calm <= plan.calmest + 0.001
         assert 0 <= fault.choice <= 1
         assert fault.mode in kind.modes
-        assert (fault.target == "server") == kind.on_server
+        assert fault.target == kind.befalls or not kind.befalls
         assert not plan.kinds or fault.kind in plan.kinds
 
 
@@ -90,29 +95,28 @@ def test_each_kind_comes_at_first_and_then_by_its_share(
     assert Counter(found[len(kinds) :]) == Counter(bag * 2)
 
 
-@given(SEEDS)
-def test_a_standby_is_promoted_only_where_there_is_one(seed: int) -> None:
-    kinds = {fault.kind for fault in first(seed, Plan(), 60)}
-    with_one = {fault.kind for fault in first(seed, Plan(standby=True), 60)}
-    assert kinds == set(KINDS) - NEEDS_STANDBY - NEEDS_STATE
-    assert with_one == set(KINDS) - NEEDS_STATE
+@given(SEEDS, st.sets(st.sampled_from(sorted(ALL))))
+def test_a_kind_comes_only_where_there_is_what_it_needs(
+    seed: int, has: set[str]
+) -> None:
+    plan = Plan(has=frozenset(has))
+    kinds = {fault.kind for fault in first(seed, plan, 100)}
+    assert kinds == set(KINDS) - needing(*ALL - has)
+
+
+def test_kinds_need_what_a_cluster_can_have() -> None:
+    needs = {kind.needs for kind in KINDS.values()} - {""}
+    assert needs == ALL
 
 
 @given(SEEDS)
-def test_the_state_is_hurt_only_where_there_is_one(seed: int) -> None:
-    kinds = {fault.kind for fault in first(seed, Plan(state=True), 60)}
-    assert kinds == set(KINDS) - NEEDS_STANDBY
+def test_a_standby_has_no_volume(seed: int) -> None:
+    assert len(cluster_of(seed) & {STANDBY, VOLUME}) == 1
 
 
-@given(SEEDS)
-def test_the_network_fails_only_where_there_are_proxies(seed: int) -> None:
-    kinds = {fault.kind for fault in first(seed, Plan(proxied=False), 60)}
-    assert kinds == set(KINDS) - NEEDS_STANDBY - NEEDS_STATE - NEEDS_PROXIES
-
-
-def test_all_that_is_said_about_kinds_is_about_kinds() -> None:
-    needs = NEEDS_PROXIES | NEEDS_STANDBY | NEEDS_STATE
-    assert set(KINDS) > TAKEN_AWAY | needs
+@given(SEEDS, st.sampled_from(sorted(KINDS)))
+def test_a_cluster_has_what_a_chosen_kind_needs(seed: int, kind: str) -> None:
+    Plan(has=cluster_of(seed, (kind,)) | {STATE}, kinds=(kind,)).bag()
 
 
 def test_leaders_and_followers_are_hurt() -> None:
@@ -137,7 +141,7 @@ def test_a_fault_that_there_is_not_is_refused() -> None:
 
 
 def test_a_promotion_without_a_standby_is_refused() -> None:
-    with pytest.raises(ValueError, match="need a standby"):
+    with pytest.raises(ValueError, match="need standby"):
         Plan(kinds=("promote",)).bag()
 
 
@@ -256,6 +260,7 @@ def test_upstream_accepts_the_rulebook(state: bool) -> None:
     [
         ([], "make chaos"),
         (["--keep", "/home/x", "--json", "/home/y"], "make chaos"),
+        (["--json", "/home/y", "--resume", "--jobs", "2"], "make chaos"),
         (["--seed", "7", "kill"], "make chaos CHAOS_ARGS='kill --seed 7'"),
     ],
 )
@@ -272,12 +277,22 @@ def test_each_schedule_has_a_seed_and_they_take_turns() -> None:
 
     found = tasks(get_parser().parse_args(words))
 
-    assert [(t.seed, t.standby, t.proxied) for t in found] == [
-        (5, False, True),
-        (6, True, True),
-        (7, False, False),
-        (8, True, False),
+    assert [(t.seed, t.has) for t in found] == [
+        (5, {VOLUME, PROXIES}),
+        (6, {STANDBY, CLOCKS}),
+        (7, {VOLUME}),
+        (8, {STANDBY, PROXIES}),
     ]
+
+
+def test_what_a_machine_cannot_do_is_left_out() -> None:
+    parse = get_parser().parse_args
+
+    (task,) = tasks(parse(["--seed", "5"]), frozenset({VOLUME}))
+
+    assert task.has == {PROXIES}
+    with pytest.raises(ValueError, match="need volume"):
+        tasks(parse(["disk-full"]), frozenset({VOLUME}))
 
 
 @pytest.mark.parametrize(
@@ -285,9 +300,12 @@ def test_each_schedule_has_a_seed_and_they_take_turns() -> None:
     [
         (["--workers", "1"], "two workers at least"),
         (["flood"], "no such fault: flood"),
-        (["promote", "--standby", "none"], "need a standby"),
-        (["end-writer", "--state", "off"], "need a standby, state or"),
-        (["slow", "--proxies", "none"], "or proxies"),
+        (["promote", "--has", "none"], "need standby"),
+        (["end-writer", "--state", "off"], "need state"),
+        (["slow", "--has", "standby"], "need proxies"),
+        (["--has", "wings"], "no cluster has wings"),
+        (["--jobs", "0"], "--jobs: one at least"),
+        (["--resume"], "--resume needs --json"),
     ],
 )
 def test_options_that_do_not_fit_are_refused_in_one_line(

@@ -95,7 +95,7 @@ def test_a_password_is_read_whole_and_shown_nowhere(form, password):
 
 
 @pytest.mark.parametrize("form", FORMS)
-@settings(max_examples=60, deadline=None, derandomize=True, database=None)
+@settings(max_examples=60, derandomize=True, database=None)
 @given(inner=st.text("aZ0@:/%'\\\" =?&#,[]().;|$ä", max_size=8))
 def test_no_password_whatever_is_shown(form, inner):
     dsn = form(f"zq{inner}xjk")

@@ -43,9 +43,7 @@ OPTIONS = [
     value for value in vars(ha_options).values() if isinstance(value, Option)
 ]
 FLAGS = [option for option in OPTIONS if option is not ha_options.POOLER]
-FIXED = settings(
-    max_examples=2000, deadline=None, derandomize=True, database=None
-)
+FIXED = settings(max_examples=2000, derandomize=True, database=None)
 
 Grown = Callable[[str], str]
 

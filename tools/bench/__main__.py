@@ -34,6 +34,7 @@ from pathlib import Path
 from typing import Any, Callable
 
 from rich.console import Console
+from rig.checkout import revision
 from rig.program import run
 from rig.server import EmbeddedRig
 
@@ -59,7 +60,7 @@ from bench import (
     webhook,
     worker,
 )
-from bench.report import Result, commit, machine, show
+from bench.report import Result, machine, show
 from bench.setting import Setting
 
 PARTS: dict[str, Callable[[Setting], Result]] = {
@@ -184,7 +185,7 @@ def begun(options: argparse.Namespace) -> dict[str, Any]:
         "started": started.isoformat(timespec="seconds"),
         "arguments": " ".join(words),
         "quick": options.quick,
-        "commit": commit(),
+        "commit": revision(),
         "machine": describe_machine(),
         "parts": {},
     }

@@ -6,7 +6,6 @@ import math
 import os
 import platform
 import statistics
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -261,21 +260,6 @@ def machine() -> dict[str, Any]:
         except PackageNotFoundError:
             found[package] = "not installed"
     return found
-
-
-def commit() -> str:
-    """Which commit the code is of; "unknown" without git."""
-    try:
-        done = subprocess.run(
-            ["git", "rev-parse", "--short=12", "HEAD"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return done.stdout.strip()
 
 
 def _processor() -> str:

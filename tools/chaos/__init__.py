@@ -5,6 +5,7 @@ module     what it does
 ========== ==========================================================
 schedule   which fault comes when: random, decided by a seed
 faults     does a fault to the cluster, and puts it right again
+volume     a small file system for the server's data, which can be full
 cluster    real workers, each behind proxies, and their server
 servers    a primary, and perhaps a standby that takes its place
 broker     hands out events, once or until they are acknowledged
@@ -13,8 +14,10 @@ recording  runs inside of each worker and writes down what it does
 ledger     what the server has stored, by its own word
 records    reads what was written
 checker    finds in it what must not be
-report     tables and JSON
 run        one schedule from start to end
+summary    what is kept of it
+campaign   many schedules, several at a time, and what was done before
+report     tables and JSON
 ========== ==========================================================
 
 ``sources/`` has the two event sources of the rulebook, ``play/`` what its

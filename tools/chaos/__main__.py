@@ -3,15 +3,19 @@
 ::
 
     export PYTHONPATH=tools
-    python -m chaos [--seed N] [--duration S] [--schedules K]
-        [--state off|required] [--json FILE] [--rst FILE] [fault ...]
+    python -m chaos [--seed N] [--duration S] [--schedules K] [--jobs J]
+        [--state off|required] [--has LIST] [--json FILE [--resume]]
+        [--rst FILE] [fault ...]
 
 Each schedule has a cluster of its own, of real workers and a real
 PostgreSQL, and a seed: the first one --seed, the next one that plus one, and
-so on. The same seed gives the same faults in the same order. Every other
-schedule has a standby that can be promoted. In two of four the workers reach
-the server through proxies, which can lose what is sent; in the other two
-they reach it directly, and nothing but that can delay an answer.
+so on. The same seed gives the same faults in the same order, and decides what
+the cluster has besides: a standby that can be promoted, or a small volume for
+the server's data; proxies before the server, which can lose what is sent;
+clocks that can be set.
+
+With --json all that was found is written after each schedule. With --resume
+those that are there are not run again, so an interrupted run goes on.
 
 Exits with 1 if something was found that must not be, or if a schedule was
 cut short; the records are kept then.
@@ -20,26 +24,38 @@ cut short; the records are kept then.
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 import shutil
 import tempfile
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
+from bench.report import machine
 from rich.console import Console
-from rich.status import Status
 from rig import program
+from rig.checkout import revision
+from rig.clocks import can_compile
 
 from ansible_rulebook.ha.upstream.names import is_able_to_keep_state
+from chaos.campaign import Campaign, run_all
 from chaos.checker import Limits
 from chaos.cluster import Settings
 from chaos.report import Report
-from chaos.run import Task, run, with_state
-from chaos.schedule import KINDS, Plan
+from chaos.run import Task, with_state
+from chaos.schedule import (
+    CHOICES,
+    CLOCKS,
+    KINDS,
+    STATE,
+    VOLUME,
+    Plan,
+    cluster_of,
+)
+from chaos.volume import can_mount
 
-OUTPUT = ("json", "rst", "keep")
+OUTPUT = ("json", "rst", "keep", "resume", "jobs")
+HOW_MANY = ("seed", "schedules")  # of the same
+CODE = ("ansible_rulebook/ha", "tools/chaos")  # what figures depend on
 EXIT_FOUND = 1
 WIDTH = 110  # columns, where there is no terminal
 
@@ -73,21 +89,22 @@ def get_parser() -> argparse.ArgumentParser:
         "--schedules", type=int, default=1, metavar="K", help="default 1"
     )
     parser.add_argument(
+        "--jobs",
+        type=int,
+        default=1,
+        metavar="J",
+        help="schedules at a time (default 1)",
+    )
+    parser.add_argument(
         "--state",
         choices=("required", "off"),
         help="whether workers keep rule state (default: if they can)",
     )
     parser.add_argument(
-        "--standby",
-        choices=("some", "all", "none"),
-        default="some",
-        help="which schedules have a standby (default: every other one)",
-    )
-    parser.add_argument(
-        "--proxies",
-        choices=("some", "all", "none"),
-        default="some",
-        help="in which schedules the network can fail (default: two of four)",
+        "--has",
+        metavar="LIST",
+        help="what each cluster has, with commas: "
+        f"{', '.join(CHOICES)} or none (default: the seed decides)",
     )
     parser.add_argument("--workers", type=int, default=3, metavar="N")
     parser.add_argument("--poll", type=float, default=1.0, metavar="S")
@@ -103,6 +120,11 @@ def get_parser() -> argparse.ArgumentParser:
         "--json", type=Path, metavar="FILE", help="write all figures there"
     )
     parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with what FILE has of the same code, machine and options",
+    )
+    parser.add_argument(
         "--rst", type=Path, metavar="FILE", help="write the table there"
     )
     parser.add_argument(
@@ -114,9 +136,12 @@ def get_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def tasks(options: argparse.Namespace) -> list[Task]:
+def tasks(
+    options: argparse.Namespace, impossible: frozenset[str] = frozenset()
+) -> list[Task]:
     """The schedules to run.
 
+    :param impossible: what no cluster can have on this machine.
     :raises ValueError: if the options do not go together.
     """
     mode = options.state or ("required" if is_able_to_keep_state() else "off")
@@ -128,28 +153,26 @@ def tasks(options: argparse.Namespace) -> list[Task]:
         ),
         mode,
     )
+    kinds = tuple(options.kinds)
     found = []
-    for number in range(options.schedules):
-        standby = options.standby == "all" or (
-            options.standby == "some" and number % 2 == 1
-        )
-        proxied = options.proxies == "all" or (
-            options.proxies == "some" and number % 4 < 2
-        )
+    for seed in range(options.seed, options.seed + options.schedules):
+        if options.has is None:
+            has = cluster_of(seed, kinds)
+        else:
+            has = frozenset(options.has.split(",")) - {"none"}
+        if not has <= set(CHOICES):
+            raise ValueError(f"no cluster has {', '.join(has - set(CHOICES))}")
+        has -= impossible
         Plan(
-            standby=standby,
-            proxied=proxied,
-            state=settings.state,
-            kinds=tuple(options.kinds),
+            has=has | ({STATE} if settings.state else set()), kinds=kinds
         ).bag()
         found.append(
             Task(
-                options.seed + number,
+                seed,
                 options.duration,
                 options.faults,
-                standby,
-                proxied,
-                tuple(options.kinds),
+                has,
+                kinds,
                 settings,
                 Limits(slack=options.slack),
             )
@@ -157,13 +180,27 @@ def tasks(options: argparse.Namespace) -> list[Task]:
     return found
 
 
+def impossible_here(console: Console) -> frozenset[str]:
+    """What no cluster can have on this machine; says so."""
+    found = set()
+    if not can_mount():
+        console.print("no server's volume is full: mounting is not allowed")
+        found.add(VOLUME)
+    if not can_compile():
+        console.print("no clock is set: there is no C compiler")
+        found.add(CLOCKS)
+    return frozenset(found)
+
+
 def command_of(
-    parser: argparse.ArgumentParser, options: argparse.Namespace
+    parser: argparse.ArgumentParser,
+    options: argparse.Namespace,
+    without: Sequence[str] = OUTPUT,
 ) -> str:
     """The command that does the same, wherever its output goes."""
     words: list[str] = []
     for name, value in vars(options).items():
-        if name not in OUTPUT and value != parser.get_default(name):
+        if name not in without and value != parser.get_default(name):
             given = value if isinstance(value, list) else [f"--{name}", value]
             words += map(str, given)
     if not words:
@@ -171,44 +208,60 @@ def command_of(
     return f"make chaos CHAOS_ARGS={shlex.quote(shlex.join(words))}"
 
 
-def show_step(status: Status, seed: int, text: str) -> None:
-    status.update(f"seed {seed}: {text}")
+def begun(
+    parser: argparse.ArgumentParser, options: argparse.Namespace
+) -> Campaign:
+    """One without schedules, or that which is to be gone on with.
+
+    :raises ValueError: if that is of other options, code or machine.
+    """
+    where = machine()
+    del where["load before"]
+    campaign = Campaign(
+        {
+            "each": command_of(parser, options, (*OUTPUT, *HOW_MANY)),
+            "code": {path: revision(f"HEAD:{path}") for path in CODE},
+            "machine": where,
+        }
+    )
+    if options.resume and options.json.exists():
+        campaign.load(options.json)
+    return campaign
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = get_parser()
     options = parser.parse_args(argv)
+    if options.resume and options.json is None:
+        parser.error("--resume needs --json")
+    if options.jobs < 1:
+        parser.error("--jobs: one at least")
     command = command_of(parser, options)
-    try:
-        todo = tasks(options)
-    except ValueError as error:
-        parser.error(str(error))
     console = Console()
     if not console.is_terminal:
         console = Console(width=WIDTH)
-    report = Report()
+    try:
+        todo = tasks(options, impossible_here(console))
+        campaign = begun(parser, options)
+    except ValueError as error:
+        parser.error(str(error))
+    report = Report(campaign, command, todo[0].settings)
     root = options.keep or Path(tempfile.mkdtemp(prefix="chaos-"))
-    for task in todo:
-        folder = root / f"seed-{task.seed}"
-        folder.mkdir(parents=True, exist_ok=True)
-        with console.status(f"seed {task.seed}") as status:
-            result = run(
-                task,
-                folder,
-                partial(show_step, status, task.seed),
-            )
-        report.results.append(result)
-        verdict = result.verdict
-        console.print(
-            f"seed {task.seed}: {len(verdict.outcomes)} faults in "
-            f"{result.seconds:.0f} s, {len(verdict.violations)} violations"
-        )
+    with console.status("") as status:
+        for summary in run_all(
+            campaign.left(todo),
+            root,
+            options.jobs,
+            options.keep is not None,
+            status.update,
+        ):
+            campaign.summaries.append(summary)
+            report.show_one(summary, console)
+            if options.json is not None:
+                campaign.save(options.json, report.as_json())
     report.show(console)
-    if options.json is not None:
-        text = json.dumps(report.as_json(command), indent=2)
-        options.json.write_text(f"{text}\n", "utf-8")
     if options.rst is not None:
-        report.write_rst(options.rst, command)
+        report.write_rst(options.rst)
     if report.violations or report.errors:
         console.print(f"the records are in {root}")
         return EXIT_FOUND

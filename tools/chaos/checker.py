@@ -21,7 +21,7 @@ from typing import Callable, Optional, TypeVar, Union
 from rig.history import NANO, overlaps
 
 from .records import Fault, History, Office, Play, Row, Run, as_records
-from .schedule import TAKEN_AWAY
+from .schedule import KINDS
 
 SECOND = 1_000_000_000  # ns
 EXIT_FENCED = 75  # a worker that cannot be demoted in time ends so
@@ -851,7 +851,7 @@ def _unheard(history: History, limits: Limits, at: int) -> tuple[int, int]:
     And since which fault; see :attr:`Limits.latency`.
     """
     before = [fault for fault in history.faults if fault.at <= at]
-    if history.proxied and before and before[-1].kind in TAKEN_AWAY:
+    if history.proxied and before and KINDS[before[-1].kind].takes_the_lock:
         return before[-1].at, round(limits.latency * SECOND)
     return 0, 0
 

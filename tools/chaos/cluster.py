@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable
 
+from rig.clocks import Clocks
 from rig.history import NANO
 from rig.process import ProcessError
 from rig.proxy import Proxy
@@ -121,6 +122,7 @@ class Cluster:
     :param folder: for logs and records.
     :param ha_uuid: names the cluster.
     :param write: writes a row to the driver's record.
+    :param clocks: of the workers, where these can be set.
     """
 
     def __init__(
@@ -131,9 +133,11 @@ class Cluster:
         servers: Servers,
         broker: Broker,
         write: Write,
+        clocks: Clocks | None = None,
     ) -> None:
         self.settings = settings
         self.servers = servers
+        self.clocks = clocks
         self._folder = folder
         self._broker = broker
         self._write = write
@@ -285,6 +289,7 @@ class Cluster:
             ],
             env={
                 **self.settings.variables,
+                **(self.clocks.variables(name) if self.clocks else {}),
                 "PYTHONPATH": os.pathsep.join(
                     filter(None, (str(TOOLS), os.environ.get("PYTHONPATH")))
                 ),
@@ -347,7 +352,7 @@ class Cluster:
 
     def _leaks(self, text: str) -> Iterator[str]:
         """What no log should have."""
-        if self.servers.password in text:
+        if any(each in text for each in self.servers.passwords):
             yield "a password"
         for after in text.split(TRACEBACK)[1:]:
             # The first line that is not indented says what was raised.

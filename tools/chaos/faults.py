@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Callable
 
 from rig.history import NANO
@@ -18,6 +20,9 @@ from .schedule import Fault
 
 BLOCKED_BEFORE = 0.1  # seconds from a blocked loop to the end of its session
 TERMINATION = 90.0  # seconds for a worker to end when asked to
+CLOSE = 60.0  # seconds between two clocks that are meant to be the same
+GUARDIAN = "guardian.py"
+GUARDIAN_KILLED = "The guardian of the playbooks was killed"
 NOTICE = 10.0  # seconds for a worker to see that its term is over
 
 
@@ -34,6 +39,8 @@ class Faults:
         self._write = write
         self._how: dict[str, Callable[[Fault], None]] = {
             "kill": self._kill,
+            "kill-two": self._kill_two,
+            "kill-guardian": self._kill_guardian,
             "terminate": self._terminate,
             "pause-short": self._pause,
             "pause-long": self._pause,
@@ -44,6 +51,11 @@ class Faults:
             "restart-immediate": self._restart,
             "stop": self._stop,
             "full": self._full,
+            "disk-full": self._disk_full,
+            "slow-disk": self._slow_disk,
+            "password": self._password,
+            "read-only": self._read_only,
+            "clock": self._clock,
             "promote": self._promote,
             "cut-off": self._cut_off,
             "cut-off-and-crash": self._cut_off_and_crash,
@@ -94,6 +106,44 @@ class Faults:
         # It counts as ready for as long as nobody has noticed.
         self._cluster.until(lambda: not process.alive, "a killed worker ends")
 
+    def _kill_two(self, fault: Fault) -> None:
+        leader = self._cluster.wait_leader()
+        others = [each for each in self._cluster.members if each is not leader]
+        pair = [leader, others[int(fault.choice * len(others))]]
+        self._begin(fault, leader)
+        if fault.mode == "kill":
+            for each in pair:
+                self._cluster.expect(each, -9)
+                each.process.kill()
+            processes = [each.process for each in pair]
+            self._cluster.until(
+                lambda: not any(each.alive for each in processes),
+                "two killed workers end",
+            )
+            return
+        with ExitStack() as stack:
+            for each in pair:
+                stack.enter_context(self._paused(each))
+            self._cluster.rest(fault.seconds)
+
+    def _kill_guardian(self, fault: Fault) -> None:
+        victim = self._victim(fault)
+        process = victim.process
+        (guardian,) = process.started(GUARDIAN)
+        self._begin(fault, victim)
+        os.kill(guardian, signal.SIGKILL)
+        self._cluster.until(
+            lambda: process.find(GUARDIAN_KILLED) or not process.alive,
+            f"{process.name} notices that its guardian was killed",
+        )
+        self._cluster.rest(fault.seconds)
+        if fault.mode == "then its worker" and process.alive:
+            self._cluster.expect(victim, -9)
+            process.kill()
+            self._cluster.until(
+                lambda: not process.alive, "a killed worker ends"
+            )
+
     def _terminate(self, fault: Fault) -> None:
         victim = self._victim(fault)
         process = victim.process
@@ -110,15 +160,9 @@ class Faults:
         victim = self._victim(fault)
         led = self._cluster.leader() is victim
         self._begin(fault, victim)
-        victim.paused = True
-        victim.process.pause()
-        still = time.monotonic_ns()
-        self._cluster.rest(fault.seconds)
-        until = victim.process.resume()
-        victim.paused = False
-        self._write(
-            "pause", life=victim.life, at=still, until=round(until / NANO)
-        )
+        with self._paused(victim):
+            self._cluster.rest(fault.seconds)
+            until = time.monotonic()
         if led and fault.kind == "pause-long":
             process = victim.process
             self._cluster.until(
@@ -129,6 +173,33 @@ class Faults:
                 f"{process.name} notices that its term is over",
                 NOTICE,
             )
+
+    @contextmanager
+    def _paused(self, victim: Member) -> Iterator[None]:
+        victim.paused = True
+        victim.process.pause()
+        still = time.monotonic_ns()
+        yield
+        until = victim.process.resume()
+        victim.paused = False
+        self._write(
+            "pause", life=victim.life, at=still, until=round(until / NANO)
+        )
+
+    def _clock(self, fault: Fault) -> None:
+        victim = self._victim(fault)
+        hours = float(fault.mode.rstrip("h"))
+        self._begin(fault, victim)
+        self._set_clock(victim, round(hours * 3600))
+        self._cluster.rest(fault.seconds)
+        self._set_clock(victim, 0)
+
+    def _set_clock(self, victim: Member, offset: int) -> None:
+        assert self._cluster.clocks is not None
+        self._cluster.clocks.set(victim.name, offset)
+        answer = self._cluster.ask(victim, status=True)
+        if answer and abs(answer["clock"] - time.time() - offset) > CLOSE:
+            raise ChaosError(f"{victim.life} has another clock: {answer}")
 
     def _block(self, fault: Fault) -> None:
         victim = self._victim(fault)
@@ -160,6 +231,13 @@ class Faults:
         yield
         self._write("outage", at=at, until=self._servers.back_since())
 
+    @contextmanager
+    def _closed(self) -> Iterator[None]:
+        """The server is up, and no use to the workers for as long."""
+        at = time.monotonic_ns()
+        yield
+        self._write("outage", at=at, until=time.monotonic_ns())
+
     def _end_session(self, fault: Fault) -> None:
         victim = self._victim(fault)
         self._begin(fault, victim)
@@ -175,11 +253,9 @@ class Faults:
 
     def _lock_journal(self, fault: Fault) -> None:
         self._begin(fault)
-        at = time.monotonic_ns()
-        with self._servers.locked(JOURNAL):
-            self._cluster.rest(fault.seconds)
         # Nobody can lead for long who cannot write.
-        self._write("outage", at=at, until=time.monotonic_ns())
+        with self._closed(), self._servers.locked(JOURNAL):
+            self._cluster.rest(fault.seconds)
 
     def _restart(self, fault: Fault) -> None:
         self._begin(fault)
@@ -196,10 +272,46 @@ class Faults:
 
     def _full(self, fault: Fault) -> None:
         victim = self._victim(fault)
-        with self._servers.fill() as filling:
+        with self._servers.take_connections() as filling:
             filling.wait_full()
             self._begin(fault, victim)
             self._servers.terminate(victim.name)
+            self._cluster.rest(fault.seconds)
+
+    def _disk_full(self, fault: Fault) -> None:
+        volume = self._servers.volume
+        assert volume is not None
+        self._begin(fault)
+        with self._outage():
+            volume.fill()
+            if fault.mode == "log":
+                self._servers.fill_log()
+            self._cluster.rest(fault.seconds)
+            volume.free()
+            self._servers.recover()
+
+    def _slow_disk(self, fault: Fault) -> None:
+        with self._servers.slow_commits():
+            self._begin(fault)
+            self._cluster.rest(fault.seconds)
+
+    def _password(self, fault: Fault) -> None:
+        self._begin(fault)
+        with self._closed():
+            self._servers.change_password()
+            if fault.mode == "file first":
+                self._servers.write_password()
+            self._servers.terminate_all()
+            self._cluster.rest(fault.seconds)
+            self._servers.write_password()
+
+    def _read_only(self, fault: Fault) -> None:
+        self._begin(fault)
+        with self._closed(), self._servers.read_only():
+            if fault.mode == "all sessions":
+                self._servers.terminate_all()
+            else:
+                self._servers.terminate(self._cluster.wait_leader().name)
             self._cluster.rest(fault.seconds)
 
     def _promote(self, fault: Fault) -> None:

@@ -168,8 +168,8 @@ class Witness:
 class Orders(threading.Thread):
     """Answers the broker's questions, in a thread of its own.
 
-    ``{"status": true}`` gives whether this worker leads, ``{"block": S}``
-    stops the main loop for S seconds.
+    The answer has whether this worker leads, and its wall clock's time. With
+    ``{"block": S}`` the main loop stops for S seconds.
     """
 
     def __init__(
@@ -192,7 +192,7 @@ class Orders(threading.Thread):
                     self._loop.call_soon_threadsafe(
                         self._block, question["block"]
                     )
-                self._say(io, leads=self._witness.leads())
+                self._say(io, leads=self._witness.leads(), clock=time.time())
 
     @staticmethod
     def _say(io: Any, **values: Any) -> None:

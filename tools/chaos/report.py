@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.report import machine
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from .checker import Outcome, Violation
-from .run import Result
+from .campaign import Campaign
+from .cluster import Settings
 from .schedule import KINDS
+from .summary import Done, Found, Summary
 
 HEADINGS = (
     "fault",
@@ -41,7 +41,7 @@ class Group:
     leaderless: float = 0.0  # seconds
     violations: int = 0
 
-    def add(self, outcome: Outcome) -> None:
+    def add(self, outcome: Done) -> None:
         """One more of them."""
         self.count += 1
         self.leaderless = max(self.leaderless, outcome.leaderless)
@@ -93,63 +93,67 @@ def percentile(values: Sequence[float], percent: float) -> float:
 
 @dataclass
 class Report:
-    """The results of several schedules."""
+    """What several schedules have shown.
 
-    results: list[Result] = field(default_factory=list)
+    :param command: that makes the same.
+    :param settings: what their workers were like.
+    """
+
+    campaign: Campaign
+    command: str
+    settings: Settings
 
     @property
-    def violations(self) -> list[tuple[int, Violation]]:
+    def summaries(self) -> list[Summary]:
+        """One for each schedule."""
+        return self.campaign.summaries
+
+    @property
+    def violations(self) -> list[tuple[int, Found]]:
         """Each with the seed of its schedule."""
         return [
-            (result.task.seed, violation)
-            for result in self.results
-            for violation in result.verdict.violations
+            (each.seed, found)
+            for each in self.summaries
+            for found in each.found
         ]
 
     @property
     def errors(self) -> list[tuple[int, str]]:
         """Schedules that were cut short, and why."""
         return [
-            (result.task.seed, result.error)
-            for result in self.results
-            if result.error is not None
+            (each.seed, each.error)
+            for each in self.summaries
+            if each.error is not None
         ]
 
     def groups(self) -> list[Group]:
         """One for each kind of fault that there was, and one for all."""
         total = Group("all")
-        found = {name: Group(kind.title) for name, kind in KINDS.items()}
-        for result in self.results:
-            for outcome in result.verdict.outcomes:
-                for group in (found[outcome.fault.kind], total):
-                    group.add(outcome)
-            by_kind = _violations_by_kind(result)
-            for name, count in by_kind.items():
-                if name in found:
-                    found[name].violations += count
-            total.violations += sum(by_kind.values())
-        return [*(g for g in found.values() if g.count), total]
+        groups = {name: Group(kind.title) for name, kind in KINDS.items()}
+        for each in self.summaries:
+            for done in each.done:
+                groups[done.kind].add(done)
+                total.add(done)
+            for found in each.found:
+                total.violations += 1
+                if found.after in groups:
+                    groups[found.after].violations += 1
+        return [*(g for g in groups.values() if g.count), total]
 
     def counts(self) -> dict[str, int]:
         """How much there was to check."""
         total: Counter[str] = Counter()
-        for result in self.results:
-            total.update(result.verdict.counts)
+        for each in self.summaries:
+            total.update(each.counts)
         return dict(total)
 
     def overruns(self) -> list[float]:
         """Seconds that actions went on beside another leader."""
-        return [
-            overrun.seconds
-            for result in self.results
-            for overrun in result.verdict.overruns
-        ]
+        return [x for each in self.summaries for x in each.overruns]
 
     def setting(self) -> str:
-        """What the clusters were like; the same in all schedules."""
-        if not self.results:
-            return "no cluster"
-        settings = self.results[0].task.settings
+        """What the clusters were like."""
+        settings = self.settings
         return (
             f"{settings.workers} workers, poll interval {settings.poll:g} s, "
             f"lease {settings.lease:g} s, "
@@ -158,13 +162,14 @@ class Report:
 
     def notes(self) -> list[str]:
         """What stands below the table."""
-        counts = self.counts()
-        counted = ", ".join(f"{n:,} {name}" for name, n in counts.items())
+        counted = ", ".join(
+            f"{n:,} {name}" for name, n in self.counts().items()
+        )
         overruns = self.overruns()
-        minutes = sum(result.seconds for result in self.results) / 60
+        minutes = sum(each.seconds for each in self.summaries) / 60
         notes = [
-            f"{len(self.results)} schedules in {minutes:.0f} minutes, "
-            f"{self.setting()}: {counted}.",
+            f"{len(self.summaries)} schedules of {minutes:.0f} minutes in "
+            f"all, {self.setting()}: {counted}.",
             "Times are from the fault to the next announced term; where no "
             "server could be reached, from when one could be again. Nobody "
             "led: the longest such time.",
@@ -176,33 +181,26 @@ class Report:
             )
         return notes
 
-    def as_json(self, command: str) -> dict[str, Any]:
-        """All of it."""
-        settings = self.results[0].task.settings if self.results else None
+    def as_json(self) -> dict[str, Any]:
+        """What the schedules come to; they themselves are the campaign's."""
         return {
-            "command": command,
-            "machine": machine(),
-            "seeds": [result.task.seed for result in self.results],
-            "state": bool(settings and settings.state),
-            "poll": settings and settings.poll,
-            "lease": settings and settings.lease,
+            "command": self.command,
+            "state": self.settings.state,
+            "poll": self.settings.poll,
+            "lease": self.settings.lease,
             "faults": [group.as_json() for group in self.groups()],
             "counts": self.counts(),
-            "overruns": [round(each, 6) for each in self.overruns()],
-            "violations": [
-                {
-                    "seed": seed,
-                    "rule": violation.rule,
-                    "what": violation.what,
-                    "at": violation.at,
-                    "lines": list(violation.lines),
-                }
-                for seed, violation in self.violations
-            ],
-            "errors": [
-                {"seed": seed, "error": error} for seed, error in self.errors
-            ],
         }
+
+    def show_one(self, summary: Summary, console: Console) -> None:
+        """A line, as soon as it has ended."""
+        with_ = ", ".join(summary.has) or "nothing"
+        console.print(
+            f"seed {summary.seed} with {with_}: {len(summary.done)} faults "
+            f"in {summary.seconds:.0f} s, {len(summary.found)} violations"
+            f"{', cut short' if summary.error else ''}",
+            highlight=False,
+        )
 
     def show(self, console: Console) -> None:
         """Print the table, and every violation with its lines."""
@@ -218,31 +216,31 @@ class Report:
         console.print(table)
         for note in self.notes():
             console.print(f"  {note}", highlight=False)
-        for seed, violation in self.violations:
-            console.print(
-                f"[bold red]seed {seed}:[/] {escape(str(violation))}",
-                highlight=False,
-                soft_wrap=True,
-            )
+        for seed, found in self.violations:
+            self._show(f"seed {seed}:", str(found), console)
         for seed, error in self.errors:
-            console.print(
-                f"[bold red]seed {seed} was cut short:[/] {escape(error)}",
-                highlight=False,
-                soft_wrap=True,
-            )
+            self._show(f"seed {seed} was cut short:", error, console)
 
-    def write_rst(self, path: Path, command: str) -> None:
+    @staticmethod
+    def _show(what: str, text: str, console: Console) -> None:
+        console.print(
+            f"[bold red]{what}[/] {escape(text)}",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+    def write_rst(self, path: Path) -> None:
         """The table as the documentation includes it."""
-        path.write_text(rst(self, command), "utf-8")
+        path.write_text(rst(self), "utf-8")
 
 
-def rst(report: Report, command: str) -> str:
+def rst(report: Report) -> str:
     """The table in reStructuredText, with the command that made it."""
-    where = machine()
+    where = report.campaign.about["machine"]
     lines = [
         ".. code-block:: console",
         "",
-        f"   $ {command}",
+        f"   $ {report.command}",
         "",
         f"On {where['cores']} cores ({where['processor']}), "
         f"{where['system']}, Python {where['python']}, "
@@ -260,15 +258,3 @@ def rst(report: Report, command: str) -> str:
     for note in report.notes():
         lines += [note, ""]
     return "\n".join(lines)
-
-
-def _violations_by_kind(result: Result) -> dict[str, int]:
-    """To which fault each violation belongs: the last one before it."""
-    faults = result.history.faults
-    found: dict[str, int] = defaultdict(int)
-    for violation in result.verdict.violations:
-        before: Iterable[str] = (
-            fault.kind for fault in faults if fault.at <= violation.at
-        )
-        found[([*before] or ["none"])[-1]] += 1
-    return found

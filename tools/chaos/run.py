@@ -13,6 +13,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Callable
 
+from rig.clocks import Clocks
+
 from ansible_rulebook.ha.upstream.names import is_able_to_keep_state
 
 from . import checker, ledger
@@ -22,7 +24,16 @@ from .cluster import ChaosError, Cluster, Settings
 from .faults import Faults
 from .records import DRIVER, SUFFIX, History, read
 from .rulebook import source_names
-from .schedule import Fault, Plan, faults
+from .schedule import (
+    CLOCKS,
+    PROXIES,
+    STANDBY,
+    STATE,
+    VOLUME,
+    Fault,
+    Plan,
+    faults,
+)
 from .servers import Servers
 
 STATE_FLAG = "--ha-state"
@@ -40,13 +51,13 @@ class Task:
     :param seed: of the faults and of the events.
     :param duration: seconds in which faults begin.
     :param most: faults at most, if not None.
+    :param has: what the cluster has that kinds of faults may need.
     """
 
     seed: int
     duration: float = 120.0
     most: int | None = None
-    standby: bool = False
-    proxied: bool = True
+    has: frozenset[str] = frozenset({PROXIES})
     kinds: tuple[str, ...] = ()
     settings: Settings = field(default_factory=Settings)
     limits: Limits = field(default_factory=Limits)
@@ -113,7 +124,7 @@ def run(
         "run",
         seed=task.seed,
         state=settings.state,
-        proxied=task.proxied,
+        proxied=PROXIES in task.has,
         poll=settings.poll,
         lease=settings.lease,
         started=time.monotonic_ns(),
@@ -182,7 +193,12 @@ def _stage(
         # A socket's path must be short.
         short = stack.enter_context(tempfile.TemporaryDirectory(prefix="c-"))
         servers = stack.enter_context(
-            Servers(task.standby, task.proxied, synchronous=settings.state)
+            Servers(
+                standby=STANDBY in task.has,
+                proxied=PROXIES in task.has,
+                synchronous=settings.state,
+                own_volume=VOLUME in task.has,
+            )
         )
         broker = stack.enter_context(
             Broker(
@@ -200,6 +216,7 @@ def _stage(
                 servers,
                 broker,
                 journal.write,
+                Clocks(folder) if CLOCKS in task.has else None,
             )
         )
         yield cluster, broker
@@ -210,9 +227,7 @@ def _do_faults(
 ) -> None:
     plan = Plan(
         lease=task.settings.lease,
-        standby=task.standby,
-        proxied=task.proxied,
-        state=task.settings.state,
+        has=task.has | ({STATE} if task.settings.state else set()),
         kinds=task.kinds,
     )
     doer = Faults(cluster, journal.write)

@@ -7,7 +7,7 @@ schedule anywhere. A fault's durations are in seconds.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,6 +15,14 @@ LEADER = "leader"
 FOLLOWER = "follower"
 SERVER = "server"
 LEADER_SHARE = 0.7  # of the faults that befall one worker
+
+# What a cluster can have.
+STANDBY = "standby"
+PROXIES = "proxies"
+VOLUME = "volume"
+CLOCKS = "clocks"
+CHOICES = (STANDBY, PROXIES, VOLUME, CLOCKS)
+STATE = "state"
 
 
 @dataclass(frozen=True)
@@ -26,7 +34,12 @@ class Kind:
     :param shortest: how long it lasts at least, in leases.
     :param longest: and at most.
     :param modes: variants, one is taken at random.
-    :param on_server: it befalls the server, not a worker.
+    :param befalls: one worker at random, or only that which leads, or the
+        server.
+    :param needs: what a cluster has to have for it: "standby", "proxies",
+        "state", "volume" or "clocks".
+    :param takes_the_lock: the server takes it away, and its word to who had
+        it has a way of its own: who gets it next may hear of that before.
     """
 
     title: str
@@ -34,22 +47,52 @@ class Kind:
     shortest: float = 0.0
     longest: float = 0.0
     modes: tuple[str, ...] = ("",)
-    on_server: bool = False
+    befalls: str = ""
+    needs: str = ""
+    takes_the_lock: bool = False
 
 
 KINDS: dict[str, Kind] = {
     "kill": Kind("worker killed (SIGKILL)", 3),
+    "kill-two": Kind(
+        "two workers killed or paused at once",
+        1,
+        0.5,
+        1.5,
+        modes=("kill", "pause"),
+    ),
+    "kill-guardian": Kind(
+        "guardian of the playbooks killed",
+        1,
+        0.1,
+        0.5,
+        modes=("alone", "then its worker"),
+        # A follower's is told nothing, so nobody would notice.
+        befalls=LEADER,
+    ),
     "terminate": Kind("worker terminated (SIGTERM)", 2),
     "pause-short": Kind("worker paused, shorter than the lease", 2, 0.1, 0.5),
     "pause-long": Kind("worker paused, longer than the lease", 2, 1.2, 2.2),
-    "end-session": Kind("session terminated", 3, modes=("lock", "all")),
-    "end-writer": Kind("state's session terminated", 2),
-    "lock-journal": Kind(
-        "state's table locked by somebody else", 1, 0.05, 0.6, on_server=True
+    "end-session": Kind(
+        "session terminated", 3, modes=("lock", "all"), takes_the_lock=True
     ),
-    "restart-fast": Kind("server restarted, fast", 1, on_server=True),
+    "end-writer": Kind("state's session terminated", 2, needs=STATE),
+    "lock-journal": Kind(
+        "state's table locked by somebody else",
+        1,
+        0.05,
+        0.6,
+        befalls=SERVER,
+        needs=STATE,
+    ),
+    "restart-fast": Kind(
+        "server restarted, fast", 1, befalls=SERVER, takes_the_lock=True
+    ),
     "restart-immediate": Kind(
-        "server crashed and restarted", 1, on_server=True
+        "server crashed and restarted",
+        1,
+        befalls=SERVER,
+        takes_the_lock=True,
     ),
     "stop": Kind(
         "server stopped for a while",
@@ -57,15 +100,72 @@ KINDS: dict[str, Kind] = {
         0.1,
         0.9,
         modes=("fast", "immediate"),
-        on_server=True,
+        befalls=SERVER,
+        takes_the_lock=True,
     ),
-    "full": Kind("server at its connection limit", 1, 0.2, 0.6),
+    "full": Kind(
+        "server at its connection limit",
+        1,
+        0.2,
+        0.6,
+        befalls=LEADER,
+        takes_the_lock=True,
+    ),
+    "disk-full": Kind(
+        "server's volume full",
+        1,
+        0.2,
+        0.8,
+        modes=("tables", "log"),
+        befalls=SERVER,
+        needs=VOLUME,
+        takes_the_lock=True,
+    ),
+    "slow-disk": Kind("commits that take long", 1, 0.3, 1.2, befalls=SERVER),
+    "password": Kind(
+        "password changed, sessions ended",
+        1,
+        0.1,
+        0.6,
+        modes=("file first", "file later"),
+        befalls=SERVER,
+        takes_the_lock=True,
+    ),
+    "read-only": Kind(
+        "role made read-only for a while",
+        1,
+        0.2,
+        0.8,
+        modes=("new sessions", "all sessions"),
+        befalls=SERVER,
+        takes_the_lock=True,
+    ),
+    "clock": Kind(
+        "clock of a worker set by hours",
+        1,
+        0.3,
+        1.2,
+        modes=("-26h", "-1h", "+1h", "+26h"),
+        needs=CLOCKS,
+    ),
     "promote": Kind(
-        "standby promoted", 2, modes=("fast", "immediate"), on_server=True
+        "standby promoted",
+        2,
+        modes=("fast", "immediate"),
+        befalls=SERVER,
+        needs=STANDBY,
+        takes_the_lock=True,
     ),
-    "cut-off": Kind("network dropped without a reset", 2, 0.2, 2.2),
+    "cut-off": Kind(
+        "network dropped without a reset", 2, 0.2, 2.2, needs=PROXIES
+    ),
     "cut-off-and-crash": Kind(
-        "server crashed while a worker was cut off", 1, 0.4, 1.6
+        "server crashed while a worker was cut off",
+        1,
+        0.4,
+        1.6,
+        needs=PROXIES,
+        takes_the_lock=True,
     ),
     "one-way": Kind(
         "network dropped in one direction",
@@ -73,30 +173,26 @@ KINDS: dict[str, Kind] = {
         0.4,
         1.6,
         modes=("to server", "from server"),
+        needs=PROXIES,
     ),
-    "slow": Kind("slow network", 1, 0.3, 0.8, modes=("0.02", "0.1", "0.25")),
+    "slow": Kind(
+        "slow network",
+        1,
+        0.3,
+        0.8,
+        modes=("0.02", "0.1", "0.25"),
+        needs=PROXIES,
+    ),
     "block": Kind("main loop blocked by a plugin", 1, 0.3, 1.4),
     "block-and-end": Kind(
-        "main loop blocked, session terminated", 1, 1.5, 1.5
+        "main loop blocked, session terminated",
+        1,
+        1.5,
+        1.5,
+        befalls=LEADER,
+        takes_the_lock=True,
     ),
 }
-NEEDS_STANDBY = frozenset({"promote"})
-NEEDS_STATE = frozenset({"end-writer", "lock-journal"})
-NEEDS_PROXIES = frozenset({"cut-off", "cut-off-and-crash", "one-way", "slow"})
-# In these the server takes the lock away, and its word to who had it has a
-# way of its own: who gets the lock next may hear of that before.
-TAKEN_AWAY = frozenset(
-    {
-        "end-session",
-        "restart-fast",
-        "restart-immediate",
-        "stop",
-        "full",
-        "promote",
-        "block-and-end",
-        "cut-off-and-crash",
-    }
-)
 
 
 @dataclass(frozen=True)
@@ -105,7 +201,7 @@ class Fault:
 
     :param number: its place, from 1.
     :param kind: one of :data:`KINDS`.
-    :param target: "leader", "follower" or "server".
+    :param target: whom it befalls: "leader", "follower" or "server".
     :param seconds: how long it lasts, 0 for an instant.
     :param mode: a variant of the kind.
     :param calm: seconds from the end of the one before to this one.
@@ -130,17 +226,13 @@ class Plan:
     """What a schedule is made from, besides the seed.
 
     :param lease: seconds.
-    :param standby: whether there is a standby to promote.
-    :param proxied: whether workers go through proxies that can be deaf.
-    :param state: whether workers keep state.
+    :param has: what the cluster has that kinds of faults may need.
     :param kinds: which kinds of faults, all if empty.
     :param calmest: seconds, the longest calm between two faults.
     """
 
     lease: float = 3.0
-    standby: bool = False
-    proxied: bool = True
-    state: bool = False
+    has: frozenset[str] = frozenset({PROXIES})
     kinds: tuple[str, ...] = ()
     calmest: float = 1.0
 
@@ -158,14 +250,35 @@ class Plan:
             name
             for name, kind in KINDS.items()
             if (not self.kinds or name in self.kinds)
-            and (self.standby or name not in NEEDS_STANDBY)
-            and (self.proxied or name not in NEEDS_PROXIES)
-            and (self.state or name not in NEEDS_STATE)
+            and (not kind.needs or kind.needs in self.has)
             for _ in range(kind.share)
         ]
         if not bag:
-            raise ValueError("these faults need a standby, state or proxies")
+            needed = {KINDS[name].needs for name in self.kinds}
+            raise ValueError(f"these faults need {', '.join(sorted(needed))}")
         return bag
+
+
+def cluster_of(seed: int, kinds: Iterable[str] = ()) -> frozenset[str]:
+    """What the cluster of a schedule has, by its seed.
+
+    Every other one has a standby, and the rest a primary on a volume of its
+    own. Two of four have proxies; in the others workers reach the server
+    directly, and nothing but that can delay an answer.
+
+    :param kinds: the faults that are to be done, if not all.
+    """
+    either = [STANDBY, VOLUME] if seed % 2 == 0 else [VOLUME, STANDBY]
+    has = {either[0]}
+    if seed % 4 < 2:
+        has.add(PROXIES)
+    if seed % 3 == 0:
+        has.add(CLOCKS)
+    needed = {KINDS[kind].needs for kind in kinds if kind in KINDS}
+    has |= needed - {"", STATE}
+    if has.issuperset(either):
+        has.discard(either[0 if either[0] not in needed else 1])
+    return frozenset(has)
 
 
 def faults(seed: int, plan: Plan) -> Iterator[Fault]:
@@ -193,14 +306,10 @@ def faults(seed: int, plan: Plan) -> Iterator[Fault]:
         mode = kind.modes[int(dice.random() * len(kind.modes))]
         calm = dice.uniform(0.05, 1.0) * plan.calmest
         choice = dice.random()
-        if kind.on_server:
-            target = SERVER
-        elif name in ("full", "block-and-end"):
-            target = LEADER
         yield Fault(
             number,
             name,
-            target,
+            kind.befalls or target,
             round(leases * plan.lease, 3),
             mode,
             round(calm, 3),

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -15,16 +17,24 @@ from psycopg.conninfo import make_conninfo
 from rig.proxy import Proxy, server_address
 from rig.server import EmbeddedRig
 
+from .volume import Volume
+
 ROLE = "chaos"  # not a superuser, who could use reserved connections
 DATABASE = "chaos"
 HOST = "127.0.0.1"
 MAX_CONNECTIONS = 60
 PROBE_EVERY = 0.005  # seconds
 PROBE_FOR = 60.0  # seconds
+LONGEST_COMMIT = 100_000  # µs, the most that the server takes for a delay
+LOG_SEGMENTS = 30  # more than a volume has room for
 HAMMERS = 2  # threads that take each connection that gets free
 HAMMER_PAUSE = 0.002  # seconds
-SETTINGS: dict[str, str | int | float] = {
+SETTINGS: dict[str, str | int | float | bool] = {
     "max_connections": MAX_CONNECTIONS,
+    "fsync": True,  # else no commit waits for the disk, and none for long
+    # A volume of ours has room for that.
+    "min_wal_size": "32MB",
+    "max_wal_size": "64MB",
     # A standby comes back at once when its primary does.
     "wal_retrieve_retry_interval": "100ms",
 }
@@ -41,20 +51,36 @@ class Servers:
         for all.
     :param synchronous: whether a commit waits for the standby, without which
         a promotion may lose it: that is PostgreSQL's promise, not ours.
+    :param own_volume: whether the primary's data is on a volume of its own.
     """
 
     def __init__(
-        self, standby: bool, proxied: bool, synchronous: bool
+        self,
+        standby: bool,
+        proxied: bool,
+        synchronous: bool,
+        own_volume: bool = False,
     ) -> None:
-        self.password = secrets.token_urlsafe(18)
+        self.passwords = [secrets.token_urlsafe(18)]
+        self._folder = tempfile.TemporaryDirectory(prefix="chaos-servers-")
+        self._passfile = Path(self._folder.name, "passfile")
+        self.write_password()
+        self.volume = Volume() if own_volume else None
         self._proxied = proxied
         self._synchronous = synchronous
         self._places: list[EmbeddedRig] = []
         self._proxies: list[Proxy] = []
         self._primary = 0
         self._probe: Probe | None = None
-        self._places.append(EmbeddedRig(dict(SETTINGS)))
         try:
+            self._places.append(
+                EmbeddedRig(
+                    dict(SETTINGS),
+                    folder=self.volume.path / "server"
+                    if self.volume
+                    else None,
+                )
+            )
             self._create_database()
             if standby:
                 self._places.append(self._make_standby())
@@ -79,6 +105,9 @@ class Servers:
             proxy.close()
         for server in self._places:
             server.close()
+        if self.volume is not None:
+            self.volume.close()
+        self._folder.cleanup()
 
     @property
     def primary(self) -> EmbeddedRig:
@@ -102,7 +131,7 @@ class Servers:
             host=",".join([HOST] * len(ports)),
             port=",".join(map(str, ports)),
             user=ROLE,
-            password=self.password,
+            passfile=str(self._passfile),
             dbname=DATABASE,
         )
 
@@ -170,15 +199,75 @@ class Servers:
         """The way to the workers' database for the administrator."""
         return make_conninfo(self.primary.dsn, dbname=DATABASE)
 
-    def fill(self) -> Filling:
+    def take_connections(self) -> Filling:
         """Take every connection that a worker could get."""
         dsn = self.database_dsn
-        return Filling(make_conninfo(dsn, user=ROLE, password=self.password))
+        return Filling(
+            make_conninfo(dsn, user=ROLE, password=self.passwords[-1])
+        )
+
+    def change_password(self) -> None:
+        """Give the role another password; see :meth:`write_password`."""
+        self.passwords.append(secrets.token_urlsafe(18))
+        self._alter_role(f"PASSWORD '{self.passwords[-1]}'")
+
+    def write_password(self) -> None:
+        """Put the password where the workers look for it."""
+        new = self._passfile.with_suffix(".new")
+        new.touch(mode=0o600)
+        new.write_text(f"*:*:*:{ROLE}:{self.passwords[-1]}\n", "utf-8")
+        new.replace(self._passfile)
+
+    @contextlib.contextmanager
+    def read_only(self) -> Iterator[None]:
+        """Let no transaction of a new session of the workers write."""
+        self._alter_role("SET default_transaction_read_only = on")
+        yield
+        self._alter_role("RESET default_transaction_read_only")
+
+    @contextlib.contextmanager
+    def slow_commits(self) -> Iterator[None]:
+        """Have each commit take its time, as on a disk that is slow."""
+        self._set("commit_siblings", "0")
+        self._set("commit_delay", str(LONGEST_COMMIT))
+        yield
+        self._set("commit_delay", "0")
+
+    def fill_log(self) -> None:
+        """Write transaction log until the server ends for want of room.
+
+        The volume has to be full.
+        """
+        with contextlib.suppress(psycopg.OperationalError):
+            for _ in range(LOG_SEGMENTS):
+                self.primary.query(
+                    "SELECT pg_logical_emit_message(false, 'chaos', ''),"
+                    " pg_switch_wal()"
+                )
+
+    def recover(self) -> None:
+        """Start the primary if it has ended; see :meth:`back_since`.
+
+        It may be about to end when it is looked at first.
+        """
+        self._probe = Probe(self.primary.dsn)
+        while self._probe.is_alive():
+            if self.primary.pid is None:
+                self.primary.start()
+            time.sleep(PROBE_EVERY)
+
+    def _alter_role(self, how: str) -> None:
+        # The password needs no quotes.
+        self.primary.query(f"ALTER ROLE {ROLE} {how}")
+
+    def _set(self, name: str, value: str) -> None:
+        self.primary.query(f"ALTER SYSTEM SET {name} = {value}")
+        self.primary.query("SELECT pg_reload_conf()")
 
     def _create_database(self) -> None:
         # A literal has no parameters here, and the token needs no quotes.
         self.primary.query(
-            f"CREATE ROLE {ROLE} LOGIN PASSWORD '{self.password}'"
+            f"CREATE ROLE {ROLE} LOGIN PASSWORD '{self.passwords[-1]}'"
         )
         self.primary.query(f"CREATE DATABASE {DATABASE} OWNER {ROLE}")
 

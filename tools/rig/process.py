@@ -103,6 +103,14 @@ def stat_fields(path: str) -> list[str]:
     return stat.rpartition(")")[2].split()
 
 
+def command_of(pid: int) -> bytes:
+    """The words of its command, a zero behind each; empty if it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
 def members(session: int) -> list[int]:
     """The processes of a session."""
     found: list[int] = []
@@ -381,6 +389,14 @@ class ManagedProcess:
             for pid in found
             if stat_fields(f"/proc/{pid}/stat")[:1] not in ([], ["Z"], ["X"])
         )
+
+    def started(self, program: str) -> list[int]:
+        """What it started with this word in its command."""
+        return [
+            pid
+            for pid in self.descendants()
+            if program.encode() in command_of(pid)
+        ]
 
     def _is_stopped(self) -> bool:
         """Whether none of its threads runs; one that ended does not."""

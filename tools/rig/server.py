@@ -234,9 +234,11 @@ class EmbeddedRig(Server):
         password: str | None = None,
         standby_of: EmbeddedRig | None = None,
         port: int = 0,
+        folder: Path | None = None,
     ) -> None:
         super().__init__()
         self.embedded: EmbeddedServer = EmbeddedServer(
+            folder,
             port=port,
             settings=settings,
             auth=auth,

@@ -663,7 +663,6 @@ TestElections = Elections.TestCase
 TestElections.settings = settings(
     max_examples=300,
     stateful_step_count=50,
-    deadline=None,
     derandomize=True,
     database=None,
     report_multiple_bugs=False,

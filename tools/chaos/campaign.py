@@ -1,0 +1,121 @@
+"""Many schedules, several at a time, and a file that has what was done."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Callable
+
+from .run import Task, run
+from .summary import Summary, summary_of
+
+LOOK_EVERY = 0.5  # seconds between two looks at how far they are
+
+
+@dataclass
+class Campaign:
+    """What is to be done, and what was.
+
+    :param about: what has to be the same for all schedules: two campaigns
+        with another one do not go together.
+    """
+
+    about: Mapping[str, Any]
+    summaries: list[Summary] = field(default_factory=list)
+
+    def save(self, path: Path, more: Mapping[str, Any]) -> None:
+        """Write all of it, and whatever else is to be in the file."""
+        content = {
+            **self.about,
+            **more,
+            "schedules": [
+                each.as_json()
+                for each in sorted(self.summaries, key=lambda each: each.seed)
+            ],
+        }
+        new = path.with_name(f"{path.name}.new")
+        new.write_text(f"{json.dumps(content, indent=1)}\n", "utf-8")
+        new.replace(path)
+
+    def load(self, path: Path) -> None:
+        """Take in what such a file has.
+
+        :raises ValueError: if that is of another campaign.
+        """
+        content = json.loads(path.read_text("utf-8"))
+        for key, value in self.about.items():
+            if content.get(key) != value:
+                raise ValueError(
+                    f"cannot go on with {path}: {key}: {content.get(key)}"
+                )
+        self.summaries += map(Summary.from_json, content["schedules"])
+
+    def left(self, tasks: Sequence[Task]) -> list[Task]:
+        """Those that are not done yet. One that was cut short is."""
+        done = {each.seed for each in self.summaries}
+        return [task for task in tasks if task.seed not in done]
+
+
+def run_all(
+    tasks: Sequence[Task],
+    root: Path,
+    jobs: int,
+    keep: bool,
+    say: Callable[[str], None],
+) -> Iterator[Summary]:
+    """Run schedules in processes of their own; each as soon as it ended.
+
+    :param root: where their records are, in a folder each.
+    :param jobs: how many at a time.
+    :param keep: whether records are kept of which nothing was found.
+    :param say: told how far they are.
+    """
+    context = get_context("spawn")
+    with (
+        context.Manager() as manager,
+        ProcessPoolExecutor(jobs, mp_context=context) as pool,
+    ):
+        told = manager.dict()
+        running = {
+            pool.submit(_run, task, root / f"seed-{task.seed}", keep, told)
+            for task in tasks
+        }
+        try:
+            while running:
+                ended, running = wait(running, LOOK_EVERY, FIRST_COMPLETED)
+                for each in ended:
+                    yield each.result()
+                say("; ".join(f"{seed}: {told[seed]}" for seed in told))
+        except BrokenProcessPool as error:
+            raise RuntimeError(f"a schedule's process died: {error}") from None
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _run(task: Task, folder: Path, keep: bool, told: Any) -> Summary:
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        result = run(task, folder, partial(told.__setitem__, task.seed))
+    except Exception as error:
+        return Summary(
+            task.seed, tuple(sorted(task.has)), 0.0, f"{error!r} in {folder}"
+        )
+    finally:
+        told.pop(task.seed, None)
+    found = summary_of(
+        result.history,
+        result.verdict,
+        task.has,
+        result.seconds,
+        result.error,
+    )
+    if not (keep or found.found or found.error):
+        shutil.rmtree(folder, ignore_errors=True)
+    return found
