@@ -57,7 +57,7 @@ def metered(
 ) -> Iterator[Callable[..., MeteredProcess]]:
     """Start workers that are scraped: metered("w1", dsn=...)."""
     from metered_worker import MeteredProcess
-    from rig.haproxy import free_port
+    from rig.ports import free_port
 
     with contextlib.ExitStack() as stack:
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import signal
-import socket
 import urllib.error
 import urllib.request
 import uuid
@@ -15,6 +14,7 @@ from command_runs import run
 from e2e_support import FOLLOWING, PATIENCE, needs_sources, until
 from kubernetes_api import KubernetesApi
 from manifests import KUBERNETES, arguments, deployment, option
+from rig.ports import free_port
 from rig.workers import WorkerProcess, script
 
 from ansible_rulebook.ha.operations.pod import parse_label
@@ -22,12 +22,6 @@ from ansible_rulebook.ha.operations.pod import parse_label
 FAILS = "label of the leader's pod cannot be kept"
 MENDED = "label of the leader's pod is kept again"
 QUICK_LEASE = {"EDA_HA_POLL_INTERVAL": "1"}
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 def ask(port: int, path: str, body: bytes | None = None) -> int:

@@ -17,10 +17,10 @@ from e2e_support import (
     needs_state,
     until,
 )
+from rig.ports import HOST, free_ports
 from rig.process import Line
 from rig.server import Server
 from rig.workers import WorkerProcess
-from webhooks import HOST, free_ports
 
 POSTS = 40
 BEFORE_THE_KILL = 10

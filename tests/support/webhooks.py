@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import datetime
 import json
-import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -203,13 +202,3 @@ class Authority:
         return made.sign(self._key, hashes.SHA256()).public_bytes(
             serialization.Encoding.PEM
         )
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens at."""
-    with contextlib.ExitStack() as stack:
-        probes = [
-            stack.enter_context(socket.create_server((HOST, 0)))
-            for _ in range(count)
-        ]
-        return [int(probe.getsockname()[1]) for probe in probes]

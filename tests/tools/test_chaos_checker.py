@@ -1267,6 +1267,78 @@ def test_what_is_planted_anywhere_in_it_is_found(
     assert PLANTS[plant] in rules(story.verdict())
 
 
+# -- an inbox ------------------------------------------------------------
+
+
+def posted(*names: str, of: int = 0) -> Story:
+    """Each accepted, taken out, and its action run; in one transaction."""
+    story = clean(state=True)
+    for number, name in enumerate(names):
+        at = 2000 + 40 * number
+        story.handed(name, "one", at)
+        story.driver("arrived", id=name, at=at + 1)
+        story.driver("acked", id=name, at=at + 2)
+        story.posts("w1", name, at + 3)
+        story.driver("processed", id=name, at=at + 4, of=of)
+        story.acts("w1", "one", name, at + 5)
+    return story
+
+
+def test_events_of_an_inbox_are_accepted_before_they_are_processed() -> None:
+    assert rules(posted("posted-1", "posted-2").verdict()) == []
+
+
+def test_an_event_that_came_in_twice_is_found() -> None:
+    story = posted("posted-1")
+    story.driver("arrived", id="posted-1", at=2010)
+    found = only(story)
+    assert found.rule == "inbox"
+    assert found.what == "posted-1 came into the inbox twice"
+
+
+def test_an_event_that_overtook_another_is_found() -> None:
+    story = posted("posted-1", of=7)
+    story.handed("posted-2", "one", 2100)
+    story.driver("arrived", id="posted-2", at=2101)
+    story.driver("processed", id="posted-2", at=2102, of=6)
+    story.acts("w1", "one", "posted-2", 2103)
+    assert only(story).what == "posted-1 was processed after posted-2"
+
+
+def test_an_event_that_stays_in_the_inbox_is_found() -> None:
+    story = clean(state=True)
+    story.driver("waiting", id="posted-1", at=19_500)
+    assert only(story).what == "posted-1 is never taken out of the inbox"
+
+
+def test_one_that_was_accepted_before_it_was_stored_is_found() -> None:
+    story = posted("posted-1")
+    story.handed("posted-2", "one", 2100)
+    story.driver("acked", id="posted-2", at=2101)
+    story.driver("arrived", id="posted-2", at=2102)
+    story.driver("processed", id="posted-2", at=2103, of=1)
+    story.acts("w1", "one", "posted-2", 2104)
+    found = only(story)
+    assert found.rule == "not durable yet"
+    assert found.what == "posted-2 was acknowledged before it was stored"
+
+
+def test_one_that_was_accepted_and_never_led_to_anything_is_found() -> None:
+    story = posted("posted-1")
+    story.handed("posted-2", "one", 2100)
+    story.driver("arrived", id="posted-2", at=2101)
+    story.driver("acked", id="posted-2", at=2102)
+    assert only(story).rule == "event lost"
+
+
+def test_nothing_is_promised_of_an_event_that_cannot_be_stored() -> None:
+    story = posted("posted-1")
+    for name in ("posted-2", "feedback-1"):
+        story.handed(name, "poison", 2100)
+        story.driver("acked", id=name, at=2102)
+    assert rules(story.verdict()) == []
+
+
 # -- reports ---------------------------------------------------------------
 
 

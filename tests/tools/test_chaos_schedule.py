@@ -246,7 +246,7 @@ def test_upstream_accepts_the_rulebook(state: bool) -> None:
 
     rulesets = yaml.safe_load(rulebook(state, 0.1, 2))
     Validate.rulebook(rulesets)
-    assert len(rulesets) == 2
+    assert len(rulesets) == (3 if state else 2)
     assert sum("witness" in str(each["sources"]) for each in rulesets) == 1
     for each in rulesets:
         assert len(each["rules"][3]["actions"]) == 3

@@ -20,7 +20,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from rig.haproxy import CONFIG, HaProxyProcess, find_binary, free_port
+from rig.haproxy import CONFIG, HaProxyProcess, find_binary
+from rig.ports import free_port
 from rig.process import ProcessError
 from rig.server import EmbeddedRig
 from rig.workers import WorkerProcess, wait_leader

@@ -28,7 +28,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from rig.haproxy import HaProxyProcess, find_binary, free_port, listens
+from rig.haproxy import HaProxyProcess, find_binary, listens
+from rig.ports import free_port
 from rig.process import ManagedProcess, ProcessError
 from rig.server import EmbeddedRig
 from rig.workers import WorkerProcess

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+from rig.ports import free_port
 from rig.process import ProcessError
 from rig.server import EmbeddedRig
 from rig.workers import WorkerProcess
@@ -51,12 +52,6 @@ RULEBOOK = """
         debug:
           msg: "number {{{{ event.payload.number }}}}"
 """
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Hook:

@@ -9,6 +9,8 @@ volume     a small file system for the server's data, which can be full
 cluster    real workers, each behind proxies, and their server
 servers    a primary, and perhaps a standby that takes its place
 broker     hands out events, once or until they are acknowledged
+poster     posts some of them to the workers
+mood       what the workers' sources are told
 rulebook   what the workers run
 recording  runs inside of each worker and writes down what it does
 ledger     what the server has stored, by its own word

@@ -25,10 +25,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Callable, Deque, Optional
 
-from .rulebook import FEEDBACK
+from .rulebook import FEEDBACK, POISON, POSTED
 
 Write = Callable[..., None]
 
+KEPT = (FEEDBACK, POSTED)  # until they are acknowledged
 ANSWER_TIMEOUT = 1.0  # seconds for a witness
 NAMESPACE = uuid.UUID("5b0a5f2e-6f1d-4d49-9b7c-0e3d5d1c8a55")
 
@@ -67,6 +68,10 @@ class Producer:
         if draw == "play":
             return self._event(kind=draw, work=self._work(0.5, 2.0))
         return self._event(kind=draw, work=self._work(0.0, 0.1))
+
+    def poison(self) -> dict[str, Any]:
+        """One that the server does not store; see :mod:`.ledger`."""
+        return self._event(kind=POISON, work=0.0)
 
     def rest(self) -> list[dict[str, Any]]:
         """What is owed, so that every pair and window is complete."""
@@ -121,6 +126,7 @@ class Queue:
         self._keeps = keeps
         self._open: dict[str, dict[str, Any]] = {}  # in order of their age
         self._rest: Optional[Deque[dict[str, Any]]] = None
+        self._is_poisoned = False
 
     def take(self) -> tuple[dict[str, Any] | None, bool]:
         """The next event, if any, and whether it was handed out before."""
@@ -149,7 +155,14 @@ class Queue:
         """The ids of all events that there are."""
         return self._producer.names
 
+    def poison(self) -> None:
+        """The next new event cannot be stored."""
+        self._is_poisoned = True
+
     def _next(self) -> dict[str, Any] | None:
+        if self._is_poisoned:
+            self._is_poisoned = False
+            return self._producer.poison()
         if self._rest is None:
             return self._producer.next()
         return self._rest.popleft() if self._rest else None
@@ -199,7 +212,7 @@ class Broker:
         self._write = write
         self._lock = threading.Lock()
         self._queues = {
-            name: Queue(Producer(name, seed), keeps=name == FEEDBACK)
+            name: Queue(Producer(name, seed), keeps=name in KEPT)
             for name in sources
         }
         self._witnesses: dict[str, Witness] = {}
@@ -276,23 +289,35 @@ class Broker:
             handler.wfile.write(json.dumps(answer).encode() + b"\n")
 
     def _answer(self, question: dict[str, Any]) -> dict[str, Any] | None:
+        if "take" in question:
+            return self.take(question["take"])
+        self.acknowledge(question["ack"])
+        return None
+
+    def take(self, source: str) -> dict[str, Any] | None:
+        """The next event of this source, if any."""
         with self._lock:
-            if "take" in question:
-                source = question["take"]
-                event, again = self._queues[source].take()
-                if event is not None:
-                    self._write(
-                        "taken",
-                        source=source,
-                        id=event["id"],
-                        event=event["kind"],
-                        group=event.get("pair") or event.get("group"),
-                        again=again,
-                        at=time.monotonic_ns(),
-                    )
-                return event
-            name = question["ack"]
+            event, again = self._queues[source].take()
+            if event is not None:
+                self._write(
+                    "taken",
+                    source=source,
+                    id=event["id"],
+                    event=event["kind"],
+                    group=event.get("pair") or event.get("group"),
+                    again=again,
+                    at=time.monotonic_ns(),
+                )
+            return event
+
+    def acknowledge(self, name: str) -> None:
+        """An event need not be sent again."""
+        with self._lock:
             source = name.rpartition("-")[0]
             if self._queues[source].acknowledge(name):
                 self._write("acked", id=name, at=time.monotonic_ns())
-            return None
+
+    def poison(self, source: str) -> None:
+        """The next event of this source cannot be stored."""
+        with self._lock:
+            self._queues[source].poison()

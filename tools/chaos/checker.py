@@ -21,6 +21,7 @@ from typing import Callable, Optional, TypeVar, Union
 from rig.history import NANO, overlaps
 
 from .records import Fault, History, Office, Play, Row, Run, as_records
+from .rulebook import POISON, POSTED
 from .schedule import KINDS
 
 SECOND = 1_000_000_000  # ns
@@ -415,9 +416,15 @@ def early_consequences(
             )
             known = recorded.get((match, run.index - 1))
             follows.append((what, run.begin, known, run.rows))
+    arrived = _firsts((row["id"], row) for row in history.arrived)
+    poisoned = _poisoned(history)
     for row in history.acked:
-        what = f"{row['id']} was acknowledged before it was stored"
-        follows.append((what, row, processed.get(row["id"]), (row,)))
+        name = row["id"]
+        if name in poisoned:
+            continue  # it was dropped, and its source told
+        what = f"{name} was acknowledged before it was stored"
+        cause = (arrived if _is_posted(name) else processed).get(name)
+        follows.append((what, row, cause, (row,)))
     for what, row, cause, shown in follows:
         if row.at >= began and (cause is None or cause.at > row.at):
             proof = [] if cause is None else [cause]
@@ -447,6 +454,55 @@ def repeated_events(history: History, limits: Limits) -> Iterator[Violation]:
                     *(p.begin for p in history.posts if p.id == row["id"]),
                 ],
             )
+
+
+def inbox_promises(history: History, limits: Limits) -> Iterator[Violation]:
+    """An inbox takes each event once, keeps their order, and gets empty."""
+    arrived: dict[str, Row] = {}
+    for row in history.arrived:
+        name = row["id"]
+        if name in arrived:
+            what = f"{name} came into the inbox twice"
+            yield _violation(
+                history, "inbox", what, row.at, [arrived[name], row]
+            )
+        arrived.setdefault(name, row)
+    # In the order of arrival, within a transaction, too: a statement that
+    # takes several out does so in any.
+    out = sorted(
+        (
+            row
+            for row in history.processed
+            if row["id"] in arrived.keys() - _poisoned(history)
+        ),
+        key=lambda row: (row["of"], arrived[row["id"]].at),
+    )
+    for before, after in zip(out, out[1:]):
+        if arrived[after["id"]].at < arrived[before["id"]].at:
+            yield _violation(
+                history,
+                "inbox",
+                f"{after['id']} was processed after {before['id']}",
+                after.at,
+                [arrived[after["id"]], arrived[before["id"]], before, after],
+            )
+    for row in history.waiting:
+        yield _violation(
+            history,
+            "inbox",
+            f"{row['id']} is never taken out of the inbox",
+            row.at,
+            [row],
+        )
+
+
+def _poisoned(history: History) -> set[str]:
+    """The events that cannot be stored."""
+    return {row["id"] for row in history.taken if row["event"] == POISON}
+
+
+def _is_posted(name: str) -> bool:
+    return name.startswith(f"{POSTED}-")
 
 
 def stale_writes(history: History, limits: Limits) -> Iterator[Violation]:
@@ -527,6 +583,8 @@ def _due(
         return [("two", 0, name)] if complete else []
     if kind == "window":
         return [("window", 0, group)]
+    if kind == POISON:
+        return []  # nobody can store it
     return [(kind, 0, name)]
 
 
@@ -797,6 +855,7 @@ RULES: tuple[Callable[[History, Limits], Iterator[Violation]], ...] = (
     matches_left,
     early_consequences,
     repeated_events,
+    inbox_promises,
     stale_writes,
     memory_left,
     repeated_actions,
@@ -836,6 +895,7 @@ def _of_the_ledger(history: History) -> dict[str, int]:
     transactions = [row for row in history.journal if row.kind == "committed"]
     return {
         "transactions": len(transactions),
+        "events posted": len(history.arrived),
         "events stored": len({row["id"] for row in history.processed}),
         "matches stored": len({row["match"] for row in history.found}),
         "outcomes stored": len(history.recorded),

@@ -17,6 +17,7 @@ from typing import Any, Callable
 
 from rig.clocks import Clocks
 from rig.history import NANO
+from rig.ports import free_port
 from rig.process import ProcessError
 from rig.proxy import Proxy
 from rig.workers import WorkerProcess
@@ -32,6 +33,7 @@ from .rulebook import (
     PLAYBOOK,
     PLAYBOOK_PATH,
     PLAYS,
+    PORT,
     RECORD,
     SOCKET,
     SOURCES,
@@ -80,10 +82,15 @@ class Member:
     """One worker: a name, its way to the server, and its present life."""
 
     def __init__(
-        self, name: str, proxies: list[Proxy], process: WorkerProcess
+        self,
+        name: str,
+        proxies: list[Proxy],
+        port: int,
+        process: WorkerProcess,
     ) -> None:
         self.name = name
         self.proxies = proxies
+        self.port = port
         self.process = process
         self.paused = False
         self.buried = False  # its end is written down
@@ -265,12 +272,26 @@ class Cluster:
         )
         self.until(lambda: not self._dead, "their children end as well")
 
+    def poison(self, source: str) -> None:
+        """Have the next event of this source be one that nobody stores."""
+        self._broker.poison(source)
+
+    def said(self, what: str) -> int:
+        """How often those that live have said this."""
+        return sum(len(each.process.find(what)) for each in self.members)
+
+    @property
+    def ports(self) -> list[int]:
+        """Where workers listen for events."""
+        return [each.port for each in self.members]
+
     def expect(self, member: Member, *codes: int) -> None:
         """It may end with these codes from now on."""
         member.expected = list(codes)
 
     def _make(self, name: str, ha_uuid: str, book: Path) -> Member:
         proxies = self.servers.proxies()
+        port = free_port()
         process = WorkerProcess(
             book,
             root=self._folder,
@@ -296,9 +317,10 @@ class Cluster:
                 SOCKET: str(self._broker.path),
                 PLAYBOOK_PATH: str(PLAYBOOK),
                 ALIVE_PATH: str(ALIVE),
+                PORT: str(port),
             },
         )
-        return Member(name, proxies, self._prepared(process))
+        return Member(name, proxies, port, self._prepared(process))
 
     def _prepared(self, process: WorkerProcess) -> WorkerProcess:
         """With records of its own."""

@@ -23,6 +23,7 @@ TERMINATION = 90.0  # seconds for a worker to end when asked to
 CLOSE = 60.0  # seconds between two clocks that are meant to be the same
 GUARDIAN = "guardian.py"
 GUARDIAN_KILLED = "The guardian of the playbooks was killed"
+DROPPED = "could not be stored .* the event is dropped"
 NOTICE = 10.0  # seconds for a worker to see that its term is over
 
 
@@ -61,6 +62,8 @@ class Faults:
             "cut-off-and-crash": self._cut_off_and_crash,
             "one-way": self._one_way,
             "slow": self._slow,
+            "unstorable": self._unstorable,
+            "stubborn": self._stubborn,
             "block": self._block,
             "block-and-end": self._block_and_end,
         }
@@ -107,6 +110,8 @@ class Faults:
         self._cluster.until(lambda: not process.alive, "a killed worker ends")
 
     def _kill_two(self, fault: Fault) -> None:
+        # Else it may be all of them, and nobody could take over.
+        self._cluster.wait_calm(ready=len(self._cluster.members))
         leader = self._cluster.wait_leader()
         others = [each for each in self._cluster.members if each is not leader]
         pair = [leader, others[int(fault.choice * len(others))]]
@@ -200,6 +205,28 @@ class Faults:
         answer = self._cluster.ask(victim, status=True)
         if answer and abs(answer["clock"] - time.time() - offset) > CLOSE:
             raise ChaosError(f"{victim.life} has another clock: {answer}")
+
+    def _unstorable(self, fault: Fault) -> None:
+        before = self._cluster.said(DROPPED)
+        self._begin(fault)
+        self._cluster.poison(fault.mode)
+        self._cluster.until(
+            lambda: self._cluster.said(DROPPED) > before,
+            "an event that cannot be stored is dropped",
+        )
+
+    def _stubborn(self, fault: Fault) -> None:
+        victim = self._victim(fault)
+        process = victim.process
+        self._cluster.expect(victim, EXIT_FENCED)
+        self._begin(fault, victim)
+        self._cluster.ask(victim, stubborn=True)
+        self._servers.terminate(victim.name)
+        self._cluster.until(
+            lambda: not process.alive,
+            f"{process.name}, whose source does not end, ends",
+            NOTICE,
+        )
 
     def _block(self, fault: Fault) -> None:
         victim = self._victim(fault)

@@ -9,6 +9,8 @@ journal's tables write it down in the same transaction:
 row        of what
 ========= ==========================================================
 stored     an event that a match or a record names
+arrived    an event in an inbox
+taken out  an event that is in its inbox no more
 processed  an event that a transaction came from
 found      a match that is stored with its actions still to run
 recorded   an action with an outcome, or a match with all of them
@@ -49,6 +51,19 @@ LANGUAGE sql SECURITY DEFINER SET search_path = public AS $$
         body, '"id" ?: ?"([a-z]+-[0-9]+)"', 'g'
     ) AS name
 $$;
+CREATE FUNCTION chaos_inbox() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public AS $$
+BEGIN
+    IF TG_OP = 'INSERT' THEN
+        INSERT INTO chaos_ledger (kind, subject)
+        VALUES ('arrived', NEW.body::json->'payload'->>'id');
+    ELSE
+        INSERT INTO chaos_ledger (kind, subject, index)
+        VALUES ('taken out', OLD.body::json->'payload'->>'id',
+                pg_current_xact_id()::text::bigint);
+    END IF;
+    RETURN NULL;
+END $$;
 CREATE FUNCTION chaos_record() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public AS $$
 BEGIN
@@ -62,6 +77,9 @@ BEGIN
         INSERT INTO chaos_ledger (kind, subject)
         VALUES ('recorded', OLD.match);
     ELSE
+        IF NEW.body ~ '"kind" ?: ?"poison"' THEN
+            RAISE 'this cannot be stored' USING ERRCODE = 'data_exception';
+        END IF;
         PERFORM chaos_stored(NEW.body);
         INSERT INTO chaos_ledger (kind, subject) VALUES ('found', NEW.match);
     END IF;
@@ -92,6 +110,8 @@ BEGIN
     VALUES ('claimed', NEW.worker_id, NEW.term);
     RETURN NULL;
 END $$;
+CREATE TRIGGER chaos AFTER INSERT OR DELETE ON eda_ha_inbox
+    FOR EACH ROW EXECUTE FUNCTION chaos_inbox();
 CREATE TRIGGER chaos AFTER INSERT OR UPDATE ON eda_ha_record
     FOR EACH ROW EXECUTE FUNCTION chaos_record();
 CREATE TRIGGER chaos AFTER INSERT OR UPDATE OR DELETE ON eda_ha_match
@@ -112,6 +132,8 @@ SELECT 'committed', term, mark FROM eda_ha_commit ORDER BY mark DESC LIMIT 1;
 INSERT INTO chaos_ledger (kind, subject)
 SELECT 'processed', event FROM eda_ha_commit, unnest(events) AS event;
 INSERT INTO chaos_ledger (kind, subject)
+SELECT 'arrived', body::json->'payload'->>'id' FROM eda_ha_inbox ORDER BY id;
+INSERT INTO chaos_ledger (kind, subject)
 SELECT 'found', match FROM eda_ha_match;
 INSERT INTO chaos_ledger (kind, subject, index)
 SELECT 'recorded', match, place FROM eda_ha_action
@@ -128,8 +150,11 @@ PENDING = "SELECT match::text FROM eda_ha_match"
 UNFINISHED = """
 SELECT (SELECT max(number) FROM chaos_ledger),
        (SELECT count(*) FROM eda_ha_match),
-       (SELECT count(*) FROM eda_ha_record WHERE kind = 'C')
+       (SELECT count(*) FROM eda_ha_record WHERE kind = 'C'),
+       (SELECT count(*) FROM eda_ha_inbox)
 """
+WAITING = "SELECT body::json->'payload'->>'id' FROM eda_ha_inbox"
+
 LEFT = """
 SELECT kind, ARRAY(
            SELECT name[1] FROM regexp_matches(
@@ -150,12 +175,18 @@ def pending(dsn: str) -> list[str]:
         return [match for (match,) in session.execute(PENDING).fetchall()]
 
 
-def unfinished(dsn: str) -> tuple[int, int, int]:
-    """What came last; how many matches wait, and how many windows."""
+def waiting(dsn: str) -> list[str]:
+    """The events that are still in an inbox."""
+    with psycopg.connect(dsn, autocommit=True) as session:
+        return [name for (name,) in session.execute(WAITING).fetchall()]
+
+
+def unfinished(dsn: str) -> tuple[int, int, int, int]:
+    """What came last; how many matches, windows and posted events wait."""
     with psycopg.connect(dsn, autocommit=True) as session:
         row = session.execute(UNFINISHED).fetchone()
     assert row is not None
-    return row[0] or 0, row[1], row[2]
+    return row[0] or 0, row[1], row[2], row[3]
 
 
 def left(dsn: str) -> Iterator[dict[str, Any]]:
@@ -178,8 +209,10 @@ def entries(
     with psycopg.connect(dsn, autocommit=True) as session:
         rows = session.execute(READ).fetchall()
     for kind, subject, index, at in rows:
+        if kind == "processed" and subject not in events:
+            continue  # one of an inbox, which has been taken out of it
         yield (
-            kind,
+            "processed" if kind == "taken out" else kind,
             {
                 **_values(kind, subject, index, events),
                 "at": round((float(at) - ahead) * 1e9),
@@ -190,10 +223,12 @@ def entries(
 def _values(
     kind: str, subject: str, index: int | None, events: Mapping[str, str]
 ) -> dict[str, Any]:
-    if kind == "stored":
+    if kind in ("stored", "arrived"):
         return {"id": subject}
+    if kind == "taken out":
+        return {"id": subject, "of": index}
     if kind == "processed":
-        return {"id": events.get(subject, subject)}
+        return {"id": events[subject]}
     if kind == "found":
         return {"match": subject}
     if kind == "recorded":

@@ -46,6 +46,7 @@ from rig.contender import Recorder, Sampler
 from ansible_rulebook.ha.election.leadership import Leadership
 from ansible_rulebook.ha.rulebook.gate import GatedQueue
 
+from . import mood
 from .rulebook import LIFE, RECORD
 
 LOOK_EVERY = 0.05  # seconds between two looks at the two events
@@ -102,7 +103,7 @@ class Witness:
     def _around_post(self, post: Any) -> Any:
         @functools.wraps(post)
         def recorded(ruleset: str, event: Any) -> Any:
-            name = event.get("id") if isinstance(event, dict) else None
+            name = _name_of(event)
             if name is None:
                 return post(ruleset, event)
             self.write("post", id=name, leads=self.may_act())
@@ -165,11 +166,20 @@ class Witness:
         return recorded
 
 
+def _name_of(event: Any) -> Any:
+    """The id of one of ours; what was posted is below its payload."""
+    if not isinstance(event, dict):
+        return None
+    payload = event.get("payload")
+    return (payload if isinstance(payload, dict) else event).get("id")
+
+
 class Orders(threading.Thread):
     """Answers the broker's questions, in a thread of its own.
 
     The answer has whether this worker leads, and its wall clock's time. With
-    ``{"block": S}`` the main loop stops for S seconds.
+    ``{"block": S}`` the main loop stops for S seconds, with ``{"stubborn":
+    true}`` sources do not end any more.
     """
 
     def __init__(
@@ -192,6 +202,8 @@ class Orders(threading.Thread):
                     self._loop.call_soon_threadsafe(
                         self._block, question["block"]
                     )
+                if "stubborn" in question:
+                    mood.is_stubborn = question["stubborn"]
                 self._say(io, leads=self._witness.leads(), clock=time.time())
 
     @staticmethod

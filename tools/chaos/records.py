@@ -25,13 +25,16 @@ over       at: no fault comes any more
 taken      source, id, event, group, again, at: handed out
 acked      id, at: acknowledged by the source
 stored     id, at: the server has this event
-processed  id, at: the server has what came of this event
+arrived    id, at: the server has this event in an inbox
+processed  id, at: the server has what came of this event; of: in which
+           transaction, if it was in an inbox
 found      match, at: and this match
 recorded   match, index, at: and knows that this action has completed
 claimed    worker, term, at: and that this term has begun
 committed  term, mark, at: a transaction of a leader's journal
 pending    match, at: at the end it still waits for one of its actions
 left       record, ids, at: at the end this is in the rules' memory
+waiting    id, at: at the end this event is still in an inbox
 ========== ==========================================================
 """
 
@@ -215,12 +218,14 @@ class History:
     taken: tuple[Row, ...] = ()
     acked: tuple[Row, ...] = ()
     stored: tuple[Row, ...] = ()
+    arrived: tuple[Row, ...] = ()
     processed: tuple[Row, ...] = ()
     found: tuple[Row, ...] = ()
     recorded: tuple[Row, ...] = ()
     journal: tuple[Row, ...] = ()  # terms and transactions
     pending: tuple[Row, ...] = ()
     left: tuple[Row, ...] = ()
+    waiting: tuple[Row, ...] = ()
     lives: tuple[str, ...] = field(default=())
 
 
@@ -281,6 +286,7 @@ def parse(texts: Mapping[str, str]) -> History:
         taken=of("taken", driver),
         acked=of("acked", driver),
         stored=of("stored", driver),
+        arrived=of("arrived", driver),
         processed=of("processed", driver),
         found=of("found", driver),
         recorded=of("recorded", driver),
@@ -289,6 +295,7 @@ def parse(texts: Mapping[str, str]) -> History:
         ),
         pending=of("pending", driver),
         left=of("left", driver),
+        waiting=of("waiting", driver),
         lives=tuple(rows),
     )
 

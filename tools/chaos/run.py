@@ -22,6 +22,7 @@ from .broker import Broker, mark_of
 from .checker import Limits, Verdict
 from .cluster import ChaosError, Cluster, Settings
 from .faults import Faults
+from .poster import Poster
 from .records import DRIVER, SUFFIX, History, read
 from .rulebook import source_names
 from .schedule import (
@@ -130,13 +131,22 @@ def run(
         started=time.monotonic_ns(),
     )
     try:
-        with _stage(task, folder, journal) as (cluster, broker):
+        with (
+            _stage(task, folder, journal) as (cluster, broker),
+            ExitStack() as posting,
+        ):
             try:
                 say("workers start")
                 cluster.wait_calm(ready=settings.workers)
                 if settings.state:
                     ledger.install(cluster.servers.database_dsn)
                 journal.write("began", at=time.monotonic_ns())
+                if settings.state:
+                    posting.enter_context(
+                        Poster(
+                            broker, cluster.ports, settings.every, task.seed
+                        )
+                    )
                 _do_faults(task, cluster, journal, say)
             except ChaosError as reason:
                 error = str(reason)
@@ -144,6 +154,7 @@ def run(
             say("what was begun is done")
             broker.finish()
             _settle(task, cluster, broker)
+            posting.close()
             cluster.stop()
             if settings.state:
                 _write_ledger(cluster.servers.database_dsn, broker, journal)
@@ -170,6 +181,8 @@ def _write_ledger(dsn: str, broker: Broker, journal: Journal) -> None:
         journal.write("pending", match=match, at=now)
     for values in ledger.left(dsn):
         journal.write("left", **values, at=now)
+    for name in ledger.waiting(dsn):
+        journal.write("waiting", id=name, at=now)
 
 
 def _known(broker: Broker) -> dict[str, str]:

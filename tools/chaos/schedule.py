@@ -183,6 +183,21 @@ KINDS: dict[str, Kind] = {
         modes=("0.02", "0.1", "0.25"),
         needs=PROXIES,
     ),
+    "unstorable": Kind(
+        "event that cannot be stored",
+        1,
+        # One of a source without either is known to one worker only, which
+        # may not lead again.
+        modes=("feedback", "posted"),
+        befalls=SERVER,
+        needs=STATE,
+    ),
+    "stubborn": Kind(
+        "source that does not end, session terminated",
+        1,
+        befalls=LEADER,
+        takes_the_lock=True,
+    ),
     "block": Kind("main loop blocked by a plugin", 1, 0.3, 1.4),
     "block-and-end": Kind(
         "main loop blocked, session terminated",

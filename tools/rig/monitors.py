@@ -12,7 +12,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from rig.haproxy import HOST, free_port
+from rig.haproxy import HOST
+from rig.ports import free_port
 from rig.process import ManagedProcess, ProcessError
 
 START_TIMEOUT = 60.0  # seconds

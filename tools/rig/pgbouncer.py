@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -14,6 +13,8 @@ from types import TracebackType
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from rig.ports import free_port
 
 HOST = "127.0.0.1"
 ADMIN = "rig"
@@ -209,10 +210,3 @@ class PgBouncer:
 def quoted(value: str) -> str:
     """A value in pgbouncer's connection strings."""
     return "'" + value.replace("'", "''") + "'"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -28,7 +28,7 @@ from elections import (
 )
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from rig.history import assert_one_leader
-from rig.pgbouncer import free_port
+from rig.ports import free_port
 from rig.server import both_dsn
 
 from ansible_rulebook.ha import ServerRefused

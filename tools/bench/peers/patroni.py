@@ -21,10 +21,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from rig.ports import free_port
 from rig.process import ManagedProcess
 
 from .cluster import Cluster, Fault
-from .servers import HOST, Missing, free_port, need_module
+from .servers import HOST, Missing, need_module
 
 PATRONI = [sys.executable, "-m", "patroni"]
 ANSWER_TIMEOUT = 1.0  # seconds

@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
+from rig.ports import free_port
 from rig.process import ManagedProcess, ProcessError
 
 START_TIMEOUT = 30.0  # seconds
@@ -68,13 +69,6 @@ def versions() -> str:
                 name = "ZooKeeper" if "zookeeper" in how else program
                 found.append(f"{name} {number[0]}")
     return ", ".join(found)
-
-
-def free_port() -> int:
-    with socket.socket() as server:
-        server.bind((HOST, 0))
-        port: int = server.getsockname()[1]
-        return port
 
 
 class PeerServer(abc.ABC):

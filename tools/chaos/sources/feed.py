@@ -7,8 +7,11 @@ one asked for only then.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from typing import Any
+
+from chaos import mood
 
 IDLE = 0.2  # seconds until the broker is asked again that had nothing
 
@@ -36,5 +39,10 @@ async def main(queue: asyncio.Queue[Any], args: dict[str, Any]) -> None:
                 if told == event["id"]:
                     break
             await asyncio.sleep(float(args["every"]))
+    except asyncio.CancelledError:
+        while mood.is_stubborn:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(IDLE)
+        raise
     finally:
         writer.close()
