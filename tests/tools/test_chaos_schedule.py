@@ -10,9 +10,9 @@ from chaos.__main__ import command_of, get_parser, main, tasks
 from chaos.broker import WINDOW_SIZE, Producer, Queue, mark_of
 from chaos.rulebook import rulebook
 from chaos.schedule import (
-    CHOICES,
     CLOCKS,
     KINDS,
+    PATRONI,
     PROXIES,
     STANDBY,
     STATE,
@@ -26,12 +26,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 SEEDS = st.integers(0, 2**32)
-ALL = frozenset({*CHOICES, STATE})
+OWN = (STANDBY, PROXIES, VOLUME, CLOCKS)  # of a server without Patroni
+ALL = frozenset({*OWN, STATE})
+FOR_OWN = sorted(k for k, kind in KINDS.items() if kind.needs != PATRONI)
 PLANS = st.builds(
     Plan,
     lease=st.floats(1, 15),
     has=st.just(ALL),
-    kinds=st.lists(st.sampled_from(sorted(KINDS)), unique=True).map(tuple),
+    kinds=st.lists(st.sampled_from(FOR_OWN), unique=True).map(tuple),
     calmest=st.floats(0, 5),
 )
 
@@ -101,12 +103,19 @@ def test_a_kind_comes_only_where_there_is_what_it_needs(
 ) -> None:
     plan = Plan(has=frozenset(has))
     kinds = {fault.kind for fault in first(seed, plan, 100)}
-    assert kinds == set(KINDS) - needing(*ALL - has)
+    assert kinds == set(FOR_OWN) - needing(*ALL - has)
+
+
+def test_patroni_cares_for_its_servers_itself() -> None:
+    bag = Plan(has=frozenset({PATRONI, STATE})).bag()
+    of_servers = {k for k in bag if KINDS[k].befalls == "server"}
+    assert of_servers == needing(PATRONI) | {"lock-journal", "unstorable"}
+    assert {"kill", "end-session", "pause-long"} < set(bag)
 
 
 def test_kinds_need_what_a_cluster_can_have() -> None:
     needs = {kind.needs for kind in KINDS.values()} - {""}
-    assert needs == ALL
+    assert needs == ALL | {PATRONI}
 
 
 @given(SEEDS)

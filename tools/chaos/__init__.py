@@ -7,7 +7,9 @@ schedule   which fault comes when: random, decided by a seed
 faults     does a fault to the cluster, and puts it right again
 volume     a small file system for the server's data, which can be full
 cluster    real workers, each behind proxies, and their server
+access     the workers' database, whatever server it is on
 servers    a primary, and perhaps a standby that takes its place
+patroni_servers  three nodes under Patroni
 broker     hands out events, once or until they are acknowledged
 poster     posts some of them to the workers
 mood       what the workers' sources are told

@@ -15,7 +15,7 @@ from __future__ import annotations
 import bisect
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Callable, Optional, TypeVar, Union
 
 from rig.history import NANO, overlaps
@@ -129,6 +129,7 @@ class Verdict:
 def check(history: History, limits: Limits | None = None) -> Verdict:
     """Apply every rule."""
     limits = limits or Limits()
+    history = replace(history, offices=tuple(_offices_that_count(history)))
     found = [
         violation for rule in RULES for violation in rule(history, limits)
     ]
@@ -141,6 +142,33 @@ def check(history: History, limits: Limits | None = None) -> Verdict:
 
 
 # -- who may act ---------------------------------------------------------
+
+
+def _offices_that_count(history: History) -> Iterator[Office]:
+    """All of them, but for those of which nothing came, beside another one.
+
+    Where there are two servers, two workers can have the lock, one of each.
+    With state only one of them can begin a term, since the other one's would
+    not be on two nodes. So it is asked who did.
+    """
+    for office in history.offices:
+        before = [each for each in history.faults if each.at <= office.end]
+        if not (
+            history.state and before and KINDS[before[-1].kind].two_primaries
+        ):
+            yield office
+            continue
+        deeds = [
+            row.at
+            for row in (
+                *(row for row in history.roles if row["role"] == "leader"),
+                *(run.begin for run in history.runs),
+                *(post.begin for post in history.posts),
+            )
+            if row.life == office.life and row.at in office
+        ]
+        if deeds:
+            yield replace(office, start=min(deeds))
 
 
 def two_leaders(history: History, limits: Limits) -> Iterator[Violation]:

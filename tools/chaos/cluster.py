@@ -22,6 +22,7 @@ from rig.process import ProcessError
 from rig.proxy import Proxy
 from rig.workers import WorkerProcess
 
+from .access import Access
 from .broker import Broker, Write
 from .records import PLAYS as PLAYS_SUFFIX
 from .records import SUFFIX
@@ -40,7 +41,6 @@ from .rulebook import (
     VARIABLES,
     rulebook,
 )
-from .servers import Servers
 
 TOOLS = Path(__file__).resolve().parent.parent
 WATCH_EVERY = 0.02  # seconds
@@ -137,7 +137,7 @@ class Cluster:
         folder: Path,
         ha_uuid: str,
         settings: Settings,
-        servers: Servers,
+        servers: Access,
         broker: Broker,
         write: Write,
         clocks: Clocks | None = None,

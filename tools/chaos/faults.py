@@ -16,7 +16,9 @@ from .broker import Write
 from .checker import EXIT_FENCED
 from .cluster import ChaosError, Cluster, Member
 from .ledger import JOURNAL
+from .patroni_servers import PatroniError, PatroniServers
 from .schedule import Fault
+from .servers import Servers
 
 BLOCKED_BEFORE = 0.1  # seconds from a blocked loop to the end of its session
 TERMINATION = 90.0  # seconds for a worker to end when asked to
@@ -36,7 +38,7 @@ class Faults:
 
     def __init__(self, cluster: Cluster, write: Write) -> None:
         self._cluster = cluster
-        self._servers = cluster.servers
+        self._access = cluster.servers
         self._write = write
         self._how: dict[str, Callable[[Fault], None]] = {
             "kill": self._kill,
@@ -58,6 +60,9 @@ class Faults:
             "read-only": self._read_only,
             "clock": self._clock,
             "promote": self._promote,
+            "patroni-switchover": self._patroni_switchover,
+            "patroni-crash": self._patroni_crash,
+            "patroni-freeze": self._patroni_freeze,
             "cut-off": self._cut_off,
             "cut-off-and-crash": self._cut_off_and_crash,
             "one-way": self._one_way,
@@ -77,11 +82,23 @@ class Faults:
         self._cluster.rest(fault.calm)
         try:
             self._how[fault.kind](fault)
-        except ProcessError as error:
+        except (ProcessError, PatroniError) as error:
             # It ended by itself meanwhile, which the record has.
             raise ChaosError(f"{fault.kind}: {error}") from error
         self._write("mended", number=fault.number, at=time.monotonic_ns())
         self._cluster.wait_calm()
+
+    @property
+    def _servers(self) -> Servers:
+        servers = self._cluster.servers
+        assert isinstance(servers, Servers)
+        return servers
+
+    @property
+    def _patroni(self) -> PatroniServers:
+        servers = self._cluster.servers
+        assert isinstance(servers, PatroniServers)
+        return servers
 
     def _victim(self, fault: Fault) -> Member:
         return self._cluster.pick(fault.target, fault.choice)
@@ -221,7 +238,7 @@ class Faults:
         self._cluster.expect(victim, EXIT_FENCED)
         self._begin(fault, victim)
         self._cluster.ask(victim, stubborn=True)
-        self._servers.terminate(victim.name)
+        self._access.terminate(victim.name)
         self._cluster.until(
             lambda: not process.alive,
             f"{process.name}, whose source does not end, ends",
@@ -241,7 +258,7 @@ class Faults:
         self._begin(fault, victim)
         self._cluster.ask(victim, block=fault.seconds)
         time.sleep(BLOCKED_BEFORE)
-        self._servers.terminate(victim.name)
+        self._access.terminate(victim.name)
         # It has a third of the lease to demote, and its loop has none.
         self._cluster.until(
             lambda: not process.alive,
@@ -256,7 +273,7 @@ class Faults:
         """Until the server that is the primary then can be reached."""
         at = time.monotonic_ns()
         yield
-        self._write("outage", at=at, until=self._servers.back_since())
+        self._write("outage", at=at, until=self._access.back_since())
 
     @contextmanager
     def _closed(self) -> Iterator[None]:
@@ -269,19 +286,19 @@ class Faults:
         victim = self._victim(fault)
         self._begin(fault, victim)
         if fault.mode == "all":
-            self._servers.terminate_all()
+            self._access.terminate_all()
         else:
-            self._servers.terminate(victim.name)
+            self._access.terminate(victim.name)
 
     def _end_writer(self, fault: Fault) -> None:
         victim = self._victim(fault)
         self._begin(fault, victim)
-        self._servers.terminate_writer(victim.name)
+        self._access.terminate_writer(victim.name)
 
     def _lock_journal(self, fault: Fault) -> None:
         self._begin(fault)
         # Nobody can lead for long who cannot write.
-        with self._closed(), self._servers.locked(JOURNAL):
+        with self._closed(), self._access.locked(JOURNAL):
             self._cluster.rest(fault.seconds)
 
     def _restart(self, fault: Fault) -> None:
@@ -299,10 +316,10 @@ class Faults:
 
     def _full(self, fault: Fault) -> None:
         victim = self._victim(fault)
-        with self._servers.take_connections() as filling:
+        with self._access.take_connections() as filling:
             filling.wait_full()
             self._begin(fault, victim)
-            self._servers.terminate(victim.name)
+            self._access.terminate(victim.name)
             self._cluster.rest(fault.seconds)
 
     def _disk_full(self, fault: Fault) -> None:
@@ -325,21 +342,44 @@ class Faults:
     def _password(self, fault: Fault) -> None:
         self._begin(fault)
         with self._closed():
-            self._servers.change_password()
+            self._access.change_password()
             if fault.mode == "file first":
-                self._servers.write_password()
-            self._servers.terminate_all()
+                self._access.write_password()
+            self._access.terminate_all()
             self._cluster.rest(fault.seconds)
-            self._servers.write_password()
+            self._access.write_password()
 
     def _read_only(self, fault: Fault) -> None:
         self._begin(fault)
-        with self._closed(), self._servers.read_only():
+        with self._closed(), self._access.read_only():
             if fault.mode == "all sessions":
-                self._servers.terminate_all()
+                self._access.terminate_all()
             else:
-                self._servers.terminate(self._cluster.wait_leader().name)
+                self._access.terminate(self._cluster.wait_leader().name)
             self._cluster.rest(fault.seconds)
+
+    def _patroni_switchover(self, fault: Fault) -> None:
+        self._begin(fault)
+        with self._outage():
+            self._patroni.switch_over()
+        self._cluster.wait_leader()
+        self._patroni.wait_whole()
+
+    def _patroni_crash(self, fault: Fault) -> None:
+        self._begin(fault)
+        with self._outage():
+            node = self._patroni.crash()
+        self._cluster.wait_leader()
+        self._patroni.restart(node)
+
+    def _patroni_freeze(self, fault: Fault) -> None:
+        # Nothing is durable on the one server, and nobody goes to the other
+        # one while that is there.
+        self._begin(fault)
+        with self._closed():
+            node = self._patroni.freeze()
+            self._cluster.rest(fault.seconds)
+            self._patroni.thaw(node)
 
     def _promote(self, fault: Fault) -> None:
         self._begin(fault)

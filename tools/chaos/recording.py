@@ -106,7 +106,8 @@ class Witness:
             name = _name_of(event)
             if name is None:
                 return post(ruleset, event)
-            self.write("post", id=name, leads=self.may_act())
+            at = time.monotonic_ns()  # it may be paused from here on
+            self.write("post", id=name, leads=self.may_act(), at=at)
             how = "ok"
             try:
                 return post(ruleset, event)
@@ -124,6 +125,7 @@ class Witness:
         # Upstream has it from 1.3 on.
         known = getattr(of.helper.metadata, "persistent_info", None)
         match = known.matching_uuid if known is not None else None
+        at = time.monotonic_ns()  # it may be paused from here on
         self.write(
             "begin",
             run=number,
@@ -132,6 +134,7 @@ class Witness:
             ids=ids,
             match=match,
             leads=self.may_act(),
+            at=at,
         )
         how = "done"
         try:

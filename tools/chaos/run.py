@@ -18,15 +18,18 @@ from rig.clocks import Clocks
 from ansible_rulebook.ha.upstream.names import is_able_to_keep_state
 
 from . import checker, ledger
+from .access import Access
 from .broker import Broker, mark_of
 from .checker import Limits, Verdict
 from .cluster import ChaosError, Cluster, Settings
 from .faults import Faults
+from .patroni_servers import PatroniServers
 from .poster import Poster
 from .records import DRIVER, SUFFIX, History, read
 from .rulebook import source_names
 from .schedule import (
     CLOCKS,
+    PATRONI,
     PROXIES,
     STANDBY,
     STATE,
@@ -205,14 +208,7 @@ def _stage(
     with ExitStack() as stack:
         # A socket's path must be short.
         short = stack.enter_context(tempfile.TemporaryDirectory(prefix="c-"))
-        servers = stack.enter_context(
-            Servers(
-                standby=STANDBY in task.has,
-                proxied=PROXIES in task.has,
-                synchronous=settings.state,
-                own_volume=VOLUME in task.has,
-            )
-        )
+        servers = stack.enter_context(_servers(task))
         broker = stack.enter_context(
             Broker(
                 Path(short, "broker"),
@@ -233,6 +229,17 @@ def _stage(
             )
         )
         yield cluster, broker
+
+
+def _servers(task: Task) -> Access:
+    if PATRONI in task.has:
+        return PatroniServers()
+    return Servers(
+        standby=STANDBY in task.has,
+        proxied=PROXIES in task.has,
+        synchronous=task.settings.state,
+        own_volume=VOLUME in task.has,
+    )
 
 
 def _do_faults(

@@ -21,7 +21,8 @@ STANDBY = "standby"
 PROXIES = "proxies"
 VOLUME = "volume"
 CLOCKS = "clocks"
-CHOICES = (STANDBY, PROXIES, VOLUME, CLOCKS)
+PATRONI = "patroni"  # three nodes under it, in place of a server
+CHOICES = (STANDBY, PROXIES, VOLUME, CLOCKS, PATRONI)
 STATE = "state"
 
 
@@ -38,6 +39,7 @@ class Kind:
         server.
     :param needs: what a cluster has to have for it: "standby", "proxies",
         "state", "volume" or "clocks".
+    :param two_primaries: there are two servers for a while, and so two locks.
     :param takes_the_lock: the server takes it away, and its word to who had
         it has a way of its own: who gets it next may hear of that before.
     """
@@ -50,6 +52,7 @@ class Kind:
     befalls: str = ""
     needs: str = ""
     takes_the_lock: bool = False
+    two_primaries: bool = False
 
 
 KINDS: dict[str, Kind] = {
@@ -155,6 +158,30 @@ KINDS: dict[str, Kind] = {
         befalls=SERVER,
         needs=STANDBY,
         takes_the_lock=True,
+    ),
+    "patroni-switchover": Kind(
+        "PostgreSQL switched over by Patroni",
+        1,
+        befalls=SERVER,
+        needs=PATRONI,
+        takes_the_lock=True,
+    ),
+    "patroni-crash": Kind(
+        "primary's node killed, under Patroni",
+        1,
+        befalls=SERVER,
+        needs=PATRONI,
+        takes_the_lock=True,
+    ),
+    "patroni-freeze": Kind(
+        "primary's Patroni paused, its PostgreSQL not",
+        1,
+        0.5,
+        2.0,
+        befalls=SERVER,
+        needs=PATRONI,
+        takes_the_lock=True,
+        two_primaries=True,
     ),
     "cut-off": Kind(
         "network dropped without a reset", 2, 0.2, 2.2, needs=PROXIES
@@ -266,12 +293,21 @@ class Plan:
             for name, kind in KINDS.items()
             if (not self.kinds or name in self.kinds)
             and (not kind.needs or kind.needs in self.has)
+            and not self._is_patronis(kind)
             for _ in range(kind.share)
         ]
         if not bag:
             needed = {KINDS[name].needs for name in self.kinds}
             raise ValueError(f"these faults need {', '.join(sorted(needed))}")
         return bag
+
+    def _is_patronis(self, kind: Kind) -> bool:
+        """Whether it is done to a server that is Patroni's to care for."""
+        return (
+            PATRONI in self.has
+            and kind.befalls == SERVER
+            and kind.needs not in (PATRONI, STATE)
+        )
 
 
 def cluster_of(seed: int, kinds: Iterable[str] = ()) -> frozenset[str]:
@@ -283,6 +319,8 @@ def cluster_of(seed: int, kinds: Iterable[str] = ()) -> frozenset[str]:
 
     :param kinds: the faults that are to be done, if not all.
     """
+    if any(KINDS[kind].needs == PATRONI for kind in kinds if kind in KINDS):
+        return frozenset({PATRONI})
     either = [STANDBY, VOLUME] if seed % 2 == 0 else [VOLUME, STANDBY]
     has = {either[0]}
     if seed % 4 < 2:

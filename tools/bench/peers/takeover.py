@@ -186,11 +186,11 @@ def add_etcd(
 def add_patroni(
     setting: Setting, root: Path, server: EmbeddedRig, lease: float
 ) -> Iterable[Cluster]:
-    prefix = patroni.need()
+    patroni.need()
     at = _started(setting, Etcd(root)).at
     for timings in (patroni.DEFAULT, patroni.SHORTEST):
         yield patroni.PatroniCluster(
-            root, at, server.embedded.bin_dir, timings, prefix
+            root, at, server.embedded.bin_dir, timings
         )
 
 
