@@ -32,7 +32,8 @@ import psycopg
 end = threading.Event()
 
 def told(signum, frame):
-    print("got", signal.Signals(signum).name, flush=True)
+    # Not print(): the main thread may be amid one.
+    os.write(1, f"got {signal.Signals(signum).name}\\n".encode())
     end.set()
 
 for signum in (signal.SIGINT, signal.SIGTERM):

@@ -32,16 +32,13 @@ class Campaign:
 
     def save(self, path: Path, more: Mapping[str, Any]) -> None:
         """Write all of it, and whatever else is to be in the file."""
-        content = {
-            **self.about,
-            **more,
-            "schedules": [
-                each.as_json()
-                for each in sorted(self.summaries, key=lambda each: each.seed)
-            ],
-        }
+        head = json.dumps({**self.about, **more}, indent=1)
+        done = sorted(self.summaries, key=lambda each: each.seed)
+        # One line each: there may be thousands of faults.
+        lines = ",\n  ".join(json.dumps(each.as_json()) for each in done)
+        text = f'{head[:-2]},\n "schedules": [\n  {lines}\n ]\n}}\n'
         new = path.with_name(f"{path.name}.new")
-        new.write_text(f"{json.dumps(content, indent=1)}\n", "utf-8")
+        new.write_text(text, "utf-8")
         new.replace(path)
 
     def load(self, path: Path) -> None:
