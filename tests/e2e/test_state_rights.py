@@ -142,11 +142,15 @@ def test_off_makes_nothing(stage: Stage, server: Server) -> None:
     before = relations(server, stage.dsn)
     worker = stage.start(RULEBOOK, args=("--ha-state", "off"))
     stage.say(worker, "hello")
-    names = {
-        session.application_name.partition(":")[0]
-        for session in server.sessions(dsn=stage.dsn)
-    }
-    assert names == {"eda-ha", "eda-ha-ear"}
+
+    def names() -> set[str]:
+        return {
+            session.application_name.partition(":")[0]
+            for session in server.sessions(dsn=stage.dsn)
+        }
+
+    until(lambda: "eda-ha-ear" in names(), "the session that listens")
+    assert names() == {"eda-ha", "eda-ha-ear"}
     assert worker.stop(PATIENCE) == 0
     assert not worker.find(WITHOUT)
     assert relations(server, stage.dsn) == before

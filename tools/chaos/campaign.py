@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import Any, Callable
+
+from rig import program
 
 from .run import Task, run
 from .summary import Summary, summary_of
@@ -77,9 +81,14 @@ def run_all(
     context = get_context("spawn")
     with (
         context.Manager() as manager,
-        ProcessPoolExecutor(jobs, mp_context=context) as pool,
+        ProcessPoolExecutor(
+            jobs,
+            mp_context=context,
+            initializer=_prepare,
+        ) as pool,
     ):
         told = manager.dict()
+        others = active_children()
         running = {
             pool.submit(_run, task, root / f"seed-{task.seed}", keep, told)
             for task in tasks
@@ -90,16 +99,30 @@ def run_all(
                 for each in ended:
                     yield each.result()
                 say("; ".join(f"{seed}: {told[seed]}" for seed in told))
+        except (KeyboardInterrupt, GeneratorExit):
+            # Each has servers and workers to end.
+            for child in active_children():
+                if child not in others:
+                    child.terminate()
+            raise
         except BrokenProcessPool as error:
             raise RuntimeError(f"a schedule's process died: {error}") from None
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
+def _prepare() -> None:
+    """Clean up when told, once: Ctrl-C is told to all of a terminal."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    program.clean_up_when_terminated()
+
+
 def _run(task: Task, folder: Path, keep: bool, told: Any) -> Summary:
     folder.mkdir(parents=True, exist_ok=True)
     try:
         result = run(task, folder, partial(told.__setitem__, task.seed))
+    except KeyboardInterrupt:
+        os._exit(program.EXIT_INTERRUPTED)  # or it takes the next one
     except Exception as error:
         return Summary(
             task.seed, tuple(sorted(task.has)), 0.0, f"{error!r} in {folder}"
