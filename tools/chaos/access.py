@@ -10,8 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any
 
 import psycopg
 from psycopg.conninfo import make_conninfo
@@ -27,8 +26,6 @@ WRITE = "SELECT pg_logical_emit_message(true, 'chaos', '')"
 HAMMERS = 2  # threads that take each connection that gets free
 HAMMER_PAUSE = 0.002  # seconds
 
-A = TypeVar("A", bound="Access")
-
 
 class Access(abc.ABC):
     """What workers and faults need of it."""
@@ -39,17 +36,6 @@ class Access(abc.ABC):
         self._passfile = Path(self._folder.name, "passfile")
         self._probe: Probe | None = None
         self.write_password()
-
-    def __enter__(self: A) -> A:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Leave nothing behind."""

@@ -8,7 +8,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Callable
@@ -208,7 +208,7 @@ def _stage(
     with ExitStack() as stack:
         # A socket's path must be short.
         short = stack.enter_context(tempfile.TemporaryDirectory(prefix="c-"))
-        servers = stack.enter_context(_servers(task))
+        servers = stack.enter_context(closing(_servers(task)))
         broker = stack.enter_context(
             Broker(
                 Path(short, "broker"),

@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
-from types import TracebackType
 
 SIZE = 256 * 2**20  # bytes
 SMALLEST = 4096  # bytes; less does not make a page
@@ -29,17 +28,6 @@ class Volume:
         except OSError:
             self.path.rmdir()
             raise
-
-    def __enter__(self) -> Volume:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Give it back, with all that is in it."""
