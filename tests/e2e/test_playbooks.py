@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Callable
@@ -68,10 +69,11 @@ LEAVING = rulebook(
 
 
 @pytest.fixture
-def temp(tmp_path: Path) -> dict[str, str]:
+def temp() -> Iterator[dict[str, str]]:
     """The variable for a worker's folder of temporary files."""
-    (tmp_path / "temp").mkdir()
-    return {"TMPDIR": str(tmp_path / "temp")}
+    # ansible-core makes a socket there, whose path must be short.
+    with tempfile.TemporaryDirectory(prefix="t-") as folder:
+        yield {"TMPDIR": folder}
 
 
 @pytest.fixture

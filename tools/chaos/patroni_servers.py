@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 from pathlib import Path
@@ -10,7 +11,9 @@ from typing import Callable, TypeVar
 from bench.peers.servers import Etcd
 from psycopg.conninfo import make_conninfo
 from rig.patroni import PatroniNode
-from rig.server import EmbeddedRig, ExternalServer, Server
+from rig.server import TEST_BIN, ExternalServer, Server
+
+from ansible_rulebook.ha.embedded.binaries import wheel_binaries
 
 from .access import HOST, Access, Probe
 
@@ -43,8 +46,7 @@ class PatroniServers(Access):
         self.nodes: list[PatroniNode] = []
         try:
             self._etcd.start()
-            with EmbeddedRig() as programs:
-                bin_dir = programs.embedded.bin_dir
+            bin_dir = Path(os.environ.get(TEST_BIN) or wheel_binaries())
             for number in range(1, NODES + 1):
                 node = PatroniNode(
                     f"p{number}",
