@@ -100,6 +100,9 @@ class Faults:
         assert isinstance(servers, PatroniServers)
         return servers
 
+    def _wait_all(self) -> None:
+        self._cluster.wait_calm(ready=len(self._cluster.members))
+
     def _victim(self, fault: Fault) -> Member:
         return self._cluster.pick(fault.target, fault.choice)
 
@@ -128,7 +131,7 @@ class Faults:
 
     def _kill_two(self, fault: Fault) -> None:
         # Else it may be all of them, and nobody could take over.
-        self._cluster.wait_calm(ready=len(self._cluster.members))
+        self._wait_all()
         leader = self._cluster.wait_leader()
         others = [each for each in self._cluster.members if each is not leader]
         pair = [leader, others[int(fault.choice * len(others))]]
@@ -340,6 +343,7 @@ class Faults:
             self._cluster.rest(fault.seconds)
 
     def _password(self, fault: Fault) -> None:
+        self._wait_all()  # one that starts takes it for a wrong setting
         self._begin(fault)
         with self._closed():
             self._access.change_password()
@@ -350,6 +354,7 @@ class Faults:
             self._access.write_password()
 
     def _read_only(self, fault: Fault) -> None:
+        self._wait_all()
         self._begin(fault)
         with self._closed(), self._access.read_only():
             if fault.mode == "all sessions":
@@ -402,7 +407,7 @@ class Faults:
     def _cut_off_and_crash(self, fault: Fault) -> None:
         # One that has just been started would not know that the server was
         # another one before, as the docs say.
-        self._cluster.wait_calm(ready=len(self._cluster.members))
+        self._wait_all()
         victim = self._victim(fault)
         self._begin(fault, victim)
         for proxy in victim.proxies:

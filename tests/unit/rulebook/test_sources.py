@@ -105,7 +105,8 @@ def test_awareness_is_read_from_code_not_from_texts(
     assert is_ha_aware(code) is aware
 
 
-def test_a_source_may_change_its_arguments() -> None:
+@pytest.mark.asyncio
+async def test_a_source_may_change_its_arguments() -> None:
     queue: asyncio.Queue[Any] = asyncio.Queue()
     args = {"payload": [{"a": 1}], "queue": queue, "n": 1}
     copied = fresh(args)
