@@ -43,7 +43,7 @@ logger = logging.getLogger("ansible_rulebook.ha.rulebook.guardian")
 
 def is_supported() -> bool:
     """Whether this system lets us look at environments of processes."""
-    return os.path.isdir("/proc/self") and hasattr(time, "CLOCK_BOOTTIME")
+    return os.path.isdir(f"{PROC}/self") and hasattr(time, "CLOCK_BOOTTIME")
 
 
 def is_folder(what: str) -> bool:
