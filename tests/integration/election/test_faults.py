@@ -24,12 +24,13 @@ from elections import (
     until,
 )
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from rig.history import assert_one_leader, leading
+from rig.history import assert_one_leader, leading, overlaps
 
 from ansible_rulebook.ha.election import session as lock_session
 
 OUTAGE = "No session with PostgreSQL"
 RECONNECTED = "Reconnected to PostgreSQL"
+HEARD = 100_000_000  # ns in which a lost lock is heard of behind a proxy
 
 
 def two(contender, dsn, *, first_dsn=None, **options):
@@ -532,6 +533,7 @@ def test_five_processes_that_are_killed_paused_and_cut_off(
         one.wait_for("Following|acquired")
     faults = ["kill", "pause", "deaf", "end", "cut", "down"] * 2
     dice.shuffle(faults)
+    taken = []  # when the server took the lock from a leader that works
     for turn, fault in enumerate(faults):
         leader = wait_somebody(everybody, time.monotonic())
         index = [one.worker_id for one in alive].index(leader)
@@ -551,8 +553,10 @@ def test_five_processes_that_are_killed_paused_and_cut_off(
             time.sleep(seconds)
             between.hear()
         elif fault == "end":
+            taken.append(time.monotonic_ns())
             server.terminate(f"eda-ha:%:{victim.worker_id}:%", dsn=dsn)
         elif fault == "cut":
+            taken.append(time.monotonic_ns())
             between.cut()
         else:
             victim.step_down()
@@ -562,7 +566,12 @@ def test_five_processes_that_are_killed_paused_and_cut_off(
     spans = leading(records(everybody))
     for one in everybody[5:]:
         one.close()
-    assert_one_leader(records(everybody))
+    # Behind a proxy a leader may hear of that after the next one leads.
+    assert [
+        str(each)
+        for each in overlaps(records(everybody))
+        if not any(at <= each.start < each.end <= at + HEARD for at in taken)
+    ] == []
     assert len({span.contender for span in spans}) > 1
 
 
