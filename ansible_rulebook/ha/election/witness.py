@@ -31,7 +31,10 @@ class Witness:
         :param now: seconds of a clock that never steps back.
         :param life: the server's.
         """
-        if holder is not None:
+        if holder is None:
+            return
+        # Its own session of before may hold the lock until it has ended.
+        if self._own_end is None or holder.worker != self._own:
             self.holder, self._at, self._life = holder, now, life
             self._own_end = self._unannounced = None
 

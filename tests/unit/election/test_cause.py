@@ -202,3 +202,18 @@ def test_its_own_term_is_remembered_until_another_one_leads() -> None:
 )
 def test_other_rows_show_no_holder(row: object) -> None:
     assert LockHolder.told(row) is None
+
+
+def test_its_own_session_that_is_ending_is_no_leader_before_it() -> None:
+    witness = Witness("w2")
+    witness.led(Reason.SESSION_LOST, LIFE)
+    witness.saw(holder("w2"), 1.0, LIFE)
+    cause = witness.won(None, 2.0, LIFE, LEASE, has_waited=True)
+    assert (cause.reason, cause.replaces) == (Reason.SESSION_LOST, "w2")
+
+
+def test_another_process_of_its_name_may_have_led_before_it() -> None:
+    witness = Witness("w2")
+    witness.saw(holder("w2"), 1.0, LIFE)
+    cause = witness.won(None, 2.0, LIFE, LEASE, has_waited=True)
+    assert (cause.reason, cause.replaces) == (Reason.KILLED, "w2")
