@@ -15,7 +15,7 @@ import pytest
 from container import FOLDER, HOME, UID, contained, obstacle
 from e2e_support import PATIENCE, RULEBOOKS, SOURCES, until
 from manifests import deployment
-from rig.process import ManagedProcess, stat_fields
+from rig.process import ManagedProcess, command_of, stat_fields
 from rig.server import Server
 from rig.workers import ACQUIRED, java_home, script
 
@@ -189,14 +189,6 @@ def playbooks(init: int) -> list[int]:
     return found
 
 
-def command_of(pid: int) -> str:
-    try:
-        text = Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return ""
-    return text.replace(b"\0", b" ").decode().strip()
-
-
 def test_a_worker_is_at_home_in_a_container(box: Box, server: Server) -> None:
     tini = shutil.which("tini")
     if tini is None:
@@ -232,7 +224,7 @@ def test_a_worker_is_at_home_in_a_container(box: Box, server: Server) -> None:
             lambda: [
                 pid
                 for pid in children(init)
-                if command_of(pid).startswith("sh -c until ")
+                if command_of(pid).startswith(b"sh\0-c\0until ")
             ],
             "an orphan",
         )

@@ -19,7 +19,7 @@ from chaos.schedule import PATRONI
 from e2e_support import needs_state
 from rig.patroni import obstacle
 
-LIMITS = Limits(slack=15.0, stall=90.0, overrun=5.0, fencing=True)
+LIMITS = Limits(slack=10.0, stall=30.0, overrun=5.0, fencing=True)
 FAULTS = ("patroni-crash", "patroni-switchover")
 
 

@@ -283,6 +283,34 @@ def test_two_leaders_are_shown_with_the_fault_before() -> None:
     assert '"fault": "kill"' in only(story).lines[-1]
 
 
+def beside(fault: str, state: bool = True) -> Story:
+    """A worker has the lock beside another one, and does nothing yet."""
+    story = clean(state)
+    story.fault(fault, 12_000)
+    story.tell("w3", "lead", start=12_100, end=13_000, samples=9)
+    return story
+
+
+def test_of_two_primaries_locks_the_one_that_led_to_nothing_is_none() -> None:
+    assert rules(beside("patroni-freeze").verdict()) == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "state"), [("patroni-crash", True), ("patroni-freeze", False)]
+)
+def test_but_with_one_server_or_without_state_it_is(
+    fault: str, state: bool
+) -> None:
+    assert "two leaders" in rules(beside(fault, state).verdict())
+
+
+def test_who_does_something_with_that_lock_is_a_leader_too() -> None:
+    story = beside("patroni-freeze")
+    story.acts("w3", "one", "plain-99", 12_500)
+    found = rules(story.verdict())
+    assert "two leaders" in found and "action on a non-leader" in found
+
+
 def late(fault: str, milliseconds: float, proxied: bool) -> Story:
     """What a worker does that hears late that it has lost the lock."""
     story = Story(proxied=proxied)

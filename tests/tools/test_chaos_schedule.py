@@ -313,6 +313,7 @@ def test_what_a_machine_cannot_do_is_left_out() -> None:
         (["end-writer", "--state", "off"], "need state"),
         (["slow", "--has", "standby"], "need proxies"),
         (["--has", "wings"], "no cluster has wings"),
+        (["--schedules", "0"], "--schedules: one at least"),
         (["--jobs", "0"], "--jobs: one at least"),
         (["--resume"], "--resume needs --json"),
     ],

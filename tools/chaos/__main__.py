@@ -145,6 +145,8 @@ def tasks(
     :raises ValueError: if the options do not go together.
     """
     mode = options.state or ("required" if is_able_to_keep_state() else "off")
+    if options.schedules < 1:
+        raise ValueError("--schedules: one at least")
     if options.workers < 2:
         raise ValueError("it takes two workers at least")
     settings = with_state(

@@ -204,8 +204,10 @@ class Faults:
         victim.paused = True
         victim.process.pause()
         still = time.monotonic_ns()
-        yield
-        until = victim.process.resume()
+        try:
+            yield
+        finally:
+            until = victim.process.resume()
         victim.paused = False
         self._write(
             "pause", life=victim.life, at=still, until=round(until / NANO)
@@ -378,8 +380,8 @@ class Faults:
         self._patroni.restart(node)
 
     def _patroni_freeze(self, fault: Fault) -> None:
-        # Nothing is durable on the one server, and nobody goes to the other
-        # one while that is there.
+        # On the old server nothing is durable, and workers whose sessions
+        # are there do not look for the new one. So nobody may lead.
         self._begin(fault)
         with self._closed():
             node = self._patroni.freeze()

@@ -8,9 +8,9 @@ import time
 from pathlib import Path
 from typing import Callable, TypeVar
 
-from bench.peers.servers import Etcd
+from bench.peers.servers import Etcd, Missing
 from psycopg.conninfo import make_conninfo
-from rig.patroni import PatroniNode
+from rig.patroni import PatroniNode, obstacle
 from rig.server import TEST_BIN, ExternalServer, Server
 
 from ansible_rulebook.ha.embedded.binaries import wheel_binaries
@@ -35,10 +35,12 @@ class PatroniError(RuntimeError):
 class PatroniServers(Access):
     """A primary, a synchronous standby, and one more.
 
-    :raises bench.peers.servers.Missing: if there is no etcd.
+    :raises bench.peers.servers.Missing: if there is no Patroni or etcd.
     """
 
     def __init__(self) -> None:
+        if obstacle():
+            raise Missing(obstacle())
         super().__init__()
         self._root = tempfile.TemporaryDirectory(prefix="chaos-patroni-")
         root = Path(self._root.name)

@@ -38,7 +38,7 @@ class Kind:
     :param befalls: one worker at random, or only that which leads, or the
         server.
     :param needs: what a cluster has to have for it: "standby", "proxies",
-        "state", "volume" or "clocks".
+        "state", "volume", "clocks" or "patroni".
     :param two_primaries: there are two servers for a while, and so two locks.
     :param takes_the_lock: the server takes it away, and its word to who had
         it has a way of its own: who gets it next may hear of that before.

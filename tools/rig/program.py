@@ -25,4 +25,6 @@ def clean_up_when_terminated() -> None:
 
 
 def _terminated(signum: int, frame: object) -> NoReturn:
+    # Once: a second one would break off what cleans up.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise KeyboardInterrupt

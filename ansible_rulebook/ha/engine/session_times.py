@@ -20,6 +20,7 @@ class SessionTimes:
 
     def __init__(self) -> None:
         self._ahead: dict[int, int] = {}
+        # Until the first term, in which only the warm-up asks.
         self.begin(time.time_ns() // 1_000_000)
 
     def begin(self, at: int) -> None:
