@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import itertools
 import json
+import multiprocessing
 import random
+import threading
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 from bench.report import machine
-from chaos.campaign import Campaign
+from chaos.campaign import Campaign, progress
 from chaos.checker import Limits, Verdict, Violation, check
 from chaos.cluster import Settings
 from chaos.records import BadRecord, History, parse, read
@@ -1447,3 +1449,24 @@ def test_a_campaign_of_other_code_is_not_gone_on_with(tmp_path: Path) -> None:
 
     with pytest.raises(ValueError, match=r"cannot go on with .*: code: 1"):
         Campaign({"code": "2"}).load(tmp_path / "f")
+
+
+def test_one_may_end_while_it_is_told_how_far_each_is() -> None:
+    over = threading.Event()
+    with multiprocessing.Manager() as manager:
+        told = manager.dict({7: "fault 1"})
+
+        def come_and_go() -> None:
+            while not over.is_set():
+                told[8] = "fault 2"
+                told.pop(8)
+
+        other = threading.Thread(target=come_and_go)
+        other.start()
+        try:
+            seen = {progress(told) for _ in range(2000)}
+        finally:
+            over.set()
+            other.join()
+
+    assert seen <= {"7: fault 1", "7: fault 1; 8: fault 2"}

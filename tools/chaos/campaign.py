@@ -12,6 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing import active_children, get_context
+from multiprocessing.managers import DictProxy
 from pathlib import Path
 from typing import Any, Callable
 
@@ -98,17 +99,23 @@ def run_all(
                 ended, running = wait(running, LOOK_EVERY, FIRST_COMPLETED)
                 for each in ended:
                     yield each.result()
-                say("; ".join(f"{seed}: {told[seed]}" for seed in told))
-        except (KeyboardInterrupt, GeneratorExit):
+                say(progress(told))
+        except BrokenProcessPool as error:
+            raise RuntimeError(f"a schedule's process died: {error}") from None
+        except BaseException:
             # Each has servers and workers to end.
             for child in active_children():
                 if child not in others:
                     child.terminate()
             raise
-        except BrokenProcessPool as error:
-            raise RuntimeError(f"a schedule's process died: {error}") from None
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def progress(told: DictProxy[int, str]) -> str:
+    """How far each schedule is that runs."""
+    # All at once: one that ends meanwhile takes its own away.
+    return "; ".join(f"{seed}: {what}" for seed, what in told.copy().items())
 
 
 def _prepare() -> None:
