@@ -13,7 +13,7 @@ from typing import Any, Callable
 
 import pytest
 from clusters import wait_until
-from kubernetes_api import CLUSTER, LABEL, VALUE, Authority, KubernetesApi
+from kubernetes_api import CLUSTER, LABEL, VALUE, KubernetesApi
 
 from ansible_rulebook.ha.log import WorkerLog
 from ansible_rulebook.ha.operations import kubernetes, label_plan, leader_label
@@ -211,7 +211,7 @@ def test_token_and_authority_are_read_anew(
     (first.folder / "token").write_text("second-token")
     wait_until(lambda: count(caplog, MENDED) == 1, "the new one is used")
     api.go_away()
-    api.authority = Authority(api.folder)
+    api.renew_authority()
     api.come_back()
     wait_until(lambda: count(caplog, FAILS) == 2, "it is not trusted")
     assert "certificate" in caplog.text

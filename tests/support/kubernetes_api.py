@@ -9,8 +9,6 @@ away, have it hang, or have it answer with any status.
 from __future__ import annotations
 
 import asyncio
-import datetime
-import ipaddress
 import itertools
 import json
 import ssl
@@ -19,10 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import web
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from rig.authority import Authority
 
 NAMESPACE = "eda"
 PATCHES = {
@@ -32,61 +27,6 @@ PATCHES = {
 LIMIT = 60.0  # seconds
 LABEL, VALUE = "eda.example.org/role", "leader"
 CLUSTER = "ansible-rulebook-ha/cluster"
-
-
-class Authority:
-    """An authority, and a certificate of it for this machine."""
-
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir(exist_ok=True)
-        self.certificate = folder / "authority.crt"
-        self.chain = folder / "server.pem"
-        key = ec.generate_private_key(ec.SECP256R1())
-        name = _name("test authority")
-        own = _builder(name, name, key.public_key()).add_extension(
-            x509.BasicConstraints(ca=True, path_length=None), critical=True
-        )
-        self.certificate.write_bytes(_pem(own.sign(key, hashes.SHA256())))
-        server_key = ec.generate_private_key(ec.SECP256R1())
-        server = _builder(
-            _name("kube-apiserver"), name, server_key.public_key()
-        ).add_extension(
-            x509.SubjectAlternativeName(
-                [x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-            ),
-            critical=False,
-        )
-        self.chain.write_bytes(
-            server_key.private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.PKCS8,
-                serialization.NoEncryption(),
-            )
-            + _pem(server.sign(key, hashes.SHA256()))
-        )
-
-
-def _name(common: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
-
-
-def _builder(
-    subject: x509.Name, issuer: x509.Name, key: Any
-) -> x509.CertificateBuilder:
-    now = datetime.datetime.now(datetime.timezone.utc)
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(key)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-    )
-
-
-def _pem(certificate: x509.Certificate) -> bytes:
-    return certificate.public_bytes(serialization.Encoding.PEM)
 
 
 class Refused(Exception):
@@ -112,8 +52,9 @@ class KubernetesApi:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.authority = Authority(folder)
+        folder.mkdir(exist_ok=True)
         self.folder = folder
+        self.renew_authority()
         self.pods: dict[str, dict[str, Any]] = {}
         self.tokens = {"first-token"}
         self.verbs = {"get", "list", "patch"}
@@ -169,15 +110,17 @@ class KubernetesApi:
         folder.mkdir(exist_ok=True)
         (folder / "token").write_text(f"{token}\n")
         (folder / "namespace").write_text(NAMESPACE)
-        (folder / "ca.crt").write_bytes(
-            self.authority.certificate.read_bytes()
-        )
+        (folder / "ca.crt").write_bytes(self.authority.file.read_bytes())
         return {
             "KUBERNETES_SERVICE_HOST": "127.0.0.1",
             "KUBERNETES_SERVICE_PORT": str(self.port),
             "HOSTNAME": name,
             "EDA_HA_SERVICE_ACCOUNT": str(folder),
         }
+
+    def renew_authority(self) -> None:
+        """Have another one, that is used after :meth:`come_back`."""
+        self.authority = Authority(self.folder, is_strict=False)
 
     def labelled(self, key: str = LABEL, value: str = VALUE) -> list[str]:
         """The pods that a Service with this selector would have."""
@@ -205,7 +148,7 @@ class KubernetesApi:
         )
         await self._runner.setup()
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        tls.load_cert_chain(self.authority.chain)
+        tls.load_cert_chain(*self.authority.sign("kube-apiserver"))
         site = web.TCPSite(
             self._runner, "127.0.0.1", self.port, ssl_context=tls
         )

@@ -8,6 +8,8 @@ distribution: pytest finds it through ``pythonpath = tools``, scripts through
 module     what it gives
 ========== ==========================================================
 server     a PostgreSQL to test against, and standbys of it
+tls        to have one talk TLS
+authority  who signs certificates
 pgbouncer  a connection pooler before it
 proxy      a network fault between a client and it
 process    a child process that is watched and never left behind

@@ -21,12 +21,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.sql import SQL, Identifier
 
 from ansible_rulebook.ha.embedded.server import EmbeddedServer, Setting
+
+from .tls import encrypt, system_binaries
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +38,7 @@ S = TypeVar("S", bound="Server")
 TEST_DSN = "EDA_HA_TEST_DSN"
 # Folder of another PostgreSQL's programs, to test against its version.
 TEST_BIN = "EDA_HA_TEST_PG_BIN"
+TEST_TLS = "EDA_HA_TEST_TLS"  # not empty: to embedded servers by TLS only
 IMAGE = "postgres:17-alpine"
 ENGINE_TIMEOUT = 3  # seconds until a Docker engine counts as absent
 CONNECT_TIMEOUT = 10  # seconds
@@ -221,7 +225,11 @@ class ContainerServer(ExternalServer):
 
 
 class EmbeddedRig(Server):
-    """An embedded server of the rig's own, which can be mistreated."""
+    """An embedded server of the rig's own, which can be mistreated.
+
+    :param tls: whether its DSN demands TLS and a certificate that is valid;
+        None: if ``EDA_HA_TEST_TLS`` says so.
+    """
 
     kind = "embedded"
     controllable = True
@@ -235,18 +243,27 @@ class EmbeddedRig(Server):
         standby_of: EmbeddedRig | None = None,
         port: int = 0,
         folder: Path | None = None,
+        tls: bool | None = None,
     ) -> None:
         super().__init__()
+        if tls is None:
+            tls = bool(os.environ.get(TEST_TLS))
+        bin_dir = os.environ.get(TEST_BIN) or None
+        if tls and bin_dir is None:
+            bin_dir = system_binaries()
+        self.authority = None if standby_of is None else standby_of.authority
         self.embedded: EmbeddedServer = EmbeddedServer(
             folder,
             port=port,
             settings=settings,
             auth=auth,
             password=password,
-            bin_dir=os.environ.get(TEST_BIN) or None,
+            bin_dir=bin_dir,
             standby_of=None if standby_of is None else standby_of.embedded,
         )
         try:
+            if tls and standby_of is None:
+                self.authority = encrypt(self.embedded)
             self.embedded.start()
         except BaseException:
             self.embedded.close()
@@ -254,7 +271,12 @@ class EmbeddedRig(Server):
 
     @property
     def admin_dsn(self) -> str:
-        return self.embedded.dsn
+        if self.authority is None:
+            return self.embedded.dsn
+        root = quote(str(self.authority), safe="")
+        return (
+            f"{self.embedded.dsn}?sslmode=verify-full&sslrootcert={root}"
+        )
 
     @property
     def pid(self) -> int | None:

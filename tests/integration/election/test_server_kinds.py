@@ -29,7 +29,8 @@ from elections import (
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from rig.history import assert_one_leader
 from rig.ports import free_port
-from rig.server import both_dsn
+from rig.server import TEST_BIN, both_dsn
+from rig.tls import system_binaries
 
 from ansible_rulebook.ha import ServerRefused
 from ansible_rulebook.ha.conninfo import Conninfo
@@ -653,57 +654,11 @@ async def test_a_second_holder_waits_until_a_silent_one_is_ended(
 
 
 @pytest.fixture
-def tls_dsn(embedded_server, embedded_factory):
-    """The DSN of a server that talks TLS only."""
-    (row,) = embedded_server.query(
-        "SELECT setting FROM pg_config WHERE name = 'CONFIGURE'"
-    )
-    if "ssl" not in row[0]:
-        pytest.skip("the server was built without TLS")
-    x509 = pytest.importorskip("cryptography.x509")
-    from datetime import datetime, timedelta, timezone
-
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name(
-        [x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")]
-    )
-    today = datetime.now(timezone.utc)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(today - timedelta(days=1))
-        .not_valid_after(today + timedelta(days=1))
-        .sign(key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    server = embedded_factory()
-    # Not into the data, in which its account could have put links.
-    folder = server.embedded.folder
-    pem_files = {
-        "ssl_cert_file": certificate.public_bytes(pem),
-        "ssl_key_file": key.private_bytes(
-            pem,
-            serialization.PrivateFormat.TraditionalOpenSSL,
-            serialization.NoEncryption(),
-        ),
-    }
-    owner = os.stat(server.embedded.data_dir)
-    for setting, content in pem_files.items():
-        path = folder / f"{setting}.pem"
-        path.write_bytes(content)
-        path.chmod(0o600)
-        if os.geteuid() == 0:
-            os.chown(path, owner.st_uid, owner.st_gid)
-        server.embedded.settings[setting] = str(path)
-    server.embedded.settings["ssl"] = "on"
-    server.restart()
-    return make_conninfo(server.dsn, sslmode="require")
+def tls_dsn(embedded_factory):
+    """The DSN of a server to which only TLS leads."""
+    if not (os.environ.get(TEST_BIN) or system_binaries()):
+        pytest.skip("there is no PostgreSQL with TLS; Debian's has it")
+    return embedded_factory(tls=True).dsn
 
 
 def end_session(dsn: str, worker_id: str) -> Any:
@@ -717,7 +672,7 @@ def end_session(dsn: str, worker_id: str) -> Any:
 
 @pytest.mark.asyncio
 async def test_over_tls_a_term_ends_and_is_handed_over_as_well(
-    tls_dsn, ha_uuid, embedded_factory
+    tls_dsn, ha_uuid
 ):
     first, second = make(tls_dsn, ha_uuid, "w1"), make(tls_dsn, ha_uuid, "w2")
     with Referee(first, second):

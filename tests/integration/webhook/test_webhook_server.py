@@ -18,9 +18,10 @@ import aiohttp
 import psycopg
 import pytest
 from clusters import until
+from rig.authority import Authority
 from rig.proxy import Proxy
 from rig.server import Server
-from webhooks import HOST, LIMIT, Authority, Hook, head, hook, raw
+from webhooks import HOST, LIMIT, Hook, head, hook, raw
 
 from ansible_rulebook.ha import connections
 from ansible_rulebook.ha.errors import SourceRefused
@@ -505,7 +506,6 @@ async def test_an_address_that_is_not_ours_is_told_at_once(
 async def test_certificates_of_both_sides_and_their_renewal(
     tables: str, ha_uuid: str, tmp_path: Path
 ) -> None:
-    pytest.importorskip("cryptography")
     ours, theirs = Authority(tmp_path), Authority(tmp_path, "clients")
     certfile, keyfile = ours.sign("localhost", b"pass")
     password = tmp_path / "password"
@@ -569,7 +569,6 @@ async def serial_of(port: int, context: ssl.SSLContext) -> str:
 async def test_certificates_that_cannot_be_used_are_told(
     tables: str, ha_uuid: str, tmp_path: Path
 ) -> None:
-    pytest.importorskip("cryptography")
     authority = Authority(tmp_path)
     certfile, keyfile = authority.sign("localhost", b"pass")
     for args in (
