@@ -313,13 +313,22 @@ def test_who_does_something_with_that_lock_is_a_leader_too() -> None:
     assert "two leaders" in found and "action on a non-leader" in found
 
 
-def late(fault: str, milliseconds: float, proxied: bool) -> Story:
-    """What a worker does that hears late that it has lost the lock."""
+def late(
+    fault: str, milliseconds: float, proxied: bool, *breaks: float
+) -> Story:
+    """What a worker does that hears late that it has lost the lock.
+
+    :param breaks: when both have given no true answer for a moment.
+    """
     story = Story(proxied=proxied)
-    story.leads("w1", 0, 10_000 + milliseconds)
+    end = 10_000 + milliseconds
+    for life, start, over in (("w1", 0, end), ("w2", 10_000, 20_000)):
+        for at in sorted(at for at in breaks if start < at < over):
+            story.tell(life, "lead", start=start, end=at, samples=9)
+            start = at + 1
+        story.leads(life, start, over)
     story.fault(fault, 9_990, "w1")
-    story.leads("w2", 10_000, 20_000)
-    story.acts("w1", "one", "plain-1", 10_000 + milliseconds - 1)
+    story.acts("w1", "one", "plain-1", end - 1)
     return story
 
 
@@ -327,6 +336,13 @@ def test_behind_a_proxy_a_worker_may_hear_late_that_its_session_ended() -> (
     None
 ):
     assert rules(late("end-session", 90, proxied=True).verdict()) == []
+
+
+@pytest.mark.parametrize("at", [9_995, 10_050])
+def test_nor_does_it_matter_that_answers_were_missing(at: float) -> None:
+    assert rules(late("end-session", 90, True, at).verdict()) == []
+    found = rules(late("end-session", 150, True, at).verdict())
+    assert found == ["two leaders", "action on a non-leader"]
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ from .rulebook import FEEDBACK, POISON, POSTED
 Write = Callable[..., None]
 
 KEPT = (FEEDBACK, POSTED)  # until they are acknowledged
-ANSWER_TIMEOUT = 1.0  # seconds for a witness
+ANSWER_TIMEOUT = 20.0  # seconds for a witness, on a busy machine
 NAMESPACE = uuid.UUID("5b0a5f2e-6f1d-4d49-9b7c-0e3d5d1c8a55")
 
 # Of a hundred draws; a pair takes two events and a window three.

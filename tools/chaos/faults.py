@@ -26,7 +26,7 @@ CLOSE = 60.0  # seconds between two clocks that are meant to be the same
 GUARDIAN = "guardian.py"
 GUARDIAN_KILLED = "The guardian of the playbooks was killed"
 DROPPED = "could not be stored .* the event is dropped"
-NOTICE = 10.0  # seconds for a worker to see that its term is over
+NOTICE = 60.0  # seconds for a worker to see that its term is over
 
 
 class Faults:
@@ -242,7 +242,8 @@ class Faults:
         process = victim.process
         self._cluster.expect(victim, EXIT_FENCED)
         self._begin(fault, victim)
-        self._cluster.ask(victim, stubborn=True)
+        if not self._cluster.ask(victim, stubborn=True):
+            return  # it has ended by itself
         self._access.terminate(victim.name)
         self._cluster.until(
             lambda: not process.alive,
@@ -261,7 +262,8 @@ class Faults:
         process = victim.process
         self._cluster.expect(victim, EXIT_FENCED)
         self._begin(fault, victim)
-        self._cluster.ask(victim, block=fault.seconds)
+        if not self._cluster.ask(victim, block=fault.seconds):
+            return  # it has ended by itself
         time.sleep(BLOCKED_BEFORE)
         self._access.terminate(victim.name)
         # It has a third of the lease to demote, and its loop has none.

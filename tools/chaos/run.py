@@ -42,7 +42,8 @@ from .servers import Servers
 
 STATE_FLAG = "--ha-state"
 HELD = 2.0  # seconds in which a new leader takes in what was held
-SETTLE = 60.0  # seconds for all that was acknowledged to be done
+SETTLE = 60.0  # seconds in which nothing of what is left is done
+MOST_SETTLE = 900.0  # seconds for all of it
 SETTLE_STATELESS = 5.0  # seconds; nothing is promised then
 LOOK_EVERY = 0.2  # seconds between two looks at what is left to do
 QUIET = 1.0  # seconds without anything to do, then all is done
@@ -265,9 +266,10 @@ def _shown(fault: Fault) -> str:
 
 
 def _settle(task: Task, cluster: Cluster, broker: Broker) -> None:
-    """Wait until all that was promised is done, or too long for it."""
+    """Wait until all that was promised is done, or nothing more is."""
     state = task.settings.state
-    deadline = time.monotonic() + (SETTLE if state else SETTLE_STATELESS)
+    began = time.monotonic()
+    deadline = began + (SETTLE if state else SETTLE_STATELESS)
     # What was held comes with the next leader, and opens windows.
     cluster.wait_calm()
     cluster.rest(HELD)
@@ -283,4 +285,7 @@ def _settle(task: Task, cluster: Cluster, broker: Broker) -> None:
             now = ledger.unfinished(cluster.servers.database_dsn)
             is_quiet = now == before and not any(now[1:])
             quiet = quiet + LOOK_EVERY if is_quiet else 0.0
+            if now != before:
+                progress = min(time.monotonic(), began + MOST_SETTLE - SETTLE)
+                deadline = progress + SETTLE
             before = now
