@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import threading
-from types import TracebackType
 from typing import Any, Mapping
 
 from websockets.exceptions import ConnectionClosed
@@ -34,12 +33,7 @@ class WorkloadServer:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._server.shutdown()
         self._thread.join()
 

@@ -9,7 +9,6 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
-from types import TracebackType
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -146,12 +145,7 @@ class PgBouncer:
     def __enter__(self) -> PgBouncer:
         return self if self._popen is not None else self.start()
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _conf(self) -> str:

@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from re import Pattern
-from types import TracebackType
 from typing import TypeVar
 
 P = TypeVar("P", bound="ManagedProcess")
@@ -188,12 +187,7 @@ class ManagedProcess:
     def __enter__(self: P) -> P:
         return self if self._popen is not None else self.start()
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __repr__(self) -> str:

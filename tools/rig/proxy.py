@@ -21,7 +21,6 @@ import socket
 import struct
 import threading
 from collections.abc import Coroutine
-from types import TracebackType
 from typing import Any, TypeVar, Union
 
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -149,12 +148,7 @@ class Proxy:
     def __enter__(self: P) -> P:
         return self if self._loop is not None else self.start()
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __repr__(self) -> str:
