@@ -72,7 +72,7 @@ class Settings:
     workers: int = 3
     poll: float = 1.0
     lease: float = 3.0
-    every: float = 0.1
+    every: float = 0.15
     window: int = 2
     options: tuple[str, ...] = ()
     variables: Mapping[str, str] = field(default_factory=dict)

@@ -39,10 +39,9 @@ async def main(queue: asyncio.Queue[Any], args: dict[str, Any]) -> None:
                 if told == event["id"]:
                     break
             await asyncio.sleep(float(args["every"]))
-    except asyncio.CancelledError:
+    finally:
+        # Whatever ends it: a put may be turned away before a cancellation.
         while mood.is_stubborn:
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.sleep(IDLE)
-        raise
-    finally:
         writer.close()
