@@ -322,7 +322,8 @@ def late(
     """
     story = Story(proxied=proxied)
     end = 10_000 + milliseconds
-    for life, start, over in (("w1", 0, end), ("w2", 10_000, 20_000)):
+    for life, begin, over in (("w1", 0, end), ("w2", 10_000, 20_000)):
+        start = float(begin)
         for at in sorted(at for at in breaks if start < at < over):
             story.tell(life, "lead", start=start, end=at, samples=9)
             start = at + 1

@@ -242,17 +242,17 @@ class EmbeddedRig(Server):
         super().__init__()
         if tls is None:
             tls = bool(os.environ.get(TEST_TLS))
-        bin_dir = os.environ.get(TEST_BIN) or None
-        if tls and bin_dir is None:
-            bin_dir = system_binaries()
-        self.authority = None if standby_of is None else standby_of.authority
+        self.authority: Path | None = (
+            None if standby_of is None else standby_of.authority
+        )
         self.embedded: EmbeddedServer = EmbeddedServer(
             folder,
             port=port,
             settings=settings,
             auth=auth,
             password=password,
-            bin_dir=bin_dir,
+            bin_dir=os.environ.get(TEST_BIN)
+            or (system_binaries() if tls else None),
             standby_of=None if standby_of is None else standby_of.embedded,
         )
         try:
@@ -268,9 +268,7 @@ class EmbeddedRig(Server):
         if self.authority is None:
             return self.embedded.dsn
         root = quote(str(self.authority), safe="")
-        return (
-            f"{self.embedded.dsn}?sslmode=verify-full&sslrootcert={root}"
-        )
+        return f"{self.embedded.dsn}?sslmode=verify-full&sslrootcert={root}"
 
     @property
     def pid(self) -> int | None:
