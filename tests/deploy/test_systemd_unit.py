@@ -151,12 +151,12 @@ def test_a_worker_runs_by_it(dsn: str, tmp_path: Path) -> None:
     etc, home = tmp_path / "etc", tmp_path / "home"
     for folder in (etc, home):
         folder.mkdir()
-    for path in HERE.glob("example.*"):
-        text = path.read_text("utf-8")
-        # Any free port.
-        text = re.sub("(?m)^(EDA_HA_HTTP_LISTEN)=.*", r"\1=0", text)
-        text = re.sub("(?m)^(EDA_HA_POSTGRES_DSN)=.*", rf'\1="{dsn}"', text)
-        (etc / path.name).write_text(text)
+    shutil.copytree(HERE / "example", etc / "example")
+    text = (HERE / "example.env").read_text("utf-8")
+    # Any free port.
+    text = re.sub("(?m)^(EDA_HA_HTTP_LISTEN)=.*", r"\1=0", text)
+    text = re.sub("(?m)^(EDA_HA_POSTGRES_DSN)=.*", rf'\1="{dsn}"', text)
+    (etc / "example.env").write_text(text)
 
     def here(text: str) -> str:
         beside = os.path.dirname(script()[0])
@@ -177,7 +177,11 @@ def test_a_worker_runs_by_it(dsn: str, tmp_path: Path) -> None:
     argv = [here(word) for word in command(unit, given)]
     assert f"--shutdown-delay {DELAY}" in " ".join(argv)
     worker = ManagedProcess(
-        argv, name="unit", log=tmp_path / "log", env=given, cwd=home
+        argv,
+        name="unit",
+        log=tmp_path / "log",
+        env=given,
+        cwd=Path(here(*unit["WorkingDirectory"])),
     )
     with worker:
         assert manager.hear("READY=1", worker.pid)
