@@ -19,6 +19,7 @@ import chaos.__main__
 import oracle.__main__
 import pytest
 from documented import Command, all_commands, commands_of, pages, text_of
+from rig.server import TEST_BIN, TEST_DSN, TEST_TLS
 from tree import ROOT
 
 import ansible_rulebook.ha
@@ -177,8 +178,8 @@ def test_each_flag_and_variable_is_there(name: str) -> None:
     text = text_of(name)
     parser = argparse.ArgumentParser()
     add_arguments(parser)
-    # Those of our test server, and the beginning of a name.
-    others = {"EDA_HA_TEST_DSN", "EDA_HA_"}
+    # Those of our test servers, and the beginning of a name.
+    others = {TEST_DSN, TEST_BIN, TEST_TLS, "EDA_HA_"}
     if name != "CHANGELOG.rst":  # it tells of earlier ones, too
         flags = set(re.findall(r"(?<![\w-])--ha-[a-z-]*[a-z]", text))
         assert flags <= set(parser._option_string_actions)
