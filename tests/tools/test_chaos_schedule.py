@@ -78,7 +78,7 @@ def test_a_fault_is_within_the_bounds_of_its_kind(
         most = kind.longest * plan.lease
         assert least - 0.001 <= fault.seconds <= most + 0.001
         assert 0 <= fault.calm <= plan.calmest + 0.001
-        assert 0 <= fault.choice <= 1
+        assert 0 <= fault.choice < 1
         assert fault.mode in kind.modes
         assert fault.target == kind.befalls or not kind.befalls
         assert not plan.kinds or fault.kind in plan.kinds

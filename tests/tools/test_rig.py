@@ -351,6 +351,23 @@ time.sleep(60)
 """
 
 
+def test_one_that_is_killed_does_nothing_from_then_on(child):
+    child.wait_for("child")
+    assert child.powerless_at is None
+    before = child.kill()
+    child.wait_exit(5)
+    # A machine may take seconds to be rid of it.
+    assert before <= child.powerless_at <= child.exited_at
+    assert child.twin("another").powerless_at is None
+
+
+def test_one_that_ends_does_nothing_from_then_on(child):
+    child.wait_for("child")
+    child.signal(signal.SIGTERM)
+    child.wait_exit(5)
+    assert child.powerless_at == child.exited_at
+
+
 def test_close_ends_an_orphan_that_lost_its_mark(tmp_path: Path):
     argv = [sys.executable, "-c", FORGETFUL]
     with ManagedProcess(argv, name="f", log=tmp_path / "f.log") as made:

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -21,6 +22,7 @@ from rig import program
 from .run import Task, run
 from .summary import Summary, summary_of
 
+TRACEBACK = "traceback"  # the file that has what went wrong in a tool
 LOOK_EVERY = 0.5  # seconds between two looks at how far they are
 
 
@@ -131,6 +133,7 @@ def _run(task: Task, folder: Path, keep: bool, told: Any) -> Summary:
     except KeyboardInterrupt:
         os._exit(program.EXIT_INTERRUPTED)  # or it takes the next one
     except Exception as error:
+        (folder / TRACEBACK).write_text(traceback.format_exc(), "utf-8")
         return Summary(
             task.seed, tuple(sorted(task.has)), 0.0, f"{error!r} in {folder}"
         )

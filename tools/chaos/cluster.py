@@ -346,7 +346,7 @@ class Cluster:
             life=process.name,
             code=process.returncode,
             expected=member.expected,
-            at=round((process.exited_at or 0.0) / NANO),
+            at=round((process.powerless_at or 0.0) / NANO),
         )
 
     def _clean(self, process: WorkerProcess) -> None:

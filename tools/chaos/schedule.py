@@ -358,7 +358,6 @@ def faults(seed: int, plan: Plan) -> Iterator[Fault]:
         leases = dice.uniform(kind.shortest, kind.longest)
         mode = kind.modes[int(dice.random() * len(kind.modes))]
         calm = dice.uniform(0.05, 1.0) * plan.calmest
-        choice = dice.random()
         yield Fault(
             number,
             name,
@@ -366,5 +365,5 @@ def faults(seed: int, plan: Plan) -> Iterator[Fault]:
             round(leases * plan.lease, 3),
             mode,
             round(calm, 3),
-            round(choice, 3),
+            dice.random(),  # rounded, it could be 1
         )

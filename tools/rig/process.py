@@ -145,6 +145,7 @@ class ManagedProcess:
     def _blank(self) -> None:
         self.started_at: float | None = None
         self.exited_at: float | None = None
+        self.killed_at: float | None = None
         self._mark = uuid.uuid4().hex
         self._popen: subprocess.Popen[bytes] | None = None
         self._lines: list[Line] = []
@@ -285,6 +286,16 @@ class ManagedProcess:
         return self._popen is not None and self.exited_at is None
 
     @property
+    def powerless_at(self) -> float | None:
+        """Since when it does nothing any more: killed, or gone.
+
+        After SIGKILL a busy machine may take seconds to be rid of it.
+        """
+        return min(
+            filter(None, (self.killed_at, self.exited_at)), default=None
+        )
+
+    @property
     def returncode(self) -> int | None:
         """Its exit code, negative for a signal; None while it lives."""
         return self.popen.returncode
@@ -295,6 +306,8 @@ class ManagedProcess:
             raise ProcessError(f"too late for a signal\n{self.tail()}")
         at = time.monotonic()
         self.popen.send_signal(number)
+        if number == signals.SIGKILL:
+            self.killed_at = time.monotonic()
         return at
 
     def kill(self) -> float:
