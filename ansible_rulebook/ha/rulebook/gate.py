@@ -6,7 +6,15 @@ import asyncio
 import logging
 from collections import deque
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Callable, Coroutine, Deque, Mapping
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Deque,
+    Mapping,
+)
 
 from ..election.term import Term
 from ..errors import LeadershipLost
@@ -78,6 +86,8 @@ class EventGate:
         self.refused_total = 0
         self.count: Count = lambda source, outcome: None
         """Counts what becomes of events."""
+        self.wait_for_room: Callable[[], Awaitable[None]] = _no_wait
+        """Waits until the engine may be given the next event."""
         self.state: StateStore | None = None
         """Keeps the engine's state; None if no state is kept."""
         self._leadership = leadership
@@ -221,6 +231,7 @@ class EventGate:
     async def get(self) -> Any:
         """The next event, while leading; a message to the engine always."""
         await self._lay_down()
+        await self.wait_for_room()
         item = await self._get()
         if self._is_control(item):
             return await self._last_message(item)
@@ -569,6 +580,10 @@ def _content(event: Any) -> Any:
     if isinstance(event, dict):
         return {name: event[name] for name in event if name != "meta"}
     return event
+
+
+async def _no_wait() -> None:
+    pass
 
 
 _NOTHING = object()

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Callable, Deque
 if TYPE_CHECKING:
     from ..state.journal import Mark
 
+MOST_WAITING = 10  # matches, as with upstream; then no event is read
+
 
 class MatchQueue:
     """In place of upstream's queue: a match leaves it once it is durable.
@@ -31,6 +33,7 @@ class MatchQueue:
         self._dropped = dropped
         self._matches: Deque[tuple[Any, Mark | None]] = deque()
         self._arrived = asyncio.Event()
+        self._left = asyncio.Event()
 
     def put_nowait(self, match: Any) -> None:
         """Add a match that has just been stored."""
@@ -50,7 +53,7 @@ class MatchQueue:
             head = match, mark = self._matches[0]
             is_durable = mark is None or await mark.is_durable()
             if self._matches and self._matches[0] is head:
-                self._matches.popleft()
+                self.get_nowait()
                 if is_durable:
                     return match
                 self._dropped()
@@ -60,19 +63,32 @@ class MatchQueue:
 
         :raises IndexError: if there is none.
         """
-        return self._matches.popleft()[0]
+        match, _ = self._matches.popleft()
+        self._left.set()
+        return match
+
+    async def wait_for_room(self) -> None:
+        """Wait while too many matches wait for their actions.
+
+        What waits for the journal does not count, since that stores many
+        events at once. For one reader.
+        """
+        while self._is_crowded():
+            self._left.clear()
+            await self._left.wait()
+
+    def _is_crowded(self) -> bool:
+        if len(self._matches) <= MOST_WAITING:
+            return False
+        mark = self._matches[0][1]
+        return mark is None or mark.is_known_durable
 
     def qsize(self) -> int:
-        """How many matches can be taken now.
+        """Zero: upstream's reader takes a whole core while it is above ten.
 
-        Zero if the next one is not durable yet. Upstream spins while there
-        are more than ten, which would keep the journal from storing them.
+        See :meth:`wait_for_room`, which waits without.
         """
-        if not self._matches:
-            return 0
-        mark = self._matches[0][1]
-        is_durable = mark is None or mark.is_known_durable
-        return len(self._matches) if is_durable else 0
+        return 0
 
     def empty(self) -> bool:
         """Whether no match waits, durable or not."""

@@ -17,7 +17,6 @@ from .mixin import Mixin, combine
 from .names import upstream
 
 if TYPE_CHECKING:
-    from ..state.store import StateStore
     from ..worker import Worker
 
 logger = logging.getLogger(__name__)
@@ -61,14 +60,17 @@ class FencedRuleSetRunner(Mixin):  # type: ignore[misc]
         gate.will_be_sent_again = self._is_with_feedback
         self._gate = gate
         self.ruleset_queue_plan: Any = plan._replace(source_queue=gate)
-        if worker.state is not None:
-            self._wait_for_the_journal(worker.state, plan, gate)
+        state = worker.state
+        matches = MatchQueue(
+            _nothing_written if state is None else state.last_write,
+            self._complete_nothing,
+        )
+        plan.plan.queue = matches
+        gate.wait_for_room = matches.wait_for_room
+        if state is not None:
+            self._acknowledge_what_is_durable(plan, gate)
 
-    def _wait_for_the_journal(
-        self, state: StateStore, plan: Any, gate: EventGate
-    ) -> None:
-        """Let nothing follow from an event before it is durable."""
-        plan.plan.queue = MatchQueue(state.last_write, self._complete_nothing)
+    def _acknowledge_what_is_durable(self, plan: Any, gate: EventGate) -> None:
         queues = plan.source_feedback_queues
         self.ruleset_queue_plan = self.ruleset_queue_plan._replace(
             source_feedback_queues={
@@ -224,3 +226,7 @@ def _object(parent: Any, name: str) -> dict[str, Any]:
 
 async def _nothing() -> None:
     pass
+
+
+def _nothing_written() -> None:
+    return None

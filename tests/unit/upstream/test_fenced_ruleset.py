@@ -11,8 +11,10 @@ from typing import Any, Callable
 
 import pytest
 from small_worker import SmallWorker
+from written_marks import turns
 
 from ansible_rulebook.ha.errors import RulesetDied
+from ansible_rulebook.ha.rulebook.match_queue import MOST_WAITING
 from ansible_rulebook.ha.state.progress import Progress
 from ansible_rulebook.ha.upstream import state
 from ansible_rulebook.ha.upstream.ruleset_runner import fence
@@ -363,6 +365,26 @@ async def test_a_reader_that_fails_without_an_event_ends_the_ruleset():
         await ruleset._drain_source_queue()
     await asyncio.wait({ruleset.action_loop_task}, timeout=PATIENCE)
     assert ruleset.action_loop_task.cancelled()
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("keeps_state", [False, True])
+async def test_no_event_is_read_while_many_matches_wait(keeps_state: bool):
+    worker: Any = SmallWorker()
+    if keeps_state:
+        worker.state = KeptState()
+    ruleset = make(worker)
+    for number in range(MOST_WAITING + 1):
+        ruleset.ruleset_queue_plan.plan.queue.put_nowait(number)
+    source = ruleset.ruleset_queue_plan.source_queue.queue
+    for event in ({"n": 1}, SHUTDOWN):
+        source.put_nowait(event)
+    reading = asyncio.ensure_future(ruleset._drain_source_queue())
+    await turns()
+    assert ruleset.processed == []
+    await ruleset.ruleset_queue_plan.plan.queue.get()
+    await asyncio.wait_for(reading, PATIENCE)
+    assert ruleset.processed == [{"n": 1}]
 
 
 @pytest.mark.asyncio
