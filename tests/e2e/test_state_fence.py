@@ -113,6 +113,22 @@ def test_a_leader_that_stopped_amid_a_write_spoils_nothing(
     assert not first.find("^door and")
 
 
+def test_one_that_stood_still_before_the_engine_gets_an_event(
+    stage: Stage,
+) -> None:
+    source = f"    - sleepwalker:\n        folder: {stage.inbox}\n  rules:\n"
+    book = FENCE.replace("  rules:\n", source, 1)
+    sleeper, other = stage.pair(book)
+    stage.post("say", "asleep")
+    until((stage.inbox / "slept").exists, "it stands still")
+    other.wait_leads(PATIENCE)
+    sleeper.resume()
+    sleeper.wait_for("this worker does not lead any more", PATIENCE)
+    sleeper.wait_for("event came as leadership ended: held", PATIENCE)
+    sleeper.wait_for(FOLLOWING, PATIENCE)
+    stage.say(other, "well")
+
+
 @pytest.mark.parametrize("fenced", [True, False])
 def test_what_an_ex_leader_sent_before_arrives_in_vain(
     stage: Stage,

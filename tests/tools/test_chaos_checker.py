@@ -438,6 +438,13 @@ def test_an_event_that_enters_a_follower_is_found() -> None:
     assert only(story).rule == "event on a non-leader"
 
 
+def test_an_event_that_is_refused_enters_no_engine() -> None:
+    story = clean()
+    story.posts("w3", "plain-99", 10_010, leads=False, how="RuntimeError")
+
+    assert rules(story.verdict()) == []
+
+
 # -- actions that go on --------------------------------------------------
 
 

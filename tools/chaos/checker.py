@@ -201,6 +201,8 @@ def stray_actions(history: History, limits: Limits) -> Iterator[Violation]:
 def stray_events(history: History, limits: Limits) -> Iterator[Violation]:
     """No event goes into the engine of a worker that does not lead."""
     for post in history.posts:
+        if post.was_refused:
+            continue
         what = f"event {post.id} went into the engine of {post.life}"
         yield from _stray(history, limits, EVENT, what, post.life, post.begin)
 

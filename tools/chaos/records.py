@@ -18,7 +18,7 @@ mended     number, at: it was put right
 outage     at, until: no server could be reached
 pause      life, at, until: the process stood still
 started    life, at
-exit       life, code, expected, at
+exit       life, code, expected, at: it does nothing from then on
 orphans    life, pids, at: its children outlived it
 leaked     life, what, at: its log tells a secret
 over       at: no fault comes any more
@@ -47,6 +47,8 @@ from pathlib import Path
 from typing import Any
 
 from rig.history import Record, Span
+
+REFUSED = "RuntimeError"  # how an engine refuses what it must not do
 
 DRIVER = "driver"
 PLAYS = ".plays"
@@ -143,7 +145,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Post:
-    """One event that went into an engine."""
+    """One event that was given to an engine."""
 
     life: str
     id: str
@@ -154,6 +156,11 @@ class Post:
     def at(self) -> int:
         """When that began."""
         return self.begin.at
+
+    @property
+    def was_refused(self) -> bool:
+        """Whether it did not go in, since the term was over by then."""
+        return self.end is not None and self.end["how"] == REFUSED
 
 
 @dataclass(frozen=True)

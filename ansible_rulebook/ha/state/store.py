@@ -111,6 +111,7 @@ class StateStore:
         self._bridge: Bridge | None = None
         self._settings = RecoverySettings()
         self._rulesets: dict[str, Kept] = {}
+        self._term: Term | None = None
         self._journal: Journal | None = None
         self._recorded: Mark | None = None  # of the last action's progress
         self._records: set[tuple[str, int]] = set()  # that are stored
@@ -198,6 +199,7 @@ class StateStore:
             self._terms.claim, term.session_pid, list(doubtful), term.lineage
         )
         term.number = claim.term
+        self._term = term
         self._engine().times.begin(claim.began)
         self._log.info(
             "Recovering the rules' state",
@@ -278,7 +280,13 @@ class StateStore:
 
     @property
     def is_recording(self) -> bool:
-        """Whether changes are stored: in a term in which no write failed."""
+        """Whether changes are stored: in a term in which no write failed.
+
+        One that was paused is told here that its lease is over, so that it
+        does nothing to an engine that it is about to empty.
+        """
+        if self._term is None or not self._term.is_current():
+            return False
         if self._journal is None:
             return False
         self._journal.look()
