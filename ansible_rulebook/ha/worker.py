@@ -353,8 +353,8 @@ class Worker:
                 if not self._keeper.fails_for_good(error):
                     raise
                 await self._go_without_state(StateRefused(str(error)))
-        if self.leadership.term is not term:
-            return  # the rulebook is being loaded anew
+        if self.leadership.term is not term or not term.is_current():
+            return  # the rulebook is being loaded anew, or we were late
         self._prime()
         self.leadership.announce()
 

@@ -25,6 +25,7 @@ TERMINATION = 90.0  # seconds for a worker to end when asked to
 CLOSE = 60.0  # seconds between two clocks that are meant to be the same
 GUARDIAN = "guardian.py"
 GUARDIAN_KILLED = "The guardian of the playbooks was killed"
+OVER = "Lost leadership|Not promoted"
 DROPPED = "could not be stored .* the event is dropped"
 NOTICE = 60.0  # seconds for a worker to see that its term is over
 
@@ -191,10 +192,7 @@ class Faults:
         if led and fault.kind == "pause-long":
             process = victim.process
             self._cluster.until(
-                lambda: (
-                    not process.alive
-                    or process.find("Lost leadership", after=until)
-                ),
+                lambda: not process.alive or process.find(OVER, after=until),
                 f"{process.name} notices that its term is over",
                 NOTICE,
             )

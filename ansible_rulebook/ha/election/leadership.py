@@ -130,7 +130,12 @@ class Leadership:
         self._is_closed = False
 
     def announce(self) -> None:
-        """Everything that a leader needs is up."""
+        """Everything that a leader needs is up.
+
+        Nobody is told if the term is over by now: this worker was paused.
+        """
+        if self.acting_term() is None:
+            return
         self._announced = self.term
         self.follower_event.clear()
         self.leader_event.set()
