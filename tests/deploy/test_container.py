@@ -17,6 +17,7 @@ from e2e_support import PATIENCE, RULEBOOKS, SOURCES, until
 from manifests import deployment
 from rig.process import ManagedProcess, command_of, stat_fields
 from rig.server import Server
+from rig.tls import unverified
 from rig.workers import ACQUIRED, java_home, script
 
 from ansible_rulebook.ha.rulebook.guardian import VARIABLE
@@ -156,7 +157,7 @@ class Box:
 def box(dsn: str, ha_uuid: str, tmp_path: Path) -> Iterator[Box]:
     if obstacle():
         pytest.skip(obstacle())
-    yield Box(tmp_path, dsn, ha_uuid)
+    yield Box(tmp_path, unverified(dsn), ha_uuid)
 
 
 def children(pid: int) -> dict[int, str]:

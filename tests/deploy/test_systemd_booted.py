@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import pytest
 from booted import PACKAGES, PYTHON, Booted, CannotBoot
 from e2e_support import PATIENCE, needs_state
+from rig.tls import unverified
 from rig.workers import java_home
 from units import UNIT
 
@@ -103,7 +104,8 @@ def workers(machine: Booted, dsn: str, ha_uuid: str) -> Iterator[Booted]:
         settings = machine.path(f"{ETC}/{name}.env")
         settings.touch(0o600)
         settings.write_text(
-            f'EDA_HA_UUID={ha_uuid}\nEDA_HA_POSTGRES_DSN="{dsn}"\n'
+            f"EDA_HA_UUID={ha_uuid}\n"
+            f'EDA_HA_POSTGRES_DSN="{unverified(dsn)}"\n'
             f"EDA_HA_WORKER_ID={name}\nEDA_HA_LEASE=3\n"
             'OPTIONS="--ha-poll-interval 1 --shutdown-delay 60"\n'
         )

@@ -134,7 +134,7 @@ def test_the_proxy_forwards_and_counts(dsn, proxy):
     # It counts what it has sent, so a moment later.
     wait_until(lambda: way.bytes_to_client > 300000, "the count")
     wait_until(lambda: way.bytes_to_server > 0, "the count")
-    assert way.bytes_to_server < 2000
+    assert way.bytes_to_server < 5000  # TLS has to shake hands
 
 
 def test_a_deaf_proxy_is_silent_and_keeps_the_sockets(server, dsn, proxy):
@@ -218,7 +218,7 @@ def test_refuse_is_for_newcomers_and_cut_for_the_others(dsn, proxy):
         connect(way.dsn)
 
     way.cut()
-    with pytest.raises(psycopg.OperationalError, match="closed"):
+    with pytest.raises(psycopg.OperationalError, match=r"closed|eof"):
         ask(connection)
     assert way.open == 0
 

@@ -49,8 +49,13 @@ class Authority:
         self.file = folder / f"{name}.pem"
         self.file.write_bytes(self._make(name, self._key, True))
 
-    def sign(self, name: str, password: bytes = b"") -> tuple[str, str]:
-        """The files of a certificate and its key; they are replaced."""
+    def sign(
+        self, name: str, password: bytes = b"", into: Path | None = None
+    ) -> tuple[str, str]:
+        """The files of a certificate and its key; they are replaced.
+
+        :param into: the folder where they are to be, if not its own.
+        """
         key = ec.generate_private_key(ec.SECP256R1())
         certificate = self._make(name, key, False)
         secret = key.private_bytes(
@@ -60,7 +65,7 @@ class Authority:
         )
         found = []
         for kind, content in (("crt", certificate), ("key", secret)):
-            path = self._folder / f"{name}.{kind}"
+            path = (into or self._folder) / f"{name}.{kind}"
             draft = path.with_suffix(".draft")
             draft.write_bytes(content)
             draft.chmod(0o600)  # a server refuses a key that others can read

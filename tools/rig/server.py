@@ -240,11 +240,11 @@ class EmbeddedRig(Server):
         tls: bool | None = None,
     ) -> None:
         super().__init__()
-        if tls is None:
+        if standby_of is not None:
+            tls = standby_of.authority is not None
+        elif tls is None:
             tls = bool(os.environ.get(TEST_TLS))
-        self.authority: Path | None = (
-            None if standby_of is None else standby_of.authority
-        )
+        self.authority: Path | None = None
         self.embedded: EmbeddedServer = EmbeddedServer(
             folder,
             port=port,
@@ -256,7 +256,7 @@ class EmbeddedRig(Server):
             standby_of=None if standby_of is None else standby_of.embedded,
         )
         try:
-            if tls and standby_of is None:
+            if tls:
                 self.authority = encrypt(self.embedded)
             self.embedded.start()
         except BaseException:
