@@ -20,6 +20,12 @@ from rig.process import ManagedProcess
 
 PATRONI = [sys.executable, "-m", "patroni"]
 ANSWER_TIMEOUT = 1.0  # seconds
+# Debian's PostgreSQL wants one where only its own account may write.
+NO_SOCKET = """
+postgresql:
+  parameters:
+    unix_socket_directories: ""
+"""
 
 
 def obstacle() -> str:
@@ -51,7 +57,8 @@ class PatroniNode(ManagedProcess):
     """One Patroni with its PostgreSQL.
 
     :param root: of its folder and its log.
-    :param config: its file, for which variables give what differs.
+    :param config: its file, for which variables give what differs. It gets
+        no Unix socket, whatever that says.
     :param etcd: where etcd listens, "host:port".
     :param bin_dir: with PostgreSQL's programs.
     :param password: of the superuser and for replication.
@@ -73,8 +80,12 @@ class PatroniNode(ManagedProcess):
         self.port = free_port()
         self._rest = f"{HOST}:{free_port()}"
         postgres = f"{HOST}:{self.port}"
+        both = self.folder / "config"
+        both.mkdir()
+        shutil.copy(config, both / "1.yml")
+        (both / "2.yml").write_text(NO_SOCKET)
         super().__init__(
-            [*_prefix(), *PATRONI, str(config)],
+            [*_prefix(), *PATRONI, str(both)],
             name=name,
             log=root / f"{name}.log",
             cwd=self.folder,
