@@ -562,6 +562,19 @@ def test_a_worker_without_exactly_one_role_is_found(told: str) -> None:
     assert (found.rule, found.what) == ("not one role", f"w2 was told {told}")
 
 
+@pytest.mark.parametrize("after", [5, 2_000])
+def test_a_term_that_is_told_when_a_process_goes_on_was_there_before(
+    after: float,
+) -> None:
+    """As in seed 2011."""
+    story = clean(state=True)
+    story.role("w2", "leader", 14_000, 4)
+    story.driver("pause", life="w3", at=13_000, until=15_000)
+    story.role("w3", "leader", 15_000 + after, 3)
+
+    assert rules(story.verdict()) == ["terms not rising"] * (after > 100)
+
+
 @pytest.mark.parametrize("state", [True, False])
 @pytest.mark.parametrize("term", [1, 2])
 def test_a_term_that_does_not_rise_is_found(term: int, state: bool) -> None:

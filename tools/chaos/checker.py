@@ -332,11 +332,14 @@ def one_role(history: History, limits: Limits) -> Iterator[Violation]:
 
 def rising_terms(history: History, limits: Limits) -> Iterator[Violation]:
     """A worker's terms rise; with state, those of the whole cluster do."""
-    led = [
-        row
-        for row in history.roles
-        if row["role"] == "leader" and row["term"] is not None
-    ]
+    led = sorted(
+        (
+            row
+            for row in history.roles
+            if row["role"] == "leader" and row["term"] is not None
+        ),
+        key=lambda row: _announced(history, limits, row),
+    )
     everybody = [led]
     if not history.state:
         everybody = [
@@ -353,6 +356,22 @@ def rising_terms(history: History, limits: Limits) -> Iterator[Violation]:
                     after.at,
                     [before, after],
                 )
+
+
+def _announced(history: History, limits: Limits, row: Row) -> int:
+    """When a role was announced, at the latest.
+
+    Who waits for it is told in a later turn of the loop. A process that was
+    stopped in between tells it when it goes on.
+    """
+    blur = round(limits.blur * SECOND)
+    stops = [
+        pause.at
+        for pause in history.pauses
+        if pause["life"] == row.life
+        and pause.at <= row.at <= pause["until"] + blur
+    ]
+    return min([row.at, *stops])
 
 
 # -- what is done --------------------------------------------------------
