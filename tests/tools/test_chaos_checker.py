@@ -20,7 +20,7 @@ from bench.report import machine
 from chaos.campaign import Campaign, progress
 from chaos.checker import Limits, Verdict, Violation, check
 from chaos.cluster import Settings
-from chaos.records import BadRecord, History, parse, read
+from chaos.records import REFUSED, BadRecord, History, parse, read
 from chaos.report import Report, percentile, rst
 from chaos.run import Task
 from chaos.schedule import PROXIES, STANDBY, Plan, faults
@@ -440,7 +440,7 @@ def test_an_event_that_enters_a_follower_is_found() -> None:
 
 def test_an_event_that_is_refused_enters_no_engine() -> None:
     story = clean()
-    story.posts("w3", "plain-99", 10_010, leads=False, how="RuntimeError")
+    story.posts("w3", "plain-99", 10_010, leads=False, how=REFUSED)
 
     assert rules(story.verdict()) == []
 

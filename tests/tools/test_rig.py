@@ -18,6 +18,7 @@ from rig.history import assert_one_leader, overlaps
 from rig.process import ManagedProcess, ProcessError
 from rig.proxy import Proxy
 from rig.server import both_dsn
+from rig.tls import plain
 from rig.workers import WorkerProcess, leader_of, wait_leader
 
 SILENCE = 0.3  # seconds for which nothing has to come
@@ -126,7 +127,7 @@ def test_a_standby_is_in_recovery_until_promoted(embedded_server, standby_of):
 
 
 def test_the_proxy_forwards_and_counts(dsn, proxy):
-    way = proxy(dsn)
+    way = proxy(plain(dsn))
     with connect(way.dsn) as connection:
         assert ask(connection, "SELECT length(repeat('x', 300000))") == 300000
         assert ask(connection, "SELECT repeat('x', 300000)") == "x" * 300000
@@ -134,7 +135,7 @@ def test_the_proxy_forwards_and_counts(dsn, proxy):
     # It counts what it has sent, so a moment later.
     wait_until(lambda: way.bytes_to_client > 300000, "the count")
     wait_until(lambda: way.bytes_to_server > 0, "the count")
-    assert way.bytes_to_server < 5000  # TLS has to shake hands
+    assert way.bytes_to_server < 2000
 
 
 def test_a_deaf_proxy_is_silent_and_keeps_the_sockets(server, dsn, proxy):
@@ -210,7 +211,7 @@ def test_with_requests_held_notices_still_arrive(server, dsn, proxy):
 
 
 def test_refuse_is_for_newcomers_and_cut_for_the_others(dsn, proxy):
-    way = proxy(dsn)
+    way = proxy(plain(dsn))
     connection = connect(way.dsn)
     way.refuse()
     assert ask(connection) == 1
@@ -218,7 +219,7 @@ def test_refuse_is_for_newcomers_and_cut_for_the_others(dsn, proxy):
         connect(way.dsn)
 
     way.cut()
-    with pytest.raises(psycopg.OperationalError, match=r"closed|eof"):
+    with pytest.raises(psycopg.OperationalError, match="closed"):
         ask(connection)
     assert way.open == 0
 

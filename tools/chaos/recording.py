@@ -44,9 +44,10 @@ from typing import Any
 from rig.contender import Recorder, Sampler
 
 from ansible_rulebook.ha.election.leadership import Leadership
-from ansible_rulebook.ha.rulebook.gate import GatedQueue
+from ansible_rulebook.ha.rulebook.gate import NOT_LEADING, GatedQueue
 
 from . import mood
+from .records import REFUSED
 from .rulebook import LIFE, RECORD
 
 LOOK_EVERY = 0.05  # seconds between two looks at the two events
@@ -112,7 +113,8 @@ class Witness:
             try:
                 return post(ruleset, event)
             except BaseException as error:
-                how = type(error).__name__
+                is_refused = str(error) == NOT_LEADING
+                how = REFUSED if is_refused else type(error).__name__
                 raise
             finally:
                 self.write("posted", id=name, how=how)

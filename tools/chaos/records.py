@@ -48,7 +48,7 @@ from typing import Any
 
 from rig.history import Record, Span
 
-REFUSED = "RuntimeError"  # how an engine refuses what it must not do
+REFUSED = "refused"  # how an event ends that the engine must not have
 
 DRIVER = "driver"
 PLAYS = ".plays"
