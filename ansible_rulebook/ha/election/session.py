@@ -139,26 +139,32 @@ class LockSession:
             one is nominated to lead next.
         :raises SessionLost: if there is no answer.
         """
+        _, cluster, *_ = application_name(self._key, "").split(":")
+        answer = await self._prove(sql.PROVE_WON, None, hex=cluster)
+        *proof, told = answer or [None]
+        sessions = json.loads(told or b"[]")
+        self.last_word = _last_word(sessions)
+        names = [name for name, _, _ in sessions]
+        is_another = await self._is_for_another(worker_id, names)
+        return self._is_proof(proof), is_another
+
+    async def _is_for_another(
+        self, worker_id: str, sessions: list[str]
+    ) -> bool:
         every = application_name(self._key, "", kind=NOMINATION)[:-1]
         own = application_name(self._key, worker_id, kind=NOMINATION)
-        answer = await self._prove(
-            sql.PROVE_WON,
-            None,
-            length=len(every),
-            prefix=every,
-            hex=every.split(":")[1],
+        if not any(name.startswith(every) for name in sessions):
+            return False  # as nearly always: no second question
+        nominated = await self.fetch(
+            self.beacon + sql.NOMINATED,
+            {"length": len(every), "prefix": every},
         )
-        *proof, word, names, sessions = answer or [None] * 3
-        self.last_word = _holder(word)
         nominations = [
-            name
-            for name in json.loads(names or b"[]")
-            if _is_there(name, json.loads(sessions or b"[]"))
+            name for (name,) in nominated if _is_there(name, sessions)
         ]
-        is_another = bool(nominations) and not any(
+        return bool(nominations) and not any(
             name.startswith(own) for name in nominations
         )
-        return self._is_proof(proof), is_another
 
     async def prove(self, timeout: float | None = None) -> bool:
         """Ask the server whether this very session holds the lock.
@@ -428,6 +434,13 @@ def _holder(text: str | bytes | None) -> LockHolder | None:
         return LockHolder.told(json.loads(text or b"null"))
     except ValueError:  # something in between has changed it
         return None
+
+
+def _last_word(sessions: list[list[Any]]) -> LockHolder | None:
+    """Who was the last to say that it gives up the lead."""
+    said = [each for each in sessions if each[1] and each[2]]
+    name, beacon, _ = max(said, key=lambda each: each[2], default=[None] * 3)
+    return LockHolder.told(name and [name, beacon, None])
 
 
 def _is_there(nomination: str, sessions: list[str]) -> bool:

@@ -78,21 +78,31 @@ _BEACON: Final = """pg_catalog.substring(
 _HOLDER: Final = f"""activity.application_name, {_BEACON},
        extract(epoch FROM pg_catalog.clock_timestamp() - greatest(
            activity.query_start, activity.state_change))::float8"""
+
+# What a takeover waits for asks the function below pg_stat_activity: to plan
+# the joins of that view takes longer than all the rest. And a follower that
+# looks at one session does not go through those of all others. (A prepared
+# transaction has no process, and asked for none the function tells of all.)
+_HERE: Final = """(
+       SELECT oid FROM pg_catalog.pg_database
+        WHERE datname = pg_catalog.current_database())"""
+_HELD: Final = f"""
+  FROM pg_catalog.pg_locks AS lock,
+       pg_catalog.pg_stat_get_activity(lock.pid) AS activity
+ WHERE lock.locktype = 'advisory' AND lock.granted AND lock.objsubid = 1
+   AND lock.mode = 'ExclusiveLock' AND lock.database = {_HERE}
+   AND lock.pid = activity.pid
+"""
 WAIT_LOCK: Final = f"""
 DO $$ BEGIN
   PERFORM pg_catalog.pg_advisory_lock({{key}});
   RAISE NOTICE '{ACQUIRED}';
 EXCEPTION WHEN lock_not_available THEN
   RAISE NOTICE '{NOT_ACQUIRED}%', (
-    SELECT pg_catalog.json_build_array({_HOLDER})
-      FROM pg_catalog.pg_locks AS lock
-      JOIN pg_catalog.pg_stat_activity AS activity USING (pid)
-     WHERE lock.locktype = 'advisory' AND lock.granted AND lock.objsubid = 1
-       AND lock.mode = 'ExclusiveLock'
-       AND lock.database = activity.datid
-       AND activity.datname = pg_catalog.current_database()
-       AND lock.classid = {{high}}::oid AND lock.objid = {{low}}::oid
-     LIMIT 1);
+SELECT pg_catalog.json_build_array({_HOLDER})
+  {_HELD.strip()}
+   AND lock.classid = {{high}}::oid AND lock.objid = {{low}}::oid
+ LIMIT 1);
 END $$
 """
 
@@ -116,38 +126,37 @@ CASE WHEN mine.rolsuper THEN theirs.rolsuper
 END
 """
 
-# The same for a worker that has just got the lock; who has just given it up,
-# and why; and who is nominated to lead next, by a role that could end the
-# session of this one. A nomination that is forgotten must not hold up
-# everybody: a session that nominates looks at the lock all the time. Of
-# another role it is not seen when it last did;
-# see the module switchover.
+# The same for a worker that has just got the lock, and each session of the
+# cluster: its name, and its last word if it has just given up the lead.
 PROVE_WON: Final = f"""{PROVE.rstrip()},
-       (SELECT pg_catalog.json_build_array(session, beacon, NULL)
-          FROM (SELECT activity.application_name AS session,
-                       activity.state_change AS at, {_BEACON} AS beacon
-                  FROM pg_catalog.pg_stat_activity AS activity
-                 WHERE datname = pg_catalog.current_database()
-                   AND pid <> pg_catalog.pg_backend_pid()
+       (SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_array(
+                   application_name,
+                   CASE WHEN pid <> pg_catalog.pg_backend_pid()
+                         AND beacon LIKE '%"ended":"%' THEN beacon END,
+                   extract(epoch FROM at))), '[]'::json)
+          FROM (SELECT pid, application_name, state_change AS at,
+                       {_BEACON} AS beacon
+                  FROM pg_catalog.pg_stat_get_activity(NULL) AS activity
+                 WHERE datid = {_HERE}
                    AND pg_catalog.split_part(
-                       application_name, ':', 2) = '{{hex}}') AS said
-         WHERE beacon LIKE '%"ended":"%'
-         ORDER BY at DESC LIMIT 1),
-       (SELECT coalesce(pg_catalog.json_agg(application_name), '[]'::json)
-          FROM pg_catalog.pg_stat_activity
-         WHERE datname = pg_catalog.current_database()
-           AND pg_catalog.left(application_name, {{length}}) = '{{prefix}}'
-           AND coalesce(state_change > pg_catalog.clock_timestamp()
-                                       - interval '5 seconds', true)
-           AND EXISTS (
-               SELECT FROM pg_catalog.pg_roles AS theirs
-                 JOIN pg_catalog.pg_roles AS mine
-                   ON mine.rolname = current_user
-                WHERE theirs.oid = usesysid AND {_COULD_END.strip()})),
-       (SELECT coalesce(pg_catalog.json_agg(application_name), '[]'::json)
-          FROM pg_catalog.pg_stat_activity
-         WHERE datname = pg_catalog.current_database()
-           AND pg_catalog.split_part(application_name, ':', 2) = '{{hex}}')
+                       application_name, ':', 2) = '{{hex}}') AS said)
+"""
+
+# Who is nominated to lead next, by a role that could end the session of this
+# one. A nomination that is forgotten must not hold up everybody: a session
+# that nominates looks at the lock all the time. Of another role it is not seen
+# when it last did; see the module switchover.
+NOMINATED: Final = f"""
+SELECT application_name
+  FROM pg_catalog.pg_stat_activity
+ WHERE datname = pg_catalog.current_database()
+   AND pg_catalog.left(application_name, %(length)s) = %(prefix)s
+   AND coalesce(state_change > pg_catalog.clock_timestamp()
+                               - interval '5 seconds', true)
+   AND EXISTS (
+       SELECT FROM pg_catalog.pg_roles AS theirs
+         JOIN pg_catalog.pg_roles AS mine ON mine.rolname = current_user
+        WHERE theirs.oid = usesysid AND {_COULD_END.strip()})
 """
 
 LISTEN: Final = "LISTEN {channel}"
@@ -176,11 +185,6 @@ UNLOCK: Final = "SELECT pg_catalog.pg_advisory_unlock(%s)"
 # The leader's session.
 HOLDER: Final = f"""
 SELECT {_HOLDER.format()}
-  FROM pg_catalog.pg_locks AS lock
-  JOIN pg_catalog.pg_stat_activity AS activity USING (pid)
- WHERE lock.locktype = 'advisory' AND lock.granted AND lock.objsubid = 1
-   AND lock.mode = 'ExclusiveLock'
-   AND lock.database = activity.datid
-   AND activity.datname = pg_catalog.current_database()
+  {_HELD.strip()}
    AND lock.classid = %s::oid AND lock.objid = %s::oid
 """

@@ -319,6 +319,10 @@ _HOLDS = """EXISTS (
           AND pid = %(holder)s
           AND classid = %(high)s::oid AND objid = %(low)s::oid)"""
 
+# This session. The view pg_stat_activity takes several times as long to plan
+# as all the rest of a claim, and a takeover waits for it.
+_OWN = "pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid()) AS own"
+
 FIRST_TERM: Final = f"""
 INSERT INTO {CLUSTER} (
     ha_uuid, term, mark, worker_id, claimant, lineage, since, led_at)
@@ -350,9 +354,8 @@ UPDATE {CLUSTER} AS cluster
        since = pg_catalog.clock_timestamp(),
        led_at = pg_catalog.clock_timestamp(),
        writer_pid = own.pid, writer_start = own.backend_start
-  FROM pg_catalog.pg_stat_activity AS own
+  FROM {_OWN}
  WHERE cluster.ha_uuid = %(ha_uuid)s
-   AND own.pid = pg_catalog.pg_backend_pid()
    AND {_HOLDS}
 RETURNING cluster.term, cluster.mark,
           (pg_catalog.date_part('epoch', cluster.since) * 1000)::bigint
@@ -417,9 +420,8 @@ SELECT term, first_mark FROM {HISTORY}
 # Another session of the same term writes from here on.
 REOPEN: Final = f"""
 UPDATE {CLUSTER} SET writer_pid = own.pid, writer_start = own.backend_start
-  FROM pg_catalog.pg_stat_activity AS own
+  FROM {_OWN}
  WHERE ha_uuid = %(ha_uuid)s AND term = %(term)s
-   AND own.pid = pg_catalog.pg_backend_pid()
 RETURNING term
 """
 

@@ -650,6 +650,30 @@ async def test_a_second_holder_waits_until_a_silent_one_is_ended(
     await silent.close()
 
 
+@pytest.mark.asyncio
+async def test_a_prepared_transaction_may_hold_the_lock(
+    embedded_factory, ha_uuid
+):
+    # It has no session, so nobody can be said to lead.
+    server = embedded_factory({"max_prepared_transactions": "2"})
+    lock = lock_of(server.dsn, ha_uuid)
+    with psycopg.connect(server.dsn, autocommit=True) as other:
+        other.execute("BEGIN")
+        other.execute("SELECT pg_advisory_xact_lock(%s)", (lock.key,))
+        other.execute("PREPARE TRANSACTION 'rig'")
+        session = await lock.open()
+        assert await session.holder() is None
+        assert not await session.try_acquire()
+        assert not await session.wait_acquire()
+        assert session.seen is None
+        election = make(server.dsn, ha_uuid)
+        async with running(election):
+            await until(lambda: len(lock_rows(server, election)) == 1)
+            other.execute("ROLLBACK PREPARED 'rig'")
+            await leads(election)
+        await session.close()
+
+
 # -- TLS -----------------------------------------------------------------
 
 
