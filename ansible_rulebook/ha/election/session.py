@@ -9,7 +9,17 @@ import select
 import socket
 import threading
 from contextlib import suppress
-from typing import Any, Awaitable, Mapping, Sequence, TypeVar, Union
+from dataclasses import dataclass, field
+from functools import partial
+from typing import (
+    Any,
+    Awaitable,
+    Callable,
+    Mapping,
+    Sequence,
+    TypeVar,
+    Union,
+)
 
 import psycopg
 from psycopg import AsyncConnection
@@ -33,6 +43,19 @@ ANSWER_SLACK = 5.0  # seconds for an answer on top of the wait asked for
 
 # Linux tells the end of a stream even while unread bytes stand before it.
 _HUNG_UP: int = getattr(select, "POLLRDHUP", 0)
+
+
+@dataclass
+class _Answer:
+    """What has come of the answer that is waited for."""
+
+    row: list[bytes | None] = field(default_factory=list)
+    is_complete: bool = False
+    error: psycopg.Error | None = None
+
+    @property
+    def is_told(self) -> bool:
+        return self.is_complete or self.error is not None
 
 
 class LockSession:
@@ -67,10 +90,12 @@ class LockSession:
         self._socket.setblocking(False)
         self._news = select.poll()
         self._news.register(self._socket, select.POLLIN | _HUNG_UP)
-        self._plain = not connection.pgconn.ssl_in_use
-        self._busy = False
+        # Held by whoever reads from the connection, or begins to use it.
         self._reading = threading.Lock()
+        self._busy = False
         self._ended = False
+        self._answer: _Answer | None = None
+        self._wake: Callable[[], object] | None = None
         self._unanswered: asyncio.Future[Any] | None = None
         self._notices: list[str] = []
         connection.add_notice_handler(self._noticed)
@@ -218,35 +243,45 @@ class LockSession:
     def is_over(self) -> bool:
         """Whether the server has ended the session, from any thread.
 
-        Asks the socket without waiting. PostgreSQL sends its last error
+        Reads what has come, without waiting. PostgreSQL sends its last error
         *before* it frees the locks of a session that it terminates, so a
         leader that asks here knows no later than the next one.
         """
         with self._reading:
-            return self._ended or self._has_last_word()
+            return self._ended or self._look()
 
-    def _has_last_word(self) -> bool:
+    def _look(self) -> bool:
         # No news is the usual answer, and asked for several times an event:
-        # poll() has it at a quarter of the cost of a recv() that raises.
-        if self._socket.fileno() < 0:
-            return True
-        if not self._news.poll(0):
-            return False
+        # poll() has it for less than a read. A read takes one TLS record.
+        while not self._ended and self._news.poll(0):
+            if not self._busy:
+                self._read()
+            if self._hung_up():
+                self._ended = True
+            elif self._busy:
+                break  # psycopg reads
+        return self._ended
+
+    def _read(self) -> None:
+        """Take in what has come, and tell the loop if it waits for that."""
+        pgconn = self._connection.pgconn
+        answer = self._answer
         try:
-            first = self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-        except (BlockingIOError, InterruptedError):
-            return False
-        except OSError:
-            return True
-        # Unasked for, or in answer to a proof, an ErrorResponse is the last
-        # word. What TLS wraps cannot be told apart; then the end of the
-        # stream has to do.
-        if not first or (first == b"E" and self._plain and not self._busy):
-            return True
-        return self._hung_up()
+            if answer is None:
+                pgconn.consume_input()
+                pgconn.is_busy()  # parses what was read
+            else:
+                answer.is_complete = _take_row(pgconn, answer.row)
+        except psycopg.Error as error:
+            # In answer to a proof an error is the last word, too.
+            self._ended = True
+            if answer is not None:
+                answer.error = error
+        if self._wake is not None:
+            with suppress(RuntimeError):  # the loop was closed
+                self._wake()
 
     def _hung_up(self) -> bool:
-        # A server that crashes sends a notice first, and TLS an alert.
         if not _HUNG_UP:
             return False
         try:
@@ -267,15 +302,13 @@ class LockSession:
         """
         if self._busy:
             return
-        self._notices.clear()
-        with self._reading, suppress(psycopg.Error):
-            # Once read, the last error is no longer there to be peeked at.
-            self._ended = self._ended or self._has_last_word()
-            self._connection.pgconn.consume_input()
-            self._connection.pgconn.is_busy()  # parses what was read
+        with self._reading:
+            self._read()
+            self._ended = self._ended or self._hung_up()
         if self._ended:
             words = " ".join(self._notices) or "the connection was closed"
             raise SessionLost(self._conninfo.redact(words))
+        self._notices.clear()
 
     def _noticed(self, notice: psycopg.errors.Diagnostic) -> None:
         self._notices.append(notice.message_primary or "")
@@ -305,10 +338,11 @@ class LockSession:
         Cancelling the coroutine instead would make psycopg wait for the
         server, which may not answer any more.
         """
-        self._ended = True
-        with suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
-        self._socket.close()
+        with self._reading:
+            self._ended = True
+            with suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)
+            self._socket.close()
 
     # -- statements ------------------------------------------------------
 
@@ -348,7 +382,8 @@ class LockSession:
         params: Params | None = None,
         timeout: float | None = None,
     ) -> list[tuple[Any, ...]]:
-        self._busy = True
+        with self._reading:
+            self._busy = True
         try:
             return await self._in_time(
                 self._execute(statement, params), timeout
@@ -364,28 +399,39 @@ class LockSession:
     async def _ask(self, statement: str) -> list[bytes | None]:
         """The one row that answers a statement, as text.
 
-        Meanwhile another thread may ask whether the session is over. It
-        cannot see what psycopg has read and not yet raised. So the reading
-        and the raising are under one lock.
+        Meanwhile another thread may ask whether the session is over. It reads
+        the answer then, which may be the server's last word.
         """
         pgconn = self._connection.pgconn
-        pgconn.send_query(statement.encode())
-        while pgconn.flush():
-            await self._ready(writing=True)
-        row: list[bytes | None] = []
-        while True:
-            await self._ready()
+        answer = _Answer()
+        try:
             with self._reading:
-                self._ended = self._ended or self._has_last_word()
-                try:
-                    if _take_row(pgconn, row):
-                        return row
-                except psycopg.Error:
-                    self._ended = True
-                    raise
+                self._answer = answer
+                pgconn.send_query(statement.encode())
+            while not answer.is_told and self._flush():
+                await self._ready(answer, writing=True)
+            while True:
+                await self._ready(answer)
+                with self._reading:
+                    if not answer.is_told:
+                        self._read()
+                if answer.error is not None:
+                    raise answer.error
+                if answer.is_complete:
+                    return answer.row
+        finally:
+            with self._reading:
+                self._answer = None
 
-    async def _ready(self, writing: bool = False) -> None:
-        """Wait until the connection can be read from, or written to."""
+    def _flush(self) -> bool:
+        with self._reading:
+            return bool(self._connection.pgconn.flush())
+
+    async def _ready(self, answer: _Answer, writing: bool = False) -> None:
+        """Wait until there is something to read, or room to write.
+
+        Or until another thread has read it.
+        """
         loop = asyncio.get_running_loop()
         ready: asyncio.Future[None] = loop.create_future()
         add, remove = loop.add_reader, loop.remove_reader
@@ -398,11 +444,17 @@ class LockSession:
             if not ready.done():
                 ready.set_result(None)
 
+        with self._reading:
+            if answer.is_told:
+                return
+            self._wake = partial(loop.call_soon_threadsafe, tell)
         add(number, tell)
         try:
             await ready
         finally:
             remove(number)
+            with self._reading:
+                self._wake = None
 
     async def _execute(
         self, statement: str, params: Params | None
@@ -459,7 +511,7 @@ def _take_row(pgconn: PGconn, row: list[bytes | None]) -> bool:
     while not pgconn.is_busy():
         result = pgconn.get_result()
         if result is None:
-            return True
+            return True  # what stands behind the answer was parsed with it
         if result.status != ExecStatus.TUPLES_OK:
             raise psycopg.OperationalError(pgconn.get_error_message())
         row += [result.get_value(0, n) for n in range(result.nfields)]

@@ -282,8 +282,8 @@ class StateStore:
     def is_recording(self) -> bool:
         """Whether changes are stored: in a term in which no write failed.
 
-        One that was paused is told here that its lease is over, so that it
-        does nothing to an engine that it is about to empty.
+        A worker that was paused learns here that its lease is over, so it
+        changes nothing in an engine that it is about to empty.
         """
         if self._term is None or not self._term.is_current():
             return False

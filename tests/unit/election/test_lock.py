@@ -1,14 +1,8 @@
-"""The lock's key and name, and what a socket tells without a question."""
+"""The lock's key and name, and which errors an operator has to mend."""
 
 from __future__ import annotations
 
-import errno
-import os
-import select
-import socket
-import time
 import uuid
-from types import SimpleNamespace
 from typing import Any
 
 import psycopg
@@ -22,7 +16,6 @@ from ansible_rulebook.ha.election.names import (
     application_name,
     lock_key,
 )
-from ansible_rulebook.ha.election.session import LockSession
 from ansible_rulebook.ha.errors import ServerRefused, ServerUnavailable
 
 CLUSTER = uuid.UUID("6f6a4d4c-3a3e-4d0b-9a53-0f6d2a1c5b7e")
@@ -67,12 +60,6 @@ def test_keys_of_clusters_differ_and_use_all_64_bits():
         seen_set |= key % 2**64
         seen_clear |= ~key % 2**64
     assert seen_set == seen_clear == 2**64 - 1
-
-
-def test_the_two_halves_are_those_that_pg_locks_shows():
-    session, _ = make_session()
-    high, low = session._halves()
-    assert (high << 32 | low) == lock_key(CLUSTER) % 2**64
 
 
 def test_the_session_is_named_after_cluster_and_worker():
@@ -199,119 +186,3 @@ def test_of_several_hosts_one_may_refuse_while_the_other_is_down():
 def test_no_error_quotes_the_password():
     error = make_lock()._classified(OSError('no host "zqxjk@db"'))
     assert str(error) == 'no host "***@db"'
-
-
-# -- what the socket tells -----------------------------------------------
-
-
-def make_session(tls: bool = False) -> tuple[LockSession, socket.socket]:
-    """A session on one end of a pair of sockets; the server's is the other."""
-    ours, theirs = socket.socketpair()
-    ours.setblocking(False)
-    connection: Any = SimpleNamespace(
-        fileno=ours.fileno,
-        pgconn=SimpleNamespace(ssl_in_use=tls),
-        add_notice_handler=lambda handler: None,
-        keep=ours,
-    )
-    lock = make_lock()
-    return (
-        LockSession(connection, lock.conninfo, lock.key, lock.timings),
-        theirs,
-    )
-
-
-@pytest.mark.parametrize("tls", [False, True])
-def test_a_silent_session_is_not_over(tls):
-    session, server = make_session(tls)
-    assert not session.is_over()
-    server.close()
-
-
-def test_the_last_error_is_seen_before_the_lock_can_be_free():
-    session, server = make_session()
-    server.send(b"E\0\0\0\x10SFATAL\0")
-    assert session.is_over()
-    assert session.is_over()  # it was only looked at
-
-
-def test_a_notice_is_not_the_end():
-    session, server = make_session()
-    server.send(b"N\0\0\0\x10SNOTICE\0")
-    assert not session.is_over()
-
-
-def test_an_error_to_a_question_is_for_who_asked():
-    session, server = make_session()
-    session._busy = True
-    server.send(b"E\0\0\0\x10SERROR\0")
-    assert not session.is_over()
-
-
-@pytest.mark.parametrize("tls", [False, True])
-@pytest.mark.parametrize("reset", [False, True])
-def test_a_closed_connection_is_over(tls, reset):
-    session, server = make_session(tls)
-    if reset:
-        session._socket.send(b"x")  # unread bytes make close() a reset
-    server.close()
-    assert session.is_over()
-
-
-@pytest.mark.skipif(
-    not hasattr(select, "POLLRDHUP"), reason="the system cannot tell"
-)
-@pytest.mark.parametrize("tls", [False, True])
-@pytest.mark.parametrize("first", [b"N", b"\x17", b"T"])
-@pytest.mark.parametrize("busy", [False, True])
-def test_the_end_is_seen_behind_bytes_that_nobody_has_read(tls, first, busy):
-    # A crash sends a notice first, TLS wraps the last error, and an answer
-    # may be there that a loop which is blocked has not fetched.
-    session, server = make_session(tls)
-    session._busy = busy
-    server.send(first + b"\0\0\0\x08xxxx")
-    assert not session.is_over()
-    server.close()
-    assert session.is_over()
-
-
-def test_an_aborted_session_is_over_and_stays_so():
-    session, server = make_session()
-    session.abort()
-    session.abort()
-    assert session.is_over()
-    assert server.recv(1) == b""
-
-
-def test_a_descriptor_that_was_used_again_is_not_ours():
-    session, server = make_session()
-    number = session.fileno()
-    session.abort()
-    other = os.dup(server.fileno())
-    try:
-        assert other == number
-        assert session.is_over()
-    finally:
-        os.close(other)
-
-
-def test_asking_never_waits_whatever_the_process_set_as_default():
-    socket.setdefaulttimeout(3.0)
-    try:
-        session, server = make_session()
-        begun = time.monotonic()
-        assert not session.is_over()
-        assert time.monotonic() - begun < 1.0
-    finally:
-        socket.setdefaulttimeout(None)
-    server.close()
-    assert session.is_over()
-
-
-def test_the_sockets_own_error_is_the_end():
-    session, _ = make_session()
-    session._socket.close()
-    with pytest.raises(OSError) as caught:
-        session._socket.recv(1)
-    assert caught.value.errno == errno.EBADF
-    assert session.is_over()
