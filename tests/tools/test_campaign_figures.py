@@ -1,4 +1,4 @@
-"""The page on fault injection has what the campaign has found."""
+"""The page on fault injection has what the campaigns have found."""
 
 from __future__ import annotations
 
@@ -11,17 +11,30 @@ from chaos.cluster import Settings
 from chaos.report import Report, rst
 
 TOP = Path(__file__).parents[2]
-CAMPAIGN = TOP / "tools" / "campaigns" / "chaos.json"
+CAMPAIGNS = sorted((TOP / "tools" / "campaigns").glob("chaos-*.json"))
 PAGE = TOP / "docs" / "trust" / "fault_injection.rst"
 TABLE = ".. list-table::"
+SAME = ("machine", "state", "poll", "lease")
+PRODUCT = "ansible_rulebook/ha"
 
 
 @pytest.fixture(scope="module")
 def report() -> Report:
-    content = json.loads(CAMPAIGN.read_text("utf-8"))
-    campaign = Campaign({"machine": content["machine"]})
-    campaign.load(CAMPAIGN)
+    content = json.loads(CAMPAIGNS[0].read_text("utf-8"))
+    campaign = Campaign({key: content[key] for key in SAME})
+    for each in CAMPAIGNS:
+        campaign.load(each)
     return Report(campaign, content["command"], Settings())
+
+
+def test_all_were_of_one_code() -> None:
+    contents = [json.loads(each.read_text("utf-8")) for each in CAMPAIGNS]
+    assert len({each["code"][PRODUCT] for each in contents}) == 1
+
+
+def test_no_schedule_counts_twice(report: Report) -> None:
+    seeds = [each.seed for each in report.summaries]
+    assert sorted(set(seeds)) == sorted(seeds)
 
 
 def test_the_table_is_the_campaigns(report: Report) -> None:
