@@ -69,6 +69,9 @@ def _config(timings: Timings) -> dict[str, Any]:
                 "ttl": timings.ttl,
                 "loop_wait": timings.loop_wait,
                 "retry_timeout": timings.retry_timeout,
+                # Each round has a new node. The slots of those that have
+                # gone would be kept for half an hour, until none is left.
+                "member_slots_ttl": 0,
             },
             "initdb": [{"encoding": "UTF8"}, {"locale": "C"}],
         },
