@@ -55,7 +55,7 @@ class Story:
         self.tell("driver", kind, **values)
 
     def tell(self, file: str, kind: str, **values: Any) -> None:
-        for key in ("at", "start", "end", "until"):
+        for key in ("at", "start", "end", "until", "looked"):
             if key in values:
                 values[key] = round(values[key] * MS)
         self.rows[file].append({"kind": kind, **values})
@@ -104,8 +104,10 @@ class Story:
         at: float,
         how: str = "ok",
         leads: bool = True,
+        looked: float | None = None,
     ) -> None:
-        self.tell(life, "post", id=name, leads=leads, at=at)
+        looked = at if looked is None else looked
+        self.tell(life, "post", id=name, leads=leads, looked=looked, at=at)
         self.tell(life, "posted", id=name, how=how, at=at + 1)
 
     def acts(
@@ -120,6 +122,7 @@ class Story:
         how: str | None = "done",
         match: str | None = None,
         leads: bool = True,
+        looked: float | None = None,
         durable: bool = True,
     ) -> None:
         """With state, what has to be stored before it is, by a hair."""
@@ -139,6 +142,7 @@ class Story:
             ids=names.split(),
             match=match,
             leads=leads,
+            looked=at if looked is None else looked,
             at=at,
         )
         if how is not None:
@@ -402,6 +406,39 @@ def test_an_action_a_moment_after_it_is_allowed() -> None:
     assert rules(story.verdict()) == []
 
 
+def stopped(looked: float, began: float) -> Story:
+    """A leader that is stopped from 1000 to 6000; another one leads then."""
+    story = Story()
+    story.leads("w1", 0, 1_000)
+    story.driver("pause", life="w1", at=1_000, until=6_000)
+    story.leads("w2", 4_500, 9_000, term=2)
+    story.acts("w1", "one", "plain-1", began, leads=False, looked=looked)
+    story.posts("w1", "plain-2", began, leads=False, looked=looked)
+    return story
+
+
+def test_who_is_stopped_between_look_and_deed_does_it_afterwards() -> None:
+    assert rules(stopped(990, 6_010).verdict()) == []
+
+
+@pytest.mark.parametrize(
+    ("looked", "began"),
+    [
+        (850, 6_010),  # it did something else after that look
+        (990, 6_150),  # it had the time to look again
+        (6_005, 6_010),  # it was told yes when it should not
+        (-500, 6_010),  # nor did it lead then
+    ],
+)
+def test_but_only_what_comes_right_after_the_look(
+    looked: float, began: float
+) -> None:
+    assert rules(stopped(looked, began).verdict()) == [
+        "action on a non-leader",
+        "event on a non-leader",
+    ]
+
+
 def test_samples_that_are_missing_are_no_violation() -> None:
     # The sampler got no processor, but the worker asked at its begin.
     story = Story()
@@ -643,7 +680,7 @@ def test_an_event_that_is_only_in_the_engine_was_not_promised() -> None:
 def test_nor_one_whose_worker_died_over_it() -> None:
     story = clean(state=True)
     story.handed("plain-99", "one", 9_900)
-    story.tell("w1", "post", id="plain-99", leads=True, at=9_999)
+    story.tell("w1", "post", id="plain-99", leads=True, looked=9_999, at=9_999)
 
     assert rules(story.verdict()) == []
 

@@ -215,11 +215,12 @@ def _stray(
     life: str,
     row: Row,
 ) -> Iterator[Violation]:
-    _, unheard = _unheard(history, limits, row.at)
+    at = _decided(history, limits, life, row)
+    _, unheard = _unheard(history, limits, at)
     others = [
         office
-        for office in _others(history, life, row.at)
-        if row.at - _began(history, office) >= unheard
+        for office in _others(history, life, at)
+        if at - _began(history, office) >= unheard
     ]
     if others:
         yield _violation(
@@ -231,15 +232,30 @@ def _stray(
         )
         return
     blur = round(limits.blur * SECOND)
-    own = _own(history, life, row.at)
+    own = _own(history, life, at)
     spans = [(office.start, office.end) for office in own]
     spans += [(p.at, p.at) for p in history.points if p.life == life]
     if not row["leads"] and not any(
-        start - blur <= row.at <= end + blur for start, end in spans
+        start - blur <= at <= end + blur for start, end in spans
     ):
         yield _violation(
             history, rule, f"{what}, which did not lead", row.at, [row, *own]
         )
+
+
+def _decided(history: History, limits: Limits, life: str, row: Row) -> int:
+    """When a worker was told that it may do what it did.
+
+    One that is stopped between its last look and the deed does it when it
+    goes on. Without a fencing token nobody can prevent that.
+    """
+    looked: int | None = row["looked"]
+    if looked is None:
+        return row.at
+    still = _standstill(history, life, looked, row.at)
+    working = row.at - looked - still
+    is_next = still > 0 and working <= round(limits.blur * SECOND)
+    return looked if is_next else row.at
 
 
 def long_overruns(history: History, limits: Limits) -> Iterator[Violation]:

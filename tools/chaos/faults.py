@@ -240,8 +240,11 @@ class Faults:
         process = victim.process
         self._cluster.expect(victim, EXIT_FENCED)
         self._begin(fault, victim)
-        if not self._cluster.ask(victim, stubborn=True):
-            return  # it has ended by itself
+        if not self._cluster.ask(victim, stubborn=True).get("leads"):
+            # It has lost the lead, or even ended, since it was picked. Who
+            # has no source yet ends in good order.
+            self._cluster.ask(victim, stubborn=False)
+            return
         self._access.terminate(victim.name)
         self._cluster.until(
             lambda: not process.alive,

@@ -8,9 +8,9 @@ lead       a span in which the worker could act: start, end, samples
 point      one true answer alone: at
 role       it was told that it leads or follows: role, term, at
 neither    it was told both, or neither: leads, follows, at
-post       an event goes into the engine: id, leads, at
+post       an event goes into the engine: id, leads, looked, at
 posted     it is there: id, how, at
-begin      an action begins: run, action, index, ids, match, leads, at
+begin      an action begins: run, action, index, ids, match, leads, looked, at
 end        it has ended: run, how, at
 blocking   the main loop will stand still: seconds, at
 shutdown   the worker is about to end: at
@@ -20,7 +20,9 @@ error      the record cannot be relied on: text, at
 The spans are those of rig.contender's sampler, which claims no instant that
 was not between two true answers close together. The question is whether
 actions may start now, promotion included: that is more than ``is_leader()``,
-so no two workers may answer it with true at a time either.
+so no two workers may answer it with true at a time either. What is done has
+the time at which its thread was last told that it may (looked): a process can
+be stopped between that and the deed.
 
 The hooks sit below the fence, so that a begin is an action's own first step
 and not one that the fence has still to let through.
@@ -44,6 +46,7 @@ from typing import Any
 from rig.contender import Recorder, Sampler
 
 from ansible_rulebook.ha.election.leadership import Leadership
+from ansible_rulebook.ha.election.term import Term
 from ansible_rulebook.ha.rulebook.gate import NOT_LEADING, GatedQueue
 
 from . import mood
@@ -66,6 +69,7 @@ class Witness:
         self.recorder = recorder
         self.leadership = leadership
         self._runs = itertools.count(1)
+        self._looks = threading.local()
 
     def install(self) -> None:
         """Put the hooks in place, for all that comes later."""
@@ -82,6 +86,8 @@ class Witness:
         playbook.RunPlaybook.__call__ = self._around_playbook(
             playbook.RunPlaybook.__call__
         )
+        hooked: Any = Term
+        hooked.is_current = self._around_look(Term.is_current)
 
     def may_act(self) -> bool:
         """Whether actions may start at this instant; from any thread."""
@@ -101,14 +107,34 @@ class Witness:
         term = self.leadership.term
         self.write("role", role=role, term=getattr(term, "number", None))
 
+    @property
+    def _looked(self) -> int | None:
+        looked: int | None = getattr(self._looks, "at", None)
+        return looked
+
+    def _around_look(self, look: Any) -> Any:
+        looks = self._looks
+
+        @functools.wraps(look)
+        def recorded(term: Term) -> bool:
+            at = time.monotonic_ns()  # it may be paused from here on
+            is_current: bool = look(term)
+            if is_current:
+                looks.at = at
+            return is_current
+
+        return recorded
+
     def _around_post(self, post: Any) -> Any:
         @functools.wraps(post)
         def recorded(ruleset: str, event: Any) -> Any:
             name = _name_of(event)
             if name is None:
                 return post(ruleset, event)
-            at = time.monotonic_ns()  # it may be paused from here on
-            self.write("post", id=name, leads=self.may_act(), at=at)
+            at, looked = time.monotonic_ns(), self._looked
+            # It may be paused from here on.
+            leads = self.may_act()
+            self.write("post", id=name, leads=leads, looked=looked, at=at)
             how = "ok"
             try:
                 return post(ruleset, event)
@@ -127,7 +153,8 @@ class Witness:
         # Upstream has it from 1.3 on.
         known = getattr(of.helper.metadata, "persistent_info", None)
         match = known.matching_uuid if known is not None else None
-        at = time.monotonic_ns()  # it may be paused from here on
+        at, looked = time.monotonic_ns(), self._looked
+        # It may be paused from here on.
         self.write(
             "begin",
             run=number,
@@ -136,6 +163,7 @@ class Witness:
             ids=ids,
             match=match,
             leads=self.may_act(),
+            looked=looked,
             at=at,
         )
         how = "done"
