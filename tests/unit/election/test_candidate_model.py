@@ -354,6 +354,8 @@ class Elections(RuleBasedStateMachine):
         self.workers = [
             Worker(self.server, *clock, with_state) for clock in clocks
         ]
+        for worker in self.workers:
+            self.meets(worker, str(self.server.life), str(self.server.lineage))
 
     # Of three workers; where there are two, the first one has two numbers.
     who = st.integers(0, 2)
@@ -361,20 +363,25 @@ class Elections(RuleBasedStateMachine):
     def worker(self, who: int) -> Worker:
         return self.workers[who % len(self.workers)]
 
-    def replace(self, who: int) -> None:
-        """Another process takes its place, on the same machine.
+    @staticmethod
+    def meets(worker: Worker, life: str, lineage: str) -> None:
+        """It was connected before.
 
-        (One that is up within a lease after the server was replaced would
-        not know that. Here it has met another life of it.)
+        (One that comes within a lease after the server was replaced would
+        not know that.)
         """
+        worker.candidate.connected(
+            TIMINGS, worker.clock(), ServerLife(life, lineage)
+        )
+        worker.candidate.session_lost(worker.clock(), "that was before")
+
+    def replace(self, who: int) -> None:
+        """Another process takes its place, on the same machine."""
         old = self.worker(who)
         if old.session is not None:
             self.server.end(old.session)
         new = Worker(self.server, old.offset, old.rate, old.with_state)
-        new.candidate.connected(
-            TIMINGS, new.clock(), ServerLife("before", "another")
-        )
-        new.candidate.session_lost(new.clock(), "that was before")
+        self.meets(new, "before", "another")
         self.workers[who % len(self.workers)] = new
 
     # Most that happens must be good, or there would never be a leader whom
