@@ -72,41 +72,37 @@ def end(place: str, session: LockSession) -> None:
         )
 
 
+def end_and_take(place: str, session: LockSession, lock: AdvisoryLock) -> None:
+    """Another one gets the lock, and the session is over by then."""
+    with psycopg.connect(place, autocommit=True) as other:
+        end(place, session)
+        other.execute("SELECT pg_advisory_lock(%s)", (lock.key,))
+        assert session.is_over()
+
+
 async def test_one_that_says_nothing_is_not_over(session: LockSession) -> None:
     assert not session.is_over()
     assert await session.prove()
     assert not session.is_over()
 
 
+@pytest.mark.parametrize("besides", [0, 100])
 async def test_it_is_over_before_another_one_has_the_lock(
-    place: str, lock: AdvisoryLock
+    place: str, lock: AdvisoryLock, besides: int
 ) -> None:
-    for _ in range(ROUNDS):
-        session = await lock.open()
-        assert await session.try_acquire()
-        # The loop stands still from here on, so nobody else reads.
-        with psycopg.connect(place, autocommit=True) as other:
-            end(place, session)
-            other.execute("SELECT pg_advisory_lock(%s)", (lock.key,))
-            assert session.is_over()
-        await session.close()
-
-
-async def test_what_the_server_says_besides_does_not_hide_the_end(
-    place: str, lock: AdvisoryLock
-) -> None:
+    """What the server says besides does not hide the end."""
     for _ in range(ROUNDS):
         session = await lock.open()
         assert await session.try_acquire()
         await session.fetch(f"LISTEN {CHANNEL}")
+        # The loop stands still from here on, so nobody else reads.
         with psycopg.connect(place, autocommit=True) as other:
             other.execute(
                 f"SELECT pg_notify('{CHANNEL}', n || repeat('x', 1000))"
-                " FROM generate_series(1, 100) AS n"
+                " FROM generate_series(1, %s) AS n",
+                (besides,),
             )
-            end(place, session)
-            other.execute("SELECT pg_advisory_lock(%s)", (lock.key,))
-            assert session.is_over()
+            end_and_take(place, session, lock)
         await session.close()
 
 
@@ -162,7 +158,7 @@ async def test_an_end_in_place_of_an_answer_is_told_to_who_asked(
         proving = asyncio.ensure_future(
             session._ask("SELECT pg_catalog.pg_sleep(30)")
         )
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0)  # it is sent
         end(place, session)
         while not session.is_over():  # reads it, while the loop stands still
             pass
@@ -179,10 +175,7 @@ async def test_an_end_right_behind_an_answer_is_seen(
         assert await session.try_acquire()
         asking = asyncio.ensure_future(session._ask("SELECT 1"))
         await asyncio.sleep(0)  # it is sent, and the loop stands still
-        with psycopg.connect(place, autocommit=True) as other:
-            end(place, session)
-            other.execute("SELECT pg_advisory_lock(%s)", (lock.key,))
-            assert session.is_over()
+        end_and_take(place, session, lock)
         await asyncio.wait({asking}, timeout=LIMIT)
         if asking.exception() is None:
             assert asking.result() == [b"1"]
