@@ -46,14 +46,17 @@ from bench import (
     load,
     lock,
     memory,
+    monitoring,
     network,
     peers,
     pending,
+    questions,
     recovery,
     startup,
     state,
     statements,
     storm,
+    switchover,
     tables,
     throughput,
     timeline,
@@ -68,6 +71,7 @@ PARTS: dict[str, Callable[[Setting], Result]] = {
     "peers": peers.measure,
     "worker": worker.measure,
     "timeline": timeline.measure,
+    "switchover": switchover.measure,
     "statements": statements.measure,
     "load": load.measure,
     "throughput": throughput.measure,
@@ -81,6 +85,8 @@ PARTS: dict[str, Callable[[Setting], Result]] = {
     "pending": pending.measure,
     "connections": connections.measure,
     "memory": memory.measure,
+    "monitoring": monitoring.measure,
+    "questions": questions.measure,
     "startup": startup.measure,
 }
 EXIT_FAILED = 1
@@ -177,7 +183,7 @@ def measure(options: argparse.Namespace, console: Console) -> dict[str, Any]:
 def begun(options: argparse.Namespace) -> dict[str, Any]:
     """A report without parts, or the one that is to be gone on with.
 
-    :raises ValueError: if that is of other arguments or another machine.
+    :raises ValueError: if that is of other arguments, code or machine.
     """
     words = [*options.parts, *(["--quick"] if options.quick else [])]
     started = datetime.now(timezone.utc)
@@ -185,14 +191,14 @@ def begun(options: argparse.Namespace) -> dict[str, Any]:
         "started": started.isoformat(timespec="seconds"),
         "arguments": " ".join(words),
         "quick": options.quick,
-        "commit": revision(),
+        "code": revision("HEAD:ansible_rulebook/ha"),
         "machine": describe_machine(),
         "parts": {},
     }
     if not options.resume or not options.json.exists():
         return report
     before: dict[str, Any] = json.loads(options.json.read_text("utf-8"))
-    for key in ("arguments", "commit", "machine"):
+    for key in ("arguments", "code", "machine"):
         if _lasting(before[key]) != _lasting(report[key]):
             raise ValueError(
                 f"cannot go on with {options.json}: {key}: {before[key]}"

@@ -1,19 +1,9 @@
-"""What the questions cost that a worker asks before it acts.
-
-::
-
-    PYTHONPATH=tools python -m bench.questions
-
-The table in ``docs/carry_on/architecture.rst`` has the figures.
-"""
+"""What the questions cost that a worker asks before it acts."""
 
 from __future__ import annotations
 
 import asyncio
-import time
 import uuid
-from statistics import median
-from typing import Awaitable, Callable
 
 import psycopg
 from rig.server import EmbeddedRig
@@ -23,42 +13,16 @@ from ansible_rulebook.ha.election.leadership import Leadership
 from ansible_rulebook.ha.election.thread import ElectionThread
 from ansible_rulebook.ha.state.journal import Journal
 
-ROUNDS = 7
-CALLS = 50_000  # in a round, of a question that asks nobody else
-TRIPS = 300  # in a round, of one that asks the server
-
-
-def cost(ask: Callable[[], object]) -> float:
-    """Seconds of one call: the median of some rounds."""
-    found = []
-    for _ in range(ROUNDS):
-        since = time.perf_counter()
-        for _ in range(CALLS):
-            ask()
-        found.append((time.perf_counter() - since) / CALLS)
-    return median(found)
-
-
-async def trip(ask: Callable[[], Awaitable[object]]) -> float:
-    """The same for a question to the server."""
-    found = []
-    for _ in range(ROUNDS):
-        since = time.perf_counter()
-        for _ in range(TRIPS):
-            assert await ask()
-        found.append((time.perf_counter() - since) / TRIPS)
-    return median(found)
+from .costs import Costs
+from .report import Result
+from .setting import Setting
 
 
 async def reconnect() -> psycopg.Connection[object]:
     raise NotImplementedError  # this session does not end
 
 
-def say(question: str, seconds: float) -> None:
-    print(f"{question:40} {seconds * 1e6:9.2f} us")
-
-
-async def measure(dsn: str) -> None:
+async def ask(costs: Costs, dsn: str) -> None:
     begun: list[Term] = []
     async with LeaderElection(
         dsn, uuid.uuid4(), on_promotion=begun.append
@@ -68,21 +32,21 @@ async def measure(dsn: str) -> None:
         leadership = Leadership(election.confirm)
         leadership.begin(term)
         leadership.announce()
-        say("Term.is_current", cost(term.is_current))
-        say("LeaderElection.is_leader", cost(election.is_leader))
-        say("Leadership.may_act", cost(leadership.may_act))
-        say("Leadership.takes_events", cost(leadership.takes_events))
-        say("Leadership.is_open", cost(leadership.is_open))
-        say("LeaderElection.confirm", await trip(election.confirm))
+        costs.call("Term.is_current", term.is_current)
+        costs.call("LeaderElection.is_leader", election.is_leader)
+        costs.call("Leadership.may_act", leadership.may_act)
+        costs.call("Leadership.takes_events", leadership.takes_events)
+        costs.call("Leadership.is_open", leadership.is_open)
+        await costs.trip("LeaderElection.confirm", election.confirm)
         connection = psycopg.connect(dsn, autocommit=True)
         journal = Journal("", 1, 0, connection, reconnect, 5.0, print)
-        say("Journal.look, nothing under way", cost(journal.look))
+        costs.call("Journal.look, nothing under way", journal.look)
         journal._sent += 1  # as if a transaction were
-        say("Journal.look, a transaction under way", cost(journal.look))
+        costs.call("Journal.look, a transaction under way", journal.look)
         journal.end()
 
 
-async def measure_in_thread(dsn: str) -> None:
+async def ask_in_thread(costs: Costs, dsn: str) -> None:
     """The election has a loop of its own, as in a worker."""
     begun: asyncio.Queue[Term] = asyncio.Queue()
 
@@ -102,15 +66,13 @@ async def measure_in_thread(dsn: str) -> None:
     thread.start()
     leadership = Leadership(thread.confirm)
     leadership.begin(await begun.get())
-    say("Leadership.confirm", await trip(leadership.confirm))
+    await costs.trip("Leadership.confirm", leadership.confirm)
     await thread.shut_down()
 
 
-def main() -> None:
+def measure(setting: Setting) -> Result:
+    costs = Costs(setting.pick(15, 3))
     with EmbeddedRig() as server:
-        asyncio.run(measure(server.dsn))
-        asyncio.run(measure_in_thread(server.dsn))
-
-
-if __name__ == "__main__":
-    main()
+        asyncio.run(ask(costs, server.dsn))
+        asyncio.run(ask_in_thread(costs, server.dsn))
+    return Result("questions", "what it costs to ask", costs.figures)

@@ -26,7 +26,8 @@ from .setting import Setting, first_to_say
 FOLLOWING = r"Worker \S+: Following"
 # Two writers may share a line, so a stamp can stand in the middle of it.
 ACTION = r"\*\* (\d{4}-\d\d-\d\d \S+) \[debug\]"
-LEADS = r"(\d{4}-\d\d-\d\d [\d:]+,\d+) - \S+ - INFO - " + ACQUIRED
+STAMP = r"(\d{4}-\d\d-\d\d [\d:]+,\d+) - \S+ - \w+ - "
+LEADS = STAMP + ACQUIRED
 TIMEOUT = 60.0  # seconds
 STOOD_BY = 6.0  # seconds, for a standby that has warmed itself
 RULEBOOK = """
@@ -49,16 +50,25 @@ def stamp_of(process: ManagedProcess, pattern: str) -> float:
     """When it said that first, by its own word: seconds since the epoch."""
     match = re.search(pattern, process.text)
     assert match is not None
-    text = match.group(1).replace(",", ".")
-    whole, _, fraction = text.partition(".")
+    return moment(match.group(1))
+
+
+def moment(stamp: str) -> float:
+    """What a log calls a time: seconds since the epoch."""
+    whole, _, fraction = stamp.replace(",", ".").partition(".")
     return datetime.fromisoformat(f"{whole}.{fraction:0<6}").timestamp()
 
 
 def two_workers(
-    setting: Setting, rulebook: str, folder: str, dsn: str, **options: Any
+    setting: Setting,
+    rulebook: str,
+    folder: str,
+    dsn: str,
+    ha_uuid: str = "",
+    **options: Any,
 ) -> list[WorkerProcess]:
     """The workers of a new cluster, which end with the part."""
-    ha_uuid = str(uuid.uuid4())
+    ha_uuid = ha_uuid or str(uuid.uuid4())
     return [
         setting.stack.enter_context(
             WorkerProcess(
