@@ -62,6 +62,17 @@ def test_other_arguments_are_refused(ran, tmp_path, capsys):
     assert path.read_text("utf-8") == before
 
 
+def test_other_code_is_refused(ran, tmp_path, capsys, monkeypatch):
+    path = tmp_path / "figures.json"
+    monkeypatch.setattr(bench, "revision", lambda what: "before")
+    assert bench.main(["--json", str(path)]) == 1
+    monkeypatch.setattr(bench, "revision", lambda what: "after")
+    with pytest.raises(SystemExit):
+        bench.main(["--json", str(path), "--resume"])
+    assert "code: before" in capsys.readouterr().err
+    assert ran == ["one", "two"]
+
+
 def test_nothing_to_resume_from(ran, tmp_path, capsys):
     with pytest.raises(SystemExit):
         bench.main(["--resume"])

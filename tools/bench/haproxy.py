@@ -9,10 +9,7 @@ many events were answered with success and met no rule.
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -27,7 +24,7 @@ from rig.server import EmbeddedRig
 from rig.workers import WorkerProcess, wait_leader
 
 from .report import Figure, Result
-from .setting import AS_A_SERVER, Setting
+from .setting import AS_A_SERVER, Setting, operate
 from .steady import Answered, Stream
 
 PART = "haproxy"
@@ -177,7 +174,7 @@ class Pair:
         elif fault == STOP:
             before.pause()
         else:
-            self.command("switchover", "--yes")
+            operate(self.variables, "switchover", "--yes")
         after.wait_leads(TIMEOUT, after=at)
         self.leader = after
 
@@ -197,21 +194,6 @@ class Pair:
         else:
             return
         worker.wait_for(FOLLOWING, TIMEOUT, after=at)
-
-    def command(self, *words: str) -> str:
-        """Run ``ansible-rulebook-ha``; what it printed."""
-        program = Path(sys.executable).with_name("ansible-rulebook-ha")
-        done = subprocess.run(
-            [str(program), *words],
-            env={**os.environ, **self.variables},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=TIMEOUT,
-        )
-        if done.returncode:
-            raise ProcessError(done.stdout)
-        return done.stdout
 
     def got(self) -> dict[str, int]:
         """How often a rule has met each post's event."""

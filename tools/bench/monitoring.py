@@ -10,6 +10,7 @@ import threading
 import time
 import urllib.request
 import uuid
+from typing import Callable
 
 from prometheus_client import CollectorRegistry
 from rig.ports import free_port
@@ -27,7 +28,7 @@ from .statements import IDLE_SOURCE, RULEBOOK
 from .worker import TIMEOUT
 
 SCRAPE_EVERY = 1.0  # seconds
-SETTLE = 20.0  # seconds, for Java to be done with its start
+SETTLE = 20  # seconds, for Java to be done with its start
 WATCHED, UNWATCHED = "scraped, with an open page", "without --ha-http-listen"
 COUNTED = "an event and its action are counted"
 
@@ -61,8 +62,7 @@ class Viewer:
         if self._errors:
             raise self._errors[0]
 
-    def _run(self, what: object) -> None:
-        assert callable(what)
+    def _run(self, what: Callable[[], None]) -> None:
         try:
             what()
         except OSError as error:
@@ -81,7 +81,10 @@ class Viewer:
             f"{self._address}/events", timeout=TIMEOUT
         ) as answer:
             while not self._over.is_set():
-                self.views += answer.readline().startswith(b"data:")
+                line = answer.readline()
+                if not line:
+                    raise OSError("the page's stream has ended")
+                self.views += line.startswith(b"data:")
 
 
 def used(worker: WorkerProcess, seconds: float) -> float:
@@ -134,7 +137,7 @@ def measure(setting: Setting) -> Result:
     }
     for each in workers.values():
         each.wait_leads(TIMEOUT)
-    time.sleep(setting.pick(int(SETTLE), 1))
+    time.sleep(setting.pick(SETTLE, 1))
     found: dict[str, list[float]] = {name: [] for name in workers}
     scrapes = views = 0
     for number in range(rounds):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Callable
 from rig.process import Line, ManagedProcess, ProcessError
 
 WATCH_INTERVAL = 0.002  # seconds between two looks at several processes
+COMMAND_TIMEOUT = 90.0  # seconds
 TOOLS = Path(__file__).resolve().parent.parent
 # The embedded server does not flush otherwise, which no server should.
 AS_A_SERVER = {"fsync": True}
@@ -48,6 +51,26 @@ def tools_env() -> dict[str, str]:
         "PYTHONPATH": os.pathsep.join(filter(None, paths)),
         "PYTHONUNBUFFERED": "1",
     }
+
+
+def operate(variables: Mapping[str, str], *words: str) -> str:
+    """Run ``ansible-rulebook-ha``; what it printed.
+
+    :param variables: of its environment, that tell the cluster.
+    :raises ProcessError: if it fails.
+    """
+    program = Path(sys.executable).with_name("ansible-rulebook-ha")
+    done = subprocess.run(
+        [str(program), *words],
+        env={**os.environ, **variables},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=COMMAND_TIMEOUT,
+    )
+    if done.returncode:
+        raise ProcessError(done.stdout)
+    return done.stdout
 
 
 def first_to_say(

@@ -8,54 +8,17 @@ them ended its term and the other one began.
 from __future__ import annotations
 
 import json
-import os
 import random
-import re
-import subprocess
-import sys
 import time
 import uuid
-from collections.abc import Mapping
-from pathlib import Path
 
-from rig.process import ManagedProcess, ProcessError
 from rig.server import EmbeddedRig
-from rig.workers import LOST, wait_leader
+from rig.workers import wait_leader
 
 from .report import Figure, Result
-from .setting import Setting
+from .setting import Setting, operate
 from .statements import IDLE_SOURCE, RULEBOOK
-from .worker import (
-    FOLLOWING,
-    LEADS,
-    STAMP,
-    STOOD_BY,
-    TIMEOUT,
-    moment,
-    two_workers,
-)
-
-LOG_DELAY = 0.2  # seconds until what they said is read
-
-
-def hand_over(env: Mapping[str, str]) -> float:
-    """Ask for it; the seconds that nobody led, by the command."""
-    program = Path(sys.executable).with_name("ansible-rulebook-ha")
-    done = subprocess.run(
-        [str(program), "switchover", "--yes", "--json"],
-        env={**os.environ, **env},
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT,
-    )
-    if done.returncode:
-        raise ProcessError(done.stderr)
-    return float(json.loads(done.stdout)["gap"])
-
-
-def last_of(process: ManagedProcess, pattern: str) -> float:
-    """When it said that the last time, by its own word."""
-    return moment(re.findall(pattern, process.text)[-1])
+from .worker import FOLLOWING, STOOD_BY, TIMEOUT, two_workers
 
 
 def measure(setting: Setting) -> Result:
@@ -83,12 +46,11 @@ def measure(setting: Setting) -> Result:
         follower.wait_for(FOLLOWING, TIMEOUT, after=after)
         time.sleep(STOOD_BY + random.random())
         after = time.monotonic()
-        by_command.append(hand_over(env))
-        follower.wait_leads(TIMEOUT, after=after)
-        leader.wait_lost(TIMEOUT, after=after)
-        time.sleep(LOG_DELAY)
-        ended, began = last_of(leader, STAMP + LOST), last_of(follower, LEADS)
-        by_logs.append(began - ended)
+        said = json.loads(operate(env, "switchover", "--yes", "--json"))
+        by_command.append(float(said["gap"]))
+        ended = leader.wait_lost(TIMEOUT, after=after)
+        began = follower.wait_leads(TIMEOUT, after=after)
+        by_logs.append(began.when - ended.when)
         leader = follower
     return Result(
         "switchover",

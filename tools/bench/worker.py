@@ -26,8 +26,7 @@ from .setting import Setting, first_to_say
 FOLLOWING = r"Worker \S+: Following"
 # Two writers may share a line, so a stamp can stand in the middle of it.
 ACTION = r"\*\* (\d{4}-\d\d-\d\d \S+) \[debug\]"
-STAMP = r"(\d{4}-\d\d-\d\d [\d:]+,\d+) - \S+ - \w+ - "
-LEADS = STAMP + ACQUIRED
+LEADS = r"(\d{4}-\d\d-\d\d [\d:]+,\d+) - \S+ - INFO - " + ACQUIRED
 TIMEOUT = 60.0  # seconds
 STOOD_BY = 6.0  # seconds, for a standby that has warmed itself
 RULEBOOK = """
@@ -50,12 +49,8 @@ def stamp_of(process: ManagedProcess, pattern: str) -> float:
     """When it said that first, by its own word: seconds since the epoch."""
     match = re.search(pattern, process.text)
     assert match is not None
-    return moment(match.group(1))
-
-
-def moment(stamp: str) -> float:
-    """What a log calls a time: seconds since the epoch."""
-    whole, _, fraction = stamp.replace(",", ".").partition(".")
+    text = match.group(1).replace(",", ".")
+    whole, _, fraction = text.partition(".")
     return datetime.fromisoformat(f"{whole}.{fraction:0<6}").timestamp()
 
 
