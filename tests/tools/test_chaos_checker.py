@@ -965,6 +965,37 @@ def test_with_state_it_may_run_again_if_that_was_not_recorded() -> None:
     assert rules(story.verdict()) == []
 
 
+@pytest.mark.parametrize("state", [False, True])
+@pytest.mark.parametrize(
+    ("done_at", "again"),
+    [(4_700, []), (980, ["action run again"])],
+    ids=["after the look", "before it"],
+)
+def test_who_is_stopped_after_the_look_cannot_know_that_it_is_done(
+    state: bool, done_at: float, again: list[str]
+) -> None:
+    # Seed 3002.
+    story = Story(state)
+    story.leads("w1", 0, 1_000)
+    story.driver("pause", life="w1", at=1_000, until=6_000)
+    story.leads("w2", 4_500, 9_000, term=2)
+    doer = "w2" if done_at > 4_500 else "w1"
+    story.acts(doer, "one", "plain-1", done_at - 6, match="m-1")
+    story.recorded("m-1", done_at, None)
+    story.acts(
+        "w1",
+        "one",
+        "plain-1",
+        6_010,
+        match="m-1",
+        leads=False,
+        looked=990,
+        durable=False,
+    )
+
+    assert rules(story.verdict()) == again
+
+
 def test_one_that_was_cut_short_runs_again() -> None:
     story = clean()
     story.acts("w1", "one", "plain-99", 9_990, 10_010, how="cancelled")

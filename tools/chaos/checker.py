@@ -670,10 +670,11 @@ def repeated_actions(history: History, limits: Limits) -> Iterator[Violation]:
             by_key[key].append(run)
     for tries in by_key.values():
         tries.sort(key=lambda run: run.begun)
-        for number, again in enumerate(tries):
+        for number, again in enumerate(tries[1:], 1):
+            at = _decided(history, limits, again.life, again.begin)
             for before in tries[:number]:
                 known = recorded.get(before.match or "", [])
-                why, proof = _repeats(history, before, again, known)
+                why, proof = _repeats(history, before, again, at, known)
                 if why:
                     yield _violation(
                         history,
@@ -698,19 +699,22 @@ def _repeatable(run: Run) -> list[tuple[str, int, tuple[str, ...]]]:
 
 
 def _repeats(
-    history: History, before: Run, again: Run, recorded: list[Row]
+    history: History, before: Run, again: Run, at: int, recorded: list[Row]
 ) -> tuple[str, list[Row]]:
-    """Why the second should not have begun, and what proves it."""
-    ended = before.end is not None and before.end.at < again.begun
+    """Why the second should not have begun, and what proves it.
+
+    :param at: when it was decided that the second may.
+    """
+    end = None if before.end is None else before.end.at
     if not history.state:
-        if before.done and ended:
+        if before.done and end is not None and end < at:
             return "had completed it", []
     else:
         for row in recorded:
             of_it = row["index"] is None or row["index"] == before.index
-            if of_it and row.at < again.begun:
+            if of_it and row.at < at:
                 return "had completed it, and that was recorded", [row]
-    if before.life == again.life and not ended:
+    if before.life == again.life and (end is None or end >= again.begun):
         return "was still at it", []
     return "", []
 
