@@ -10,8 +10,8 @@ The table in ``docs/trust/how_it_works.rst`` says which phase of the election
 goes with which of these states.
 
 The order in :meth:`Worker._end_term` is what keeps two workers from acting
-at the same time: no new event, no running source, no running action, no
-write. Then the engine is emptied, and only then the lock is given up.
+at the same time: no new event, no running action or source, no write. Then
+the engine is emptied, and only then the lock is given up.
 """
 
 from __future__ import annotations
@@ -381,13 +381,14 @@ class Worker:
     ) -> None:
         """End all that acts, in the order that makes the lock safe to free.
 
-        No new event, no source, no action, no write.
+        No new event, no action or source, no write.
         """
         self._break_off_resuming()
         self._end_leadership()
         self.gates.wake_all()
-        await end_sources()
-        await self._end_actions()
+        # Another may lead by now. So no action waits for a source that does
+        # not end, and actions come first: a source can block the main loop.
+        await asyncio.gather(self._end_actions(), end_sources())
         if self.state is not None:
             self.gates.recall(await self.state.retire())
 

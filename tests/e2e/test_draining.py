@@ -12,6 +12,7 @@ from e2e_support import (
     STATELESS,
     Stage,
     carriers,
+    terminate,
     until,
 )
 from rig.server import Server
@@ -139,6 +140,22 @@ def test_a_source_that_never_ends_does_not_keep_the_lock(
     follower.signal(signal.SIGTERM)
     assert follower.wait_exit(PATIENCE) == 75
     assert follower.find("exit code 75 .*source::unwilling")
+
+
+def test_no_action_waits_for_a_source_that_never_ends(
+    stage: Stage, server: Server
+) -> None:
+    # Another leads at once, while this one waits for its source. Chaos found
+    # it, seed 3019.
+    rulebook = WITH_SOURCE.format(source="unwilling: {how: swallows}")
+    leader, follower = stage.pair(rulebook)
+    stage.hold(leader, "first")
+
+    cut_at = terminate(server, leader)
+    leader.wait_for("1 running actions cancelled", PATIENCE, after=cut_at)
+    follower.wait_leads(PATIENCE, after=cut_at)
+    assert leader.wait_exit(PATIENCE) == 75
+    assert leader.find("exit code 75 .*still running: source::unwilling")
 
 
 def test_a_source_that_waits_to_lead_does_not_hold_up_its_follower(

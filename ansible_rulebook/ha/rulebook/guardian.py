@@ -36,6 +36,7 @@ UNWATCHED = b"none"
 MOST_SWEEPS = 20
 PAUSE = 0.05  # seconds between two sweeps
 LOOK_EVERY = 1.0  # seconds, at most, between two looks at the clock
+LATE = (0.0, 0.1, 0.3, 0.6)  # seconds before each round after the worker's end
 LAST_SWEEP = 5.0  # seconds for the process to end
 
 logger = logging.getLogger("ansible_rulebook.ha.rulebook.guardian")
@@ -254,7 +255,7 @@ class Guardian:
         return None if process is None else process.pid
 
     def watch(self, lease_ends_at: float) -> None:
-        """Have the actions killed at that time, unless told a later one.
+        """Have the actions killed from that time on, unless told a later one.
 
         :param lease_ends_at: on the lease clock.
         """
@@ -322,27 +323,38 @@ class Guardian:
             logger.warning("No new guardian can be started: %s", error)
 
 
+def _now() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 def main() -> None:
-    """Be the guardian: read lines, act at the deadline and at the end."""
+    """Be the guardian: read lines, act at the deadline and at the end.
+
+    A playbook whose process was about to be started comes up after it should
+    have been killed. So one round of killing is not enough.
+    """
     pending = b""
     tokens: set[str] = set()
     folders: set[str] = set()
-    deadline: float | None = None
+    kill_at: float | None = None
+    pause = PAUSE  # until the next round
     while True:
         timeout = None
-        if deadline is not None:
-            timeout = deadline - time.clock_gettime(time.CLOCK_BOOTTIME)
+        if kill_at is not None and tokens:
             # A suspended machine stops the clock of select().
-            timeout = min(timeout, LOOK_EVERY)
+            timeout = min(kill_at - _now(), LOOK_EVERY)
             if timeout <= 0:
                 kill_children(tokens)
-                deadline = None
+                kill_at = _now() + pause
+                pause *= 2
                 continue
         if not select.select([0], [], [], timeout)[0]:
             continue
         data = os.read(0, 65536)
         if not data:
-            kill_children(tokens)
+            for late in LATE if tokens else ():
+                time.sleep(late)
+                kill_children(tokens)
             for folder in folders:
                 remove_folder(folder)
             return
@@ -358,9 +370,9 @@ def main() -> None:
             elif line == FAREWELL:
                 return
             elif line == UNWATCHED:
-                deadline = None
+                kill_at = None
             else:
-                deadline = float(line)
+                kill_at, pause = float(line), PAUSE
 
 
 if __name__ == "__main__":

@@ -31,8 +31,11 @@ pytestmark = pytest.mark.skipif(
 PATIENCE = 30.0  # seconds
 NEXT_PID = Path("/proc/sys/kernel/ns_last_pid")
 TRIES = 100
+ROUND = 4 * guardian_module.PAUSE  # seconds; longer than a round takes
 # A child that forks, as ansible-playbook does, and both go on for long.
 CHILD = "import os, time; os.fork(); print(flush=True); time.sleep(600)"
+
+LATE_CHILD = 'echo; read x; exec env "$0" sleep 600'
 
 
 class Playbook:
@@ -62,6 +65,32 @@ class Playbook:
         self._process.wait()
         assert self._process.stdout is not None
         self._process.stdout.close()
+
+
+class LatePlaybook(Playbook):
+    """A process that carries its token only once it has come up."""
+
+    def __init__(self, token: str) -> None:
+        self.token = token
+        self._process = subprocess.Popen(
+            ["sh", "-c", LATE_CHILD, f"{VARIABLE}={token}"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+        )
+        assert self._process.stdout is not None
+        self._process.stdout.readline()
+
+    def come_up(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+
+    def wait_killed(self) -> None:
+        assert self._process.wait(PATIENCE) == -signal.SIGKILL
+
+    def end(self) -> None:
+        self._process.kill()
+        super().end()
 
 
 @pytest.fixture
@@ -103,6 +132,30 @@ def test_kills_when_the_lease_ends(
         other.wait_killed()
     finally:
         other.end()
+
+
+@pytest.mark.parametrize("how", ["the lease ends", "the worker is gone"])
+def test_kills_what_comes_up_after_that(
+    guardian: Guardian, playbook: Playbook, how: str
+) -> None:
+    # A thread of the worker was about to start it: chaos, seed 3019.
+    process = guardian._process
+    assert process is not None and process.stdin is not None
+    late = LatePlaybook(guardian.action_began())
+    try:
+        if how == "the lease ends":
+            guardian.watch(clock.now())
+        else:
+            process.stdin.close()
+            guardian._process = None
+        playbook.wait_killed()
+        time.sleep(ROUND)
+        late.come_up()
+        late.wait_killed()
+    finally:
+        late.end()
+    if how == "the worker is gone":
+        assert process.wait(PATIENCE) == 0
 
 
 def test_a_later_lease_replaces_an_earlier_one(
