@@ -340,7 +340,8 @@ class Faults:
                 self._servers.fill_log()
             self._cluster.rest(fault.seconds)
             volume.free()
-            self._servers.recover()
+            if self._servers.recover():
+                self._write("hung", at=time.monotonic_ns())
 
     def _slow_disk(self, fault: Fault) -> None:
         with self._servers.slow_commits():

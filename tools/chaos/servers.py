@@ -142,16 +142,26 @@ class Servers(Access):
                     " pg_switch_wal()"
                 )
 
-    def recover(self) -> None:
+    def recover(self, patience: float = 30.0) -> bool:
         """Start the primary if it has ended; see :meth:`back_since`.
 
-        It may be about to end when it is looked at first.
+        It may be about to end when it is looked at first. If it hangs, it is
+        ended: PostgreSQL 18 was seen without a startup process, for ever.
+
+        :param patience: seconds until a server is said to hang.
+        :returns: whether it did.
         """
         self._probe = Probe(self.primary.dsn)
+        hangs_at = time.monotonic() + patience
+        hung = False
         while self._probe.is_alive():
+            if not hung and time.monotonic() > hangs_at:
+                hung = True
+                self.primary.stop("immediate")
             if self.primary.pid is None:
                 self.primary.start()
             time.sleep(PROBE_EVERY)
+        return hung
 
     def _set(self, name: str, value: str) -> None:
         self.primary.query(f"ALTER SYSTEM SET {name} = {value}")
