@@ -906,6 +906,17 @@ def test_what_the_ledger_has_is_counted() -> None:
     assert "matches stored" not in clean().verdict().counts
 
 
+def test_a_ledger_that_is_missing_is_one_violation() -> None:
+    # The server did not come back: seed 3017.
+    story = clean(state=True)
+    for kind in ("found", "processed", "recorded"):
+        story.rows["driver"] = [
+            row for row in story.rows["driver"] if row["kind"] != kind
+        ]
+
+    assert only(story).rule == "no ledger"
+
+
 def test_a_match_that_stays_for_ever_is_found() -> None:
     story = clean(state=True)
     story.acts("w2", "one", "plain-99", 19_000, match="m-9")

@@ -465,6 +465,13 @@ def early_consequences(
     """
     if not history.state:
         return
+    if not (history.found or history.processed or history.recorded):
+        # Its server was gone at the end. Then nothing can be said of each.
+        for each in (*history.acked, *(run.begin for run in history.runs)):
+            what = "there is no ledger, so nothing is known to be durable"
+            yield _violation(history, "no ledger", what, each.at, [each])
+            break
+        return
     began = history.began or 0
     found = _firsts((row["match"], row) for row in history.found)
     recorded = _firsts(
